@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python with venv, and the package registries.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q -c constraints.txt
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: demo test fast lint format scatter clean
+
+demo: $(VENV)/.stamp-demo
+	@if $(BIN)/python examples/fetch_movielens.py data/ml-100k/raw; then dataset=movielens-100k; \
+	else echo "WARNING: MovieLens-100K could not be fetched, the demo uses synthetic data" >&2; \
+	dataset=synthetic; fi; \
+	set -x; $(BIN)/python examples/gowalla.py --dataset $$dataset --out out/demo
+
+# One torch thread a worker: the workers already use every core.
+test: $(VENV)/.stamp-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+fast: $(VENV)/.stamp-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+lint: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+format: $(VENV)/.stamp-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Try torch-scatter again after a failed build.
+scatter: $(VENV)/.stamp-torch
+	.ci/install_scatter $(BIN)/python
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first: torch-scatter compiles against it.
+$(VENV)/.stamp-torch: constraints.txt | $(BIN)/python
+	$(PIP) torch
+	$(PIP) "setuptools>=77" wheel
+	touch $@
+
+$(VENV)/.stamp-scatter: .ci/install_scatter $(VENV)/.stamp-torch
+	.ci/install_scatter $(BIN)/python || \
+	echo "WARNING: torch-scatter is not installed, segment operations run without it" >&2
+	touch $@
+
+$(VENV)/.stamp-%: pyproject.toml constraints.txt $(VENV)/.stamp-scatter
+	$(PIP) -e ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,93 @@
+"""Reading the user-item graph: its edges, checked, and their sorted form."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.typing import ITEM, USER
+
+
+class Interactions(NamedTuple):
+    """The user-item edges of a graph, int64 ``[2, E]``, and its two sizes."""
+
+    edge_index: Tensor
+    num_users: int
+    num_items: int
+
+
+class Neighbors(NamedTuple):
+    """A CSR pattern: ``col[ptr[r]:ptr[r + 1]]`` are the neighbours of ``r``, ascending."""
+
+    ptr: Tensor
+    col: Tensor
+
+    @property
+    def degree(self) -> Tensor:
+        """How many neighbours each row has, int64 ``[rows]``."""
+        return self.ptr.diff()
+
+    def of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The edges of ``rows``: position in ``rows`` and neighbour, both int64."""
+        degree = self.degree[rows]
+        index = torch.repeat_interleave(degree)
+        start = self.ptr[rows] - (degree.cumsum(0) - degree)
+        return index, self.col[start[index] + torch.arange(index.numel(), device=rows.device)]
+
+
+def interactions(data: HeteroData) -> Interactions:
+    r"""Return the checked user-item edges of a graph.
+
+    Args:
+        data: A graph with the node types ``user`` and ``item`` and exactly
+            one edge type from user to item.
+
+    Raises:
+        TypeError: If ``data`` is not a ``HeteroData``.
+        ValueError: If the node types or edge types are others, a node type
+            has no size, or an id is out of range.
+    """
+    if not isinstance(data, HeteroData):
+        raise TypeError(f"'data' must be a HeteroData (got {type(data).__name__})")
+    if sorted(data.node_types) != [ITEM, USER]:
+        raise ValueError(f"'data' must have the node types 'user' and 'item' (got {sorted(data.node_types)})")
+    edge_types = [e for e in data.edge_types if (e[0], e[2]) == (USER, ITEM)]
+    if len(edge_types) != 1 or len(data.edge_types) != 1:
+        raise ValueError(f"'data' must have one edge type, from 'user' to 'item' (got {data.edge_types})")
+    sizes = []
+    for node_type in (USER, ITEM):
+        size = data[node_type].num_nodes
+        if size is None:
+            raise ValueError(f"'data[{node_type!r}].num_nodes' is not set")
+        sizes.append(int(size))
+    edge_index = data[edge_types[0]].edge_index.as_subclass(Tensor)
+    check_ids("edge_index[0] (users)", edge_index[0], sizes[0])
+    check_ids("edge_index[1] (items)", edge_index[1], sizes[1])
+    return Interactions(edge_index, sizes[0], sizes[1])
+
+
+def check_ids(name: str, ids: Tensor, size: int) -> None:
+    """Raise ``ValueError`` unless all of ``ids`` lie in ``0..size - 1``."""
+    if ids.numel() == 0 or ids.is_meta:
+        return
+    low, high = (int(v) for v in torch.aminmax(ids))
+    if low < 0 or high >= size:
+        raise ValueError(f"'{name}' must lie in 0..{size - 1} (got {low if low < 0 else high})")
+
+
+def sorted_neighbors(row: Tensor, col: Tensor, num_rows: int, num_cols: int) -> Neighbors:
+    r"""Group ``col`` by ``row``, both ascending, duplicates dropped.
+
+    Args:
+        row: int64 ``[E]``.
+        col: int64 ``[E]``.
+        num_rows: Number of rows; rows without an edge get an empty range.
+        num_cols: Number of columns.
+    """
+    key = (row * num_cols + col).unique()
+    ptr = torch.zeros(num_rows + 1, dtype=torch.long, device=row.device)
+    ptr[1:] = torch.bincount(key.div(num_cols, rounding_mode="floor"), minlength=num_rows).cumsum(0)
+    return Neighbors(ptr, key.remainder(num_cols))

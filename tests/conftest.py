@@ -1,0 +1,32 @@
+"""What every test file may use: the folder of real data, and reproducible runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+# The first example of a property often pays for a compilation, so no deadline;
+# a failure must be the same on every machine, so no random search.
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder that holds ``gowalla/`` and ``citeulike/``; skips where there is none."""
+    root = os.environ.get("PYG_KD_DATA")
+    if not root:
+        pytest.skip("PYG_KD_DATA names no folder with the real data")
+    path = Path(root)
+    if not path.is_dir():
+        raise FileNotFoundError(f"PYG_KD_DATA is no folder (got {root!r})")
+    return path
