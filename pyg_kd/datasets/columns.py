@@ -1,0 +1,99 @@
+"""Columns of ids and of timestamps, checked and turned into tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+def numbered(name: str, column: Any) -> tuple[Tensor, Tensor | list[str]]:
+    r"""Number the distinct ids of a column ``0..n-1`` in ascending order.
+
+    Args:
+        name: The name of the column, for messages.
+        column: The ids, integers or strings, ``[N]``.
+
+    Returns:
+        The numbers, int64 ``[N]``, and the ids in their order: int64 ``[n]``, or
+        a list of strings.
+
+    Raises:
+        TypeError: If the ids are neither all integers nor all strings.
+        ValueError: If an id is missing or exceeds int64.
+    """
+    values = _as_array(name, column)
+    if values.dtype.kind == "O":
+        values = _unboxed(name, values)
+    if values.dtype.kind not in "iuU":
+        raise TypeError(f"column '{name}' must hold integers or strings (got {values.dtype})")
+    if values.dtype.kind == "u" and values.size and int(values.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"column '{name}' must hold ids of 64 bits (got {values.max()})")
+    ids, number = np.unique(values, return_inverse=True)
+    dense = torch.from_numpy(number.reshape(-1).astype(np.int64))
+    if ids.dtype.kind == "U":
+        return dense, ids.tolist()
+    return dense, torch.from_numpy(ids.astype(np.int64))
+
+
+def seconds(name: str, column: Any) -> Tensor:
+    r"""Turn a column of timestamps into int64 or float64 ``[N]``.
+
+    Numbers are kept. Dates become whole seconds since 1970 in UTC.
+
+    Args:
+        name: The name of the column, for messages.
+        column: The timestamps, ``[N]``.
+
+    Raises:
+        TypeError: If the timestamps are neither numbers nor dates.
+        ValueError: If a timestamp is missing.
+    """
+    if getattr(getattr(column, "dtype", None), "tz", None) is not None:
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    values = _as_array(name, column)
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[s]").astype(np.int64)
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"column '{name}' must hold numbers or dates (got {values.dtype})")
+    kind = np.float64 if values.dtype.kind == "f" else np.int64
+    return torch.from_numpy(values.astype(kind))
+
+
+def _as_array(name: str, column: Any) -> npt.NDArray[Any]:
+    """The column as a one-dimensional array without missing values."""
+    if isinstance(column, Tensor):
+        column = column.detach().cpu().numpy()
+    elif hasattr(column, "to_numpy"):
+        missing = int(column.isna().sum()) if hasattr(column, "isna") else 0
+        _refuse_missing(name, missing)
+        column = column.to_numpy()
+    values: npt.NDArray[Any] = np.asarray(column)
+    if values.ndim != 1:
+        raise ValueError(f"column '{name}' must have one dimension (got {list(values.shape)})")
+    # Missing values are those that differ from themselves, and None.
+    if values.dtype.kind in "fMmO":
+        missing_at = values != values
+        if values.dtype.kind == "O":
+            missing_at = missing_at | np.equal(values, np.array(None))
+        _refuse_missing(name, int(np.count_nonzero(missing_at)))
+    return values
+
+
+def _unboxed(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An object array as an array of integers or of strings, whichever all of it is."""
+    kinds = set(map(type, values.tolist()))
+    if kinds == {str}:
+        return values.astype(np.str_)
+    if kinds and all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
+        return values.astype(np.int64)
+    found = sorted(kind.__name__ for kind in kinds)
+    raise TypeError(f"column '{name}' must hold integers or strings (got {', '.join(found)})")
+
+
+def _refuse_missing(name: str, count: int) -> None:
+    if count:
+        raise ValueError(f"column '{name}' must have no missing values (got {count})")
