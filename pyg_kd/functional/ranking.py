@@ -1,0 +1,217 @@
+"""Exact top-k of unseen columns, block by block, with a defined order among equals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import inf, isqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyg_kd.functional.bipartite import Neighbors, check_ids
+
+#: ``score_block(rows, cols)`` returns the scores ``[len(rows), len(cols)]`` of some
+#: rows (int64 ids) and a range of columns, in a tensor that may be overwritten.
+ScoreBlock = Callable[[Tensor, slice], Tensor]
+
+# Blocks of this many scores stay in the caches of a CPU while they are masked,
+# reduced and searched, and still fill a GPU.
+BLOCK_ENTRIES = 2**21
+MAX_TILE = 2**16
+
+
+class Ranked(NamedTuple):
+    """Ranked columns of some rows.
+
+    Args:
+        rows: Row ids, int64, shape ``[b]``.
+        values: Scores, descending, shape ``[b, k]``; padded with ``-inf``.
+        ids: Column ids, int64, shape ``[b, k]``; padded with ``-1``.
+    """
+
+    rows: Tensor
+    values: Tensor
+    ids: Tensor
+
+
+def rank_unseen(
+    score_block: ScoreBlock,
+    num_rows: int,
+    num_cols: int,
+    k: int,
+    *,
+    seen: Neighbors | None = None,
+    rows: Tensor | None = None,
+    row_block: int | None = None,
+    col_tile: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Ranked]:
+    r"""Rank the columns that each row has not seen, and keep the first ``k``.
+
+    The order is by score, descending, and among equal scores by column id,
+    ascending. It holds exactly, at the ``k``-th place too, and does not depend
+    on ``row_block`` and ``col_tile``. No tensor has more than
+    ``row_block * col_tile`` entries.
+
+    Args:
+        score_block: Returns the scores of some rows and a range of columns,
+            shape ``[len(rows), len(cols)]``. The returned block is overwritten.
+            Half precision is ranked in float32.
+        num_rows: Number of rows in all.
+        num_cols: Number of columns in all.
+        k: Length of the lists. A row with fewer unseen columns is padded with
+            id ``-1`` and value ``-inf``; a score of ``-inf`` is never listed.
+        seen: The columns left out, for every row.
+        rows: The rows to rank, int64, shape ``[n]``. All of them by default.
+        row_block: Rows ranked at once.
+        col_tile: Columns scored at once.
+        progress: Called with the number of rows done, after each block.
+
+    Returns:
+        An iterator over blocks :class:`Ranked`, in the order of ``rows``.
+
+    Raises:
+        ValueError: If a size is not positive, ``rows`` is out of range,
+            ``seen`` has another number of rows, or a score is NaN.
+        TypeError: If the scores are no floating point numbers.
+
+    Example:
+        >>> scores = torch.tensor([[0.5, 2.0, 2.0, 1.0]])
+        >>> ranking = rank_unseen(lambda rows, cols: scores[rows, cols], 1, 4, k=3)
+        >>> next(ranking).ids
+        tensor([[1, 2, 3]])
+    """
+    col_tile = min(num_cols, MAX_TILE) if col_tile is None else col_tile
+    row_block = max(1, BLOCK_ENTRIES // max(col_tile, 1)) if row_block is None else row_block
+    sizes = {"num_cols": num_cols, "k": k, "row_block": row_block, "col_tile": col_tile}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"'{name}' must be at least 1 (got {size})")
+    if seen is not None and seen.ptr.numel() != num_rows + 1:
+        raise ValueError(f"'seen' must have {num_rows} rows (got {seen.ptr.numel() - 1})")
+    if rows is None:
+        rows = torch.arange(num_rows, device=None if seen is None else seen.ptr.device)
+    check_ids("rows", rows, num_rows)
+    blocks = rows.split(row_block) if rows.numel() else ()
+    return _rank_blocks(score_block, blocks, num_cols, k, seen, col_tile, progress)
+
+
+@torch.no_grad()
+def _rank_blocks(
+    score_block: ScoreBlock,
+    blocks: tuple[Tensor, ...],
+    num_cols: int,
+    k: int,
+    seen: Neighbors | None,
+    col_tile: int,
+    progress: Callable[[int], object] | None,
+) -> Iterator[Ranked]:
+    for rows in blocks:
+        hidden = None if seen is None else seen.of(rows)
+        best: tuple[Tensor, Tensor] | None = None
+        for start in range(0, num_cols, col_tile):
+            stop = min(start + col_tile, num_cols)
+            scores = _unseen_scores(score_block(rows, slice(start, stop)), hidden, start, stop)
+            values, ids = stable_topk(scores, k)
+            # Earlier tiles hold lower ids, so a stable sort keeps ties in order.
+            best = _merge(best, values, ids + start, k)
+        assert best is not None
+        values, ids = best
+        ids = ids.masked_fill(values == -inf, -1)
+        if ids.size(1) < k:
+            values = torch.nn.functional.pad(values, (0, k - ids.size(1)), value=-inf)
+            ids = torch.nn.functional.pad(ids, (0, k - ids.size(1)), value=-1)
+        yield Ranked(rows, values, ids)
+        if progress is not None:
+            progress(rows.numel())
+
+
+def _unseen_scores(
+    scores: Tensor, hidden: tuple[Tensor, Tensor] | None, start: int, stop: int
+) -> Tensor:
+    if not scores.is_floating_point():
+        raise TypeError(f"'score_block' must return floating point scores (got {scores.dtype})")
+    if scores.dtype.itemsize < 4:
+        scores = scores.float()
+    if hidden is None:
+        return scores
+    row, col = hidden
+    inside = (col >= start) & (col < stop)
+    row, col = row[inside], col[inside] - start
+    if scores[row, col].isnan().any():  # would go unnoticed behind the mask
+        raise ValueError("'score_block' returned a score that is NaN")
+    scores[row, col] = -inf
+    return scores
+
+
+def _merge(
+    best: tuple[Tensor, Tensor] | None, values: Tensor, ids: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    if best is None:
+        return values, ids
+    values, order = torch.cat([best[0], values], dim=1).sort(dim=1, descending=True, stable=True)
+    return values[:, :k], torch.cat([best[1], ids], dim=1).gather(1, order)[:, :k]
+
+
+def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    r"""The top ``k`` of every row, by score descending, then by position ascending.
+
+    Args:
+        scores: Floating point, shape ``[n, m]``.
+        k: Length of the lists; ``min(k, m)`` are returned.
+
+    Returns:
+        Values and int64 positions, both of shape ``[n, min(k, m)]``.
+
+    Raises:
+        ValueError: If a score is NaN.
+
+    Example:
+        >>> stable_topk(torch.tensor([[1.0, 3.0, 1.0, 1.0]]), k=2)[1]
+        tensor([[1, 0]])
+    """
+    k = min(k, scores.size(1))
+    # One more than asked for shows whether the k-th place is tied.
+    values, ids = _candidates(scores, min(k + 1, scores.size(1)))
+    if values.isnan().any():  # NaN ranks first, so it is always among them
+        raise ValueError("'score_block' returned a score that is NaN")
+    equal = values[:, 1:] == values[:, :-1]
+    values, ids = values[:, :k], ids[:, :k]
+    tied = equal.any(dim=1).nonzero().squeeze(1)
+    if tied.numel():
+        values, ids = values.clone(), ids.clone()
+        at_end = equal[tied, k - 1 :].any(dim=1) & (values[tied, -1] > -inf)
+        cut = tied[at_end]
+        ids[cut] = _first_of_equals(scores[cut], values[cut, -1:], k)
+        ascending = ids[tied].sort(dim=1).values
+        again = scores[tied].gather(1, ascending).sort(dim=1, descending=True, stable=True)
+        values[tied], ids[tied] = again.values, ascending.gather(1, again.indices)
+    return values, ids
+
+
+def _candidates(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """A top-k whose values are exact and whose choice among equals is arbitrary."""
+    n, m = scores.shape
+    depth = isqrt(m // k)
+    if depth < 4:
+        return scores.topk(k, dim=1)
+    # Column j, j + width, j + 2 width, ... form a chunk. The k chunks with the
+    # largest maxima hold k values that nothing outside of them exceeds.
+    width = m // depth
+    chunk_max = scores[:, : width * depth].view(n, depth, width).amax(dim=1)
+    chunk = chunk_max.topk(k, dim=1, sorted=False).indices
+    steps = torch.arange(0, width * depth, width, device=scores.device)
+    ids = (chunk.unsqueeze(2) + steps).view(n, k * depth)
+    rest = torch.arange(width * depth, m, device=scores.device).expand(n, -1)
+    ids = torch.cat([ids, rest], dim=1)
+    values, place = scores.gather(1, ids).topk(k, dim=1)
+    return values, ids.gather(1, place)
+
+
+def _first_of_equals(scores: Tensor, bound: Tensor, k: int) -> Tensor:
+    """Positions ``[n, k]`` of all scores above ``bound`` and of the first that equal it."""
+    above, equal = scores > bound, scores == bound
+    missing = k - above.sum(dim=1, keepdim=True)
+    keep = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= missing))
+    return keep.nonzero()[:, 1].view(-1, k)

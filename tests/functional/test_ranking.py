@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyg_kd.functional.bipartite import Neighbors, sorted_neighbors
+from pyg_kd.functional.ranking import rank_unseen, stable_topk
+
+
+def oracle(scores: np.ndarray, seen: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sort every row by (score descending, id ascending), user by user."""
+    ids = np.full((len(scores), k), -1)
+    values = np.full((len(scores), k), -np.inf)
+    for row in range(len(scores)):
+        order = np.lexsort((np.arange(scores.shape[1]), -scores[row]))
+        order = [c for c in order if not seen[row, c] and scores[row, c] > -np.inf][:k]
+        ids[row, : len(order)] = order
+        values[row, : len(order)] = scores[row, order]
+    return values, ids
+
+
+def neighbors(seen: np.ndarray) -> Neighbors:
+    row, col = torch.from_numpy(seen).nonzero().t()
+    return sorted_neighbors(row, col, *seen.shape)
+
+
+def lookup(scores: Tensor):
+    return lambda rows, cols: scores[rows, cols]
+
+
+def collect(*args, **kwargs) -> tuple[Tensor, Tensor, Tensor]:
+    rows, values, ids = zip(*rank_unseen(*args, **kwargs), strict=True)
+    return torch.cat(rows), torch.cat(values), torch.cat(ids)
+
+
+def check(scores: Tensor, seen: np.ndarray, k: int, **kwargs) -> None:
+    num_rows, num_cols = scores.shape
+    rows, values, ids = collect(
+        lookup(scores), num_rows, num_cols, k, seen=neighbors(seen), **kwargs
+    )
+    expected_values, expected_ids = oracle(scores.double().numpy(), seen, k)
+    assert rows.tolist() == list(range(num_rows))
+    np.testing.assert_array_equal(ids.numpy(), expected_ids)
+    np.testing.assert_array_equal(values.double().numpy(), expected_values)
+
+
+@st.composite
+def problems(draw):
+    num_rows, num_cols = draw(st.integers(1, 6)), draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    levels = draw(st.sampled_from([1, 2, 5, 1000]))
+    scores = rng.integers(-levels, levels, (num_rows, num_cols)).astype(np.float64)
+    seen = rng.random((num_rows, num_cols)) < draw(st.sampled_from([0.0, 0.3, 0.9, 1.0]))
+    return torch.from_numpy(scores), seen
+
+
+@given(problems(), st.integers(1, 70), st.integers(1, 7), st.integers(1, 61))
+def test_order_of_ties_and_padding(problem, k, row_block, col_tile):
+    scores, seen = problem
+    check(scores, seen, k, row_block=row_block, col_tile=col_tile)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 40, 10**6])
+@pytest.mark.parametrize("num_cols", [2000, 2003])
+@pytest.mark.parametrize("col_tile", [None, 700])
+def test_wide_rows_go_through_chunks(levels, num_cols, col_tile):
+    rng = np.random.default_rng(levels)
+    scores = torch.from_numpy(rng.integers(0, levels, (20, num_cols)).astype(np.float32))
+    seen = rng.random(scores.shape) < 0.1
+    seen[0] = True
+    seen[1, 5:] = True
+    check(scores, seen, 10, col_tile=col_tile)
+    check(scores, seen, 1, col_tile=col_tile, row_block=7)
+
+
+def test_ties_inside_one_chunk_and_across_chunks():
+    scores = torch.zeros(3, 5000)
+    scores[0, ::71] = 1.0  # one chunk of the strided view, if it has 71 columns a step
+    scores[1, 4000:] = 1.0  # only the end
+    check(scores, np.zeros(scores.shape, dtype=bool), 10)
+
+
+def test_negative_zero_equals_zero():
+    scores = torch.tensor([[-1.0, 0.0, -0.0, 0.0, -0.0]])
+    assert stable_topk(scores, 3)[1].tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_ranked_in_float32(dtype):
+    scores = torch.randn(10, 800).to(dtype)
+    seen = np.zeros(scores.shape, dtype=bool)
+    check(scores, seen, 20)
+    _, values, _ = collect(lookup(scores), 10, 800, 20)
+    assert values.dtype == torch.float32
+
+
+def test_infinite_scores():
+    scores = torch.tensor([[1.0, float("inf"), -float("inf"), float("inf")]])
+    _, values, ids = collect(lookup(scores), 1, 4, 4)
+    assert ids.tolist() == [[1, 3, 0, -1]]
+    assert values.tolist() == [[float("inf"), float("inf"), 1.0, -float("inf")]]
+
+
+def test_some_rows_in_any_order():
+    scores = torch.randn(9, 50)
+    rows = torch.tensor([7, 2, 2, 0])
+    got, values, ids = collect(lookup(scores), 9, 50, 5, rows=rows, row_block=3)
+    expected = scores[rows].topk(5)
+    assert got.tolist() == rows.tolist()
+    assert torch.equal(values, expected.values)
+    assert torch.equal(ids, expected.indices)
+
+
+def test_no_rows():
+    assert list(rank_unseen(lookup(torch.zeros(0, 4)), 0, 4, 2)) == []
+
+
+def test_blocks_and_tiles_do_not_change_the_lists():
+    scores = torch.randn(40, 3000).round(decimals=1)
+    whole = collect(lookup(scores), 40, 3000, 30)
+    for row_block, col_tile in [(1, 3000), (7, 1000), (40, 17), (3, 999)]:
+        part = collect(lookup(scores), 40, 3000, 30, row_block=row_block, col_tile=col_tile)
+        for a, b in zip(whole, part, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_progress_counts_rows():
+    done = []
+    list(rank_unseen(lookup(torch.randn(7, 9)), 7, 9, 2, row_block=3, progress=done.append))
+    assert done == [3, 3, 1]
+
+
+def test_gradients_are_not_recorded():
+    weight = torch.randn(4, 6, requires_grad=True)
+    _, values, _ = collect(lambda rows, cols: (2 * weight)[rows, cols], 4, 6, 2)
+    assert not values.requires_grad
+    assert torch.is_grad_enabled()
+
+
+class _SizeLimit(TorchDispatchMode):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(value, Tensor):
+                assert value.numel() <= self.limit, f"{func} made {list(value.shape)}"
+        return out
+
+
+@pytest.mark.parametrize("levels", [1, 10**6])
+def test_nothing_larger_than_a_block(levels):
+    x, y = torch.randn(60, 4), torch.randn(900, 4)
+    seen = neighbors(np.random.default_rng(0).random((60, 900)) < 0.02)
+
+    def score(rows, cols):
+        return ((x[rows] @ y[cols].t()) * levels).round() / levels
+
+    with _SizeLimit(6 * 300):
+        collect(score, 60, 900, 10, seen=seen, row_block=6, col_tile=300)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("nan")])
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("num_cols", [30, 3000])
+def test_nan_is_an_error(value, hidden, num_cols):
+    scores = torch.randn(5, num_cols)
+    scores[3, 17] = value
+    seen = np.zeros(scores.shape, dtype=bool)
+    seen[3, 17] = hidden
+    with pytest.raises(ValueError, match="NaN"):
+        collect(lookup(scores), 5, num_cols, 4, seen=neighbors(seen))
+
+
+@pytest.mark.parametrize("name", ["k", "row_block", "col_tile"])
+def test_sizes_are_checked_before_scoring(name):
+    def never(rows, cols):
+        raise AssertionError("scored")
+
+    sizes = {"k": 2, "row_block": 2, "col_tile": 2} | {name: 0}
+    with pytest.raises(ValueError, match=rf"'{name}' must be at least 1 \(got 0\)"):
+        rank_unseen(never, 3, 4, **sizes)
+
+
+def test_other_errors():
+    scores = torch.zeros(3, 4)
+    with pytest.raises(ValueError, match=r"'rows' must lie in 0..2 \(got 3\)"):
+        rank_unseen(lookup(scores), 3, 4, 1, rows=torch.tensor([3]))
+    with pytest.raises(ValueError, match=r"'seen' must have 3 rows \(got 2\)"):
+        rank_unseen(lookup(scores), 3, 4, 1, seen=neighbors(np.zeros((2, 4), dtype=bool)))
+    with pytest.raises(TypeError, match=r"torch.int64"):
+        collect(lookup(scores.long()), 3, 4, 1)
