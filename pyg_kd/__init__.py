@@ -1,0 +1,18 @@
+"""Knowledge distillation for graph recommenders in PyTorch Geometric."""
+
+from pyg_kd.distill import (
+    Distillation,
+    DistillationExperts,
+    RelaxedRankingDistillation,
+    TopologyDistillation,
+)
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Distillation",
+    "DistillationExperts",
+    "RelaxedRankingDistillation",
+    "TopologyDistillation",
+    "__version__",
+]

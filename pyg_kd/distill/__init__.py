@@ -1,0 +1,13 @@
+"""One file a method: the module that binds a loss to a graph with knowledge."""
+
+from pyg_kd.distill.base import Distillation
+from pyg_kd.distill.distillation_experts import DistillationExperts
+from pyg_kd.distill.relaxed_ranking_distillation import RelaxedRankingDistillation
+from pyg_kd.distill.topology_distillation import TopologyDistillation
+
+__all__ = [
+    "Distillation",
+    "DistillationExperts",
+    "RelaxedRankingDistillation",
+    "TopologyDistillation",
+]

@@ -1,0 +1,96 @@
+"""The contract every distillation method keeps."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from typing_extensions import Self
+
+from pyg_kd.knowledge.requirements import check_knowledge
+from pyg_kd.typing import Batch, XDict
+
+
+class Distillation(nn.Module):
+    r"""A loss between a student and the knowledge that a graph carries.
+
+    A subclass names what it ``needs`` and writes :meth:`forward`; where it has
+    parameters or tables it also writes :meth:`setup`, and where something
+    changes between epochs :meth:`on_epoch_start`. Its parameters are trained
+    with the student's and thrown away after.
+
+    Example:
+        >>> class FirstCoordinates(Distillation):
+        ...     needs = ("teacher_x",)
+        ...
+        ...     def forward(self, x_dict, graph, batch):
+        ...         student = x_dict["user"][batch.users]
+        ...         teacher = graph["user"].teacher_x[batch.users]
+        ...         return (student - teacher[:, : student.size(1)]).square().sum()
+    """
+
+    #: Knowledge the graph must carry: ``"teacher_x"``, ``"teacher_items"``, ``"teacher_users"``.
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    _bound: tuple[str, int] | None = None
+
+    def bind(self, graph: HeteroData, dim: int) -> Self:
+        r"""Tie the method to a graph and to the width of a student.
+
+        The trainer calls this before the first epoch. A plain loop calls it
+        before the optimiser is made, so that the method's parameters train.
+
+        Args:
+            graph: The training graph with knowledge.
+            dim: Width of the student's representations.
+
+        Raises:
+            ValueError: If the graph lacks what the method needs, or carries
+                knowledge of another graph.
+        """
+        key = (check_knowledge(graph, type(self).__name__, self.needs), dim)
+        if self._bound != key:
+            self.setup(graph, dim)
+            self._bound = key
+        return self
+
+    def setup(self, graph: HeteroData, dim: int) -> None:
+        """Make parameters and tables for a graph that has been checked."""
+
+    def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
+        r"""Resample, anneal or refresh.
+
+        Args:
+            epoch: Epoch that is about to start, from 0.
+            max_epochs: Number of epochs planned.
+            x_dict: The student's representations, without gradient.
+        """
+
+    def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
+        r"""The loss of a batch, a scalar.
+
+        Args:
+            x_dict: The student's representations, ``[U, d_s]`` and ``[I, d_s]``.
+            graph: The graph the method was bound to.
+            batch: The mini-batch.
+        """
+        raise NotImplementedError
+
+    def ensure_bound(self, x_dict: XDict, graph: HeteroData) -> None:
+        """Bind on first use; a method with parameters must have been bound before."""
+        dim = x_dict["user"].size(1)
+        if self._bound is None:
+            self.bind(graph, dim)
+            if any(True for _ in self.parameters()):
+                self._bound = None
+                raise RuntimeError(
+                    f"{type(self).__name__} has parameters: call .bind(graph, dim={dim}) "
+                    "before the optimiser is made"
+                )
+        elif self._bound[1] != dim:
+            raise ValueError(
+                f"'x_dict' has width {dim}, {type(self).__name__} was bound to {self._bound[1]}"
+            )
+        elif self._bound[0] not in ("", getattr(graph, "graph_fingerprint", "")):
+            raise ValueError(f"'graph' is not the graph that {type(self).__name__} was bound to")

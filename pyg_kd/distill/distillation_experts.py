@@ -1,0 +1,134 @@
+"""DE: experts that rebuild the teacher's representations from the student's."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+from torch_geometric.data import HeteroData
+
+from pyg_kd.distill.base import Distillation
+from pyg_kd.functional.experts import mixture_of_experts
+from pyg_kd.functional.gather import gather_rows
+from pyg_kd.typing import ITEM, USER, Batch, XDict
+
+
+class ExpertMixture(nn.Module):
+    """The experts of one node type and the net that selects among them."""
+
+    def __init__(self, dim: int, teacher_dim: int, num_experts: int) -> None:
+        super().__init__()
+        hidden = dim // 2 if dim == teacher_dim else (dim + teacher_dim) // 2
+        hidden = max(hidden, 1)
+        self.selection = nn.Linear(teacher_dim, num_experts)
+        self.w1 = nn.Parameter(torch.empty(num_experts, dim, hidden))
+        self.b1 = nn.Parameter(torch.empty(num_experts, hidden))
+        self.w2 = nn.Parameter(torch.empty(num_experts, hidden, teacher_dim))
+        self.b2 = nn.Parameter(torch.empty(num_experts, teacher_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, uniform with the bound of a linear layer."""
+        self.selection.reset_parameters()
+        for w, b in ((self.w1, self.b1), (self.w2, self.b2)):
+            bound = 1 / sqrt(w.size(1))
+            nn.init.uniform_(w, -bound, bound)
+            nn.init.uniform_(b, -bound, bound)
+
+    def group(self, teacher: Tensor) -> Tensor:
+        """The expert that the selection net prefers, int64 ``[n]``, without gradient."""
+        with torch.no_grad():
+            return self.selection(teacher).argmax(1)  # type: ignore[no-any-return]
+
+    def forward(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """The teacher's representations as rebuilt, ``[n, d_t]``."""
+        log_alpha = log_softmax(self.selection(teacher), dim=1)
+        gumbel = -torch.empty_like(log_alpha).exponential_().log()
+        z = ((log_alpha + gumbel) / temperature).softmax(dim=1)
+        return mixture_of_experts(student, z, self.w1, self.b1, self.w2, self.b2)
+
+
+class DistillationExperts(Distillation):
+    r"""Distillation Experts (DE) of `"DE-RRD: A Knowledge Distillation Framework for
+    Recommender System" <https://arxiv.org/abs/2012.04357>`_.
+
+    .. math::
+        L = \sum_{e} \Big\| t_e - \sum_{m=1}^{M} z_{em} E_m(s_e) \Big\|^2, \qquad
+        z_e = \mathrm{softmax}\!\left(\frac{\log \alpha_e + g}{\tau}\right), \qquad
+        \alpha_e = \mathrm{softmax}(W t_e + b)
+
+    over the unique users and items of a batch, with :math:`g` Gumbel noise
+    drawn at every forward pass and :math:`\tau` annealed once an epoch from
+    ``temperature[0]`` to ``temperature[1]``. Users and items have experts of
+    their own. An entity runs only the experts whose weight reaches
+    :math:`10^{-6}`.
+
+    Args:
+        num_experts: Number of experts :math:`M` of each node type.
+        temperature: First and last :math:`\tau`.
+
+    Raises:
+        ValueError: If an option is out of range.
+
+    Example:
+        >>> DistillationExperts(num_experts=5)
+        DistillationExperts(num_experts=5, temperature=(1.0, 1e-10))
+    """
+
+    needs = ("teacher_x",)
+
+    def __init__(
+        self, *, num_experts: int = 30, temperature: tuple[float, float] = (1.0, 1e-10)
+    ) -> None:
+        super().__init__()
+        if num_experts < 1:
+            raise ValueError(f"'num_experts' must be positive (got {num_experts})")
+        if len(temperature) != 2 or min(temperature) <= 0:
+            raise ValueError(f"'temperature' must be two positive numbers (got {temperature})")
+        self.num_experts = num_experts
+        self.temperature = temperature
+        self.tau = temperature[0]
+        self.mixture = nn.ModuleDict()
+
+    def setup(self, graph: HeteroData, dim: int) -> None:
+        """Make the experts and selection nets."""
+        for node_type in (USER, ITEM):
+            teacher = graph[node_type].teacher_x
+            mixture = ExpertMixture(dim, teacher.size(1), self.num_experts)
+            self.mixture[node_type] = mixture.to(teacher.device)
+
+    def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
+        r"""Anneal: :math:`\tau_p = \tau_0 (\tau_P / \tau_0)^{p / P}`."""
+        first, last = self.temperature
+        self.tau = first * (last / first) ** (epoch / max(max_epochs, 1))
+
+    def group(self, node_type: str, teacher: Tensor) -> Tensor:
+        """The preferred expert of each row of ``teacher``, int64 ``[n]``."""
+        mixture = self.mixture[node_type]
+        assert isinstance(mixture, ExpertMixture)
+        return mixture.group(teacher)
+
+    def reconstruction(self, node_type: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """The squared error of rebuilding ``teacher`` (``[n, d_t]``) from ``student``."""
+        rebuilt: Tensor = self.mixture[node_type](student, teacher, self.tau)
+        return (teacher - rebuilt).square().sum()
+
+    def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
+        """Reconstruction error of the unique users and items of the batch."""
+        self.ensure_bound(x_dict, graph)
+        losses = [
+            self.reconstruction(
+                node_type,
+                gather_rows(x_dict[node_type], index),
+                graph[node_type].teacher_x[index],
+            )
+            for node_type, index in ((USER, batch.users), (ITEM, batch.items))
+        ]
+        return losses[0] + losses[1]
+
+    def __repr__(self) -> str:
+        return (
+            f"DistillationExperts(num_experts={self.num_experts}, temperature={self.temperature})"
+        )

@@ -1,0 +1,141 @@
+"""TD: the student keeps the teacher's relations between all entities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.distill.base import Distillation
+from pyg_kd.distill.distillation_experts import DistillationExperts
+from pyg_kd.functional.gather import gather_rows
+from pyg_kd.functional.topology import LEVELS, full_topology_loss, hierarchical_topology_loss
+from pyg_kd.typing import ITEM, USER, Batch, XDict
+
+MODES = ("full", "hierarchical")
+VARIANTS = ("paper", "reference")
+ENTITIES = ("batch", "all")
+
+
+class TopologyDistillation(Distillation):
+    r"""Full and hierarchical topology distillation (FTD, HTD) of `"Topology Distillation for
+    Recommender System" <https://arxiv.org/abs/2106.08700>`_.
+
+    With :math:`A_{ij}` the cosine of entities :math:`i, j`, users and items together,
+
+    .. math::
+        L_{FTD} = \| A^t - A^s \|_F^2, \qquad
+        L_{HTD} = \gamma (L_{entity} + L_{group}) + (1 - \gamma) L_{DE}
+
+    where the entity level keeps the pairs within a group, the group level
+    compares prototypes with the entities outside their group
+    (:func:`~pyg_kd.functional.hierarchical_topology_loss`), and :math:`L_{DE}`
+    (:class:`DistillationExperts`) trains the nets that assign the groups, ``num_groups`` for
+    users and as many for items. Cost and memory are linear in the entities.
+
+    Args:
+        mode: ``"hierarchical"`` (default) or ``"full"``.
+        num_groups: Groups of each node type, and experts of :math:`L_{DE}`.
+        gamma: Weight :math:`\gamma` of the two levels.
+        level: ``"prototype-entity"`` (default) or ``"prototype-prototype"``.
+        variant: ``"paper"`` (default), or ``"reference"``, which sets the next three options to
+            ``False, True, True`` and ``temperature`` to ``(0.1, 0.1)``, as the authors' code.
+        exclude_own_group: Leave an entity out of its own group's term.
+        positive_pairs_only: Drop entity pairs whose teacher cosine is not positive.
+        detach_prototypes: No gradient through the student's prototypes.
+        temperature: First and last routing temperature of :math:`L_{DE}`.
+        entities: ``"batch"`` (default), or ``"all"`` of the graph at every step (full mode).
+
+    Raises:
+        ValueError: If an option is unknown or out of range.
+
+    Example:
+        >>> TopologyDistillation(mode="full")
+        TopologyDistillation(mode='full', entities='batch')
+    """
+
+    needs = ("teacher_x",)
+
+    def __init__(
+        self,
+        mode: str = "hierarchical",
+        *,
+        num_groups: int = 30,
+        gamma: float = 0.5,
+        level: str = "prototype-entity",
+        variant: str = "paper",
+        exclude_own_group: bool | None = None,
+        positive_pairs_only: bool | None = None,
+        detach_prototypes: bool | None = None,
+        temperature: tuple[float, float] | None = None,
+        entities: str = "batch",
+    ) -> None:
+        super().__init__()
+        choices = {"mode": (mode, MODES), "level": (level, LEVELS)}
+        choices |= {"variant": (variant, VARIANTS), "entities": (entities, ENTITIES)}
+        for name, (value, allowed) in choices.items():
+            if value not in allowed:
+                raise ValueError(f"{name!r} must be one of {allowed} (got {value!r})")
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"'gamma' must lie in [0, 1] (got {gamma})")
+        if entities == "all" and mode != "full":
+            raise ValueError(f"'entities' may be 'all' in full mode only (got mode={mode!r})")
+        paper = variant == "paper"
+        self.mode, self.num_groups, self.gamma, self.level = mode, num_groups, gamma, level
+        self.entities = entities
+        self.exclude_own_group = paper if exclude_own_group is None else exclude_own_group
+        self.positive_pairs_only = not paper if positive_pairs_only is None else positive_pairs_only
+        self.detach_prototypes = not paper if detach_prototypes is None else detach_prototypes
+        self.temperature = temperature or ((1.0, 1e-10) if paper else (0.1, 0.1))
+        self.experts: DistillationExperts | None = None
+        if mode == "hierarchical":
+            self.experts = DistillationExperts(num_experts=num_groups, temperature=self.temperature)
+
+    def setup(self, graph: HeteroData, dim: int) -> None:
+        """Make the nets that assign groups and rebuild the teacher."""
+        if self.experts is not None:
+            self.experts.bind(graph, dim)
+
+    def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
+        """Anneal the temperature of the routing."""
+        if self.experts is not None:
+            self.experts.on_epoch_start(epoch, max_epochs, x_dict)
+
+    def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
+        """The topology loss over the unique entities of the batch, or over all."""
+        self.ensure_bound(x_dict, graph)
+        teacher = [graph[node_type].teacher_x for node_type in (USER, ITEM)]
+        student = [x_dict[USER], x_dict[ITEM]]
+        if self.entities == "batch":
+            index = (batch.users, batch.items)
+            teacher = [t[i] for t, i in zip(teacher, index, strict=True)]
+            student = [gather_rows(s, i) for s, i in zip(student, index, strict=True)]
+        if self.experts is None:
+            return full_topology_loss(torch.cat(student), torch.cat(teacher))
+        return self._hierarchical(self.experts, student, teacher)
+
+    def _hierarchical(
+        self, experts: DistillationExperts, student: list[Tensor], teacher: list[Tensor]
+    ) -> Tensor:
+        groups = [experts.group(n, t) for n, t in zip((USER, ITEM), teacher, strict=True)]
+        entity, group = hierarchical_topology_loss(
+            torch.cat(student),
+            torch.cat(teacher),
+            # A user and an item never share a group.
+            torch.cat([groups[0], groups[1] + self.num_groups]),
+            2 * self.num_groups,
+            level=self.level,
+            exclude_own_group=self.exclude_own_group,
+            positive_pairs_only=self.positive_pairs_only,
+            detach_prototypes=self.detach_prototypes,
+        )
+        nodes = zip((USER, ITEM), student, teacher, strict=True)
+        rebuilding = sum(experts.reconstruction(*node) for node in nodes)
+        return self.gamma * (entity + group) + (1 - self.gamma) * rebuilding
+
+    def __repr__(self) -> str:
+        names = ["mode", "entities"]
+        if self.mode == "hierarchical":
+            names = ["mode", "num_groups", "gamma", "level", "exclude_own_group"]
+            names += ["positive_pairs_only", "detach_prototypes", "temperature"]
+        return f"TopologyDistillation({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"

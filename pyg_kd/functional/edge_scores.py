@@ -1,0 +1,97 @@
+"""Scores on candidate edges: inner products of users with listed items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch_geometric.index import index2ptr
+
+from pyg_kd.functional.sparse import csr_matmul, sampled_matmul
+
+
+def edge_scores(x_user: Tensor, x_item: Tensor, edge_index: Tensor) -> Tensor:
+    r"""Inner products on the edges of a candidate graph.
+
+    .. math::
+        s_e = \langle x_{u(e)}, x_{i(e)} \rangle
+
+    Forward is one sampled dense-dense product, backward two sparse products:
+    no ``[E, d]`` array is formed. Edges sorted by user skip a sort.
+
+    Args:
+        x_user: ``[U, d]``.
+        x_item: ``[I, d]``.
+        edge_index: Candidate edges, int64 ``[2, E]``, in any order.
+
+    Returns:
+        Scores in the order of the edges, ``[E]``.
+
+    Raises:
+        ValueError: If the widths differ or ``edge_index`` is not ``[2, E]``.
+
+    Example:
+        >>> x_user, x_item = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> edge_scores(x_user, x_item, torch.tensor([[1, 0], [0, 1]]))
+        tensor([2., 3.])
+    """
+    if x_user.dim() != 2 or x_item.dim() != 2 or x_user.size(1) != x_item.size(1):
+        raise ValueError(
+            "'x_user' and 'x_item' must be matrices of one width "
+            f"(got {list(x_user.shape)} and {list(x_item.shape)})"
+        )
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})")
+    row, col = edge_index
+    if bool((row[1:] < row[:-1]).any()):
+        row, order = torch.sort(row, stable=True)
+        scores = _score(x_user, x_item, row, col[order])
+        return torch.empty_like(scores).index_copy(0, order, scores)
+    return _score(x_user, x_item, row, col)
+
+
+def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
+    r"""Scores of each user's own list of items.
+
+    Args:
+        x_user: ``[B, d]``.
+        x_item: ``[I, d]``.
+        items: Item ids, int64 ``[B, K]``, padded with -1.
+
+    Returns:
+        Scores, ``[B, K]``, with ``-inf`` at the padding.
+    """
+    # One row pointer serves: every row has K edges. Padding scores item 0, then is masked.
+    ptr = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32) * items.size(1)
+    scores = _EdgeScores.apply(x_user, x_item, ptr, items.clamp(min=0).flatten().to(torch.int32))
+    return scores.view(items.shape).masked_fill(items < 0, -torch.inf)
+
+
+def _score(x_user: Tensor, x_item: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    ptr = index2ptr(row, x_user.size(0)).to(torch.int32)
+    scores: Tensor = _EdgeScores.apply(x_user, x_item, ptr, col.to(torch.int32))
+    return scores
+
+
+class _EdgeScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_user: Tensor, x_item: Tensor, ptr: Tensor, col: Tensor) -> Tensor:
+        ctx.save_for_backward(x_user, x_item, ptr, col)
+        return sampled_matmul(ptr, col, x_user, x_item)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x_user, x_item, ptr, col = ctx.saved_tensors
+        grad_user = grad_item = None
+        if ctx.needs_input_grad[0]:
+            grad_user = csr_matmul(ptr, col, grad.contiguous(), x_item)
+        if ctx.needs_input_grad[1]:
+            # The transposed pattern: a stable sort of the edges by item.
+            item, order = torch.sort(col, stable=True)
+            row = torch.repeat_interleave(ptr.diff(), output_size=col.numel())
+            item_ptr = index2ptr(item.long(), x_item.size(0)).to(torch.int32)
+            grad_item = csr_matmul(item_ptr, row[order].to(torch.int32), grad[order], x_user)
+        return grad_user, grad_item, None, None

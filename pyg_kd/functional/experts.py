@@ -1,0 +1,187 @@
+"""A mixture of small networks, of which an entity runs only those it is routed to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch_geometric.index import index2ptr
+
+from pyg_kd.functional.sparse import csr_matmul, require_one_device
+
+#: Routing weights below this are exactly zero: they make sharp routing cheap.
+MIN_WEIGHT = 1e-6
+
+#: Above this share of edges that matter, routing costs more than it saves.
+MAX_DENSITY = 0.5
+
+
+def mixture_of_experts(
+    x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+) -> Tensor:
+    r"""Weighted sum of two-layer networks over the entity-expert edges that matter.
+
+    .. math::
+        y_e = \sum_m z_{em} \left( W^2_m \,\mathrm{relu}(W^1_m x_e + b^1_m) + b^2_m \right)
+
+    An edge with :math:`z_{em} < 10^{-6}` is skipped, in value and gradient, so
+    the cost follows the number of edges and not entities times experts.
+
+    Args:
+        x: Inputs, ``[n, d]``.
+        weight: Routing weights :math:`z`, not negative, ``[n, M]``.
+        w1: ``[M, d, h]``.
+        b1: ``[M, h]``.
+        w2: ``[M, h, c]``.
+        b2: ``[M, c]``.
+
+    Returns:
+        ``[n, c]``.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    experts, width, hidden = w1.shape
+    shapes = [list(v.shape) for v in (x, weight, b1, w2, b2)]
+    n, out = x.size(0), w2.size(-1)
+    fitting = [[n, width], [n, experts], [experts, hidden], [experts, hidden, out], [experts, out]]
+    if shapes != fitting:
+        raise ValueError(f"'x', 'weight', 'b1', 'w2', 'b2' must be {fitting} (got {shapes})")
+    y: Tensor = _MixtureOfExperts.apply(x, weight, w1, b1, w2, b2)
+    return y
+
+
+class _MixtureOfExperts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        return experts_forward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(experts_backward(grad.contiguous(), *ctx.saved_tensors))
+
+
+class _Edges:
+    """The entity-expert edges that matter, in both orders, and their segments by expert."""
+
+    def __init__(self, weight: Tensor) -> None:
+        entity, expert = (weight >= MIN_WEIGHT).nonzero(as_tuple=True)
+        order = torch.argsort(expert, stable=True)
+        self.weight = weight[entity, expert]
+        self.ptr = index2ptr(entity, weight.size(0)).to(torch.int32)
+        self.position = torch.empty_like(order)
+        self.position[order] = torch.arange(len(order), device=order.device)
+        self.position = self.position.to(torch.int32)
+        self.entity, self.expert = entity[order], expert[order]
+        self.sorted_weight = self.weight[order].unsqueeze(1)
+        self.count: list[int] = torch.bincount(expert, minlength=weight.size(1)).tolist()
+
+    def to_entities(self, edge_value: Tensor, weight: Tensor) -> Tensor:
+        """Weighted sum over the edges of each entity."""
+        return csr_matmul(self.ptr, self.position, weight, edge_value)
+
+    def segments(self, *values: Tensor) -> Iterator[tuple[Any, ...]]:
+        """The rows of every expert that has any, cut from arrays sorted by expert."""
+        cuts = zip(*(v.split(self.count) for v in values), strict=True)
+        return ((m, *cut) for m, cut in enumerate(cuts) if self.count[m])
+
+
+def _use_all(weight: Tensor) -> bool:
+    """Whether so many edges matter that running every expert on everyone is cheaper."""
+    return int((weight >= MIN_WEIGHT).sum()) > MAX_DENSITY * weight.numel()
+
+
+@torch.library.custom_op("pyg_kd::experts_forward", mutates_args=())
+def experts_forward(
+    x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+) -> Tensor:
+    """Forward of :func:`mixture_of_experts`."""
+    weight = torch.where(weight >= MIN_WEIGHT, weight, 0.0)
+    y = weight @ b2
+    if _use_all(weight):
+        for m in range(weight.size(1)):
+            y.addmm_(torch.addmm(b1[m], x, w1[m]).relu_().mul_(weight[:, m, None]), w2[m])
+        return y
+    edges = _Edges(weight)
+    hidden = _hidden(x[edges.entity], edges, w1, b1)
+    out = hidden.new_empty(len(hidden), w2.size(2))
+    for m, hidden_m, out_m in edges.segments(hidden, out):
+        torch.mm(hidden_m, w2[m], out=out_m)
+    return y.add_(edges.to_entities(out, edges.weight))
+
+
+def _hidden(x: Tensor, edges: _Edges, w1: Tensor, b1: Tensor) -> Tensor:
+    hidden = x.new_empty(len(x), w1.size(2))
+    for m, x_m, hidden_m in edges.segments(x, hidden):
+        torch.addmm(b1[m], x_m, w1[m], out=hidden_m)
+    return hidden.relu_()
+
+
+@torch.library.custom_op("pyg_kd::experts_backward", mutates_args=())
+def experts_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+) -> list[Tensor]:
+    """Gradients to all six inputs; the hidden layer is computed again, a thirtieth of the work."""
+    weight = torch.where(weight >= MIN_WEIGHT, weight, 0.0)
+    g_weight = (grad @ b2.t()).mul_(weight > 0)
+    backward = _backward_all if _use_all(weight) else _backward_routed
+    gx, gw1, gb1, gw2 = backward(grad, g_weight, x, weight, w1, b1, w2)
+    return [gx, g_weight, gw1, gb1, gw2, weight.t() @ grad]
+
+
+def _backward_all(
+    grad: Tensor, g_weight: Tensor, x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor
+) -> list[Tensor]:
+    gx = torch.zeros_like(x)
+    gw1, gb1, gw2 = (torch.empty_like(v) for v in (w1, b1, w2))
+    for m in range(weight.size(1)):
+        z = weight[:, m, None]
+        hidden = torch.addmm(b1[m], x, w1[m]).relu_()
+        g_hidden = grad @ w2[m].t()
+        g_weight[:, m] += torch.linalg.vecdot(g_hidden, hidden).mul_(z[:, 0] > 0)
+        g_hidden.mul_(z).mul_(hidden > 0)
+        torch.mm(hidden.mul_(z).t(), grad, out=gw2[m])
+        torch.mm(x.t(), g_hidden, out=gw1[m])
+        torch.sum(g_hidden, 0, out=gb1[m])
+        gx.addmm_(g_hidden, w1[m].t())
+    return [gx, gw1, gb1, gw2]
+
+
+def _backward_routed(
+    grad: Tensor, g_weight: Tensor, x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor
+) -> list[Tensor]:
+    edges = _Edges(weight)
+    x, grad = x[edges.entity], grad[edges.entity]
+    hidden = _hidden(x, edges, w1, b1)
+    g_hidden, gx = torch.empty_like(hidden), torch.empty_like(x)
+    for m, grad_m, g_hidden_m in edges.segments(grad, g_hidden):
+        torch.mm(grad_m, w2[m].t(), out=g_hidden_m)
+    g_weight[edges.entity, edges.expert] += torch.linalg.vecdot(g_hidden, hidden)
+    g_hidden.mul_(edges.sorted_weight).mul_(hidden > 0)
+    hidden.mul_(edges.sorted_weight)
+    gw1, gb1, gw2 = torch.zeros_like(w1), torch.zeros_like(b1), torch.zeros_like(w2)
+    for m, x_m, grad_m, hidden_m, g_hidden_m, gx_m in edges.segments(x, grad, hidden, g_hidden, gx):
+        torch.mm(hidden_m.t(), grad_m, out=gw2[m])
+        torch.mm(x_m.t(), g_hidden_m, out=gw1[m])
+        torch.sum(g_hidden_m, 0, out=gb1[m])
+        torch.mm(g_hidden_m, w1[m].t(), out=gx_m)
+    return [edges.to_entities(gx, torch.ones_like(edges.weight)), gw1, gb1, gw2]
+
+
+@experts_forward.register_fake
+def _(x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    require_one_device(x, weight, w1, b1, w2, b2)
+    return x.new_empty(x.size(0), w2.size(-1))
+
+
+@experts_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+) -> list[Tensor]:
+    require_one_device(grad, x, weight, w1, b1, w2, b2)
+    return [torch.empty_like(v) for v in (x, weight, w1, b1, w2, b2)]

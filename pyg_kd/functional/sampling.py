@@ -1,0 +1,109 @@
+"""Uniform sampling of items a user has not seen: exact, vectorised, without rejection."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyg_kd.functional.bipartite import Neighbors
+
+
+class UnseenItems(torch.nn.Module):
+    r"""The items outside ``seen`` of every user, numbered in ascending order.
+
+    With :math:`s_0 < s_1 < \dots` the seen items of a user, the ``r``-th
+    unseen one is :math:`r + j` for the number ``j`` of seen items with
+    :math:`s_j - j \leq r`. One ascending key over all users makes ``j`` a
+    single binary search.
+
+    Args:
+        seen: Excluded items of every user.
+        num_items: Size of the catalogue.
+    """
+
+    ptr: Tensor
+    key: Tensor
+    num_left: Tensor
+
+    def __init__(self, seen: Neighbors, num_items: int) -> None:
+        super().__init__()
+        self.stride = num_items + 1
+        owner = torch.repeat_interleave(seen.degree, output_size=seen.col.numel())
+        place = torch.arange(seen.col.numel(), device=seen.col.device) - seen.ptr[owner]
+        # A module only so that it moves between devices with whatever owns it.
+        self.register_buffer("ptr", seen.ptr, persistent=False)
+        self.register_buffer("key", owner * self.stride + seen.col - place, persistent=False)
+        self.register_buffer("num_left", num_items - seen.degree, persistent=False)
+
+    def at(self, user: Tensor, rank: Tensor) -> Tensor:
+        """The unseen item at place ``rank`` (from 0) of ``user``; the two broadcast."""
+        found = torch.searchsorted(self.key, user * self.stride + rank, right=True)
+        return rank + found - self.ptr[user]
+
+    def sample(
+        self,
+        user: Tensor,
+        num: int,
+        *,
+        replace: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See :func:`sample_unseen`."""
+        left = self.num_left[user]
+        if replace and user.numel() and not left.is_meta and int(left.min()) <= 0:
+            raise ValueError(f"user {int(user[left.argmin()])} has seen every item")
+        rank = _ranks(left, num, replace, generator)
+        return torch.where(rank < 0, -1, self.at(user.unsqueeze(1), rank))
+
+
+def sample_unseen(
+    user: Tensor,
+    seen: Neighbors,
+    num_items: int,
+    num: int,
+    *,
+    replace: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Draw items uniformly among those outside ``seen`` of each user.
+
+    Args:
+        user: User ids, int64 ``[n]``, repetitions allowed.
+        seen: Excluded items of every user.
+        num_items: Size of the catalogue.
+        num: Items to draw for each entry of ``user``.
+        replace: Draw with replacement (default). Without, every set of
+            ``num`` items is as likely; a row holds -1 in the places of items
+            it lacks.
+        generator: Random state; PyTorch's global one by default.
+
+    Returns:
+        Item ids, int64 ``[n, num]``.
+
+    Raises:
+        ValueError: With replacement, if a user has seen the whole catalogue.
+
+    Example:
+        >>> seen = Neighbors(ptr=torch.tensor([0, 2]), col=torch.tensor([0, 2]))
+        >>> sample_unseen(torch.tensor([0]), seen, num_items=4, num=2, replace=False).sort().values
+        tensor([[1, 3]])
+    """
+    unseen = UnseenItems(seen, num_items)
+    return unseen.sample(user, num, replace=replace, generator=generator)
+
+
+def _ranks(left: Tensor, num: int, replace: bool, generator: torch.Generator | None) -> Tensor:
+    """Uniform integers below ``left``, ``[n, num]``; distinct within a row on request."""
+    shape = (left.numel(), num)
+    draw = torch.rand(shape, dtype=torch.double, device=left.device, generator=generator)
+    if replace:
+        return (draw * left.unsqueeze(1)).long()
+    # Floyd's algorithm on all rows at once: step j draws from 0..left - num + j, and a
+    # number drawn before gives way to the largest. Short rows start at their own step.
+    rank = torch.full(shape, -1, dtype=torch.long, device=left.device)
+    for j in range(num):
+        top = left - num + j
+        value = (draw[:, j] * (top + 1)).long()
+        value = torch.where((rank == value.unsqueeze(1)).any(1), top, value)
+        rank[:, j] = torch.where(top >= 0, value, -1)
+    return rank

@@ -1,0 +1,65 @@
+"""The two sparse kernels everything rests on, as operators PyTorch knows by name.
+
+A CSR pattern is two int32 tensors, ``ptr`` ``[rows + 1]`` and ``col`` ``[nnz]``.
+Wrapping the kernels as operators gives them shape functions, so that fake
+tensors, and whatever traces a program, see through them.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+with warnings.catch_warnings():
+    # PyTorch says once per process that CSR support is in beta: say it here, to nobody.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 1], [0], [1.0], size=(1, 1), dtype=torch.float32)
+
+
+def _csr(ptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
+    size = (ptr.numel() - 1, num_cols)
+    return torch.sparse_csr_tensor(ptr, col, value, size, check_invariants=False)
+
+
+def _kernel_dtype(x: Tensor) -> torch.dtype:
+    """Half precisions have no CSR kernels on the CPU: they are computed in float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+@torch.library.custom_op("pyg_kd::csr_matmul", mutates_args=())
+def csr_matmul(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
+    """Product of a sparse ``[rows, n]`` matrix with a dense ``[n, d]`` one: ``[rows, d]``."""
+    dtype = _kernel_dtype(x)
+    matrix = _csr(ptr, col, value.to(dtype), x.size(0))
+    out = torch.empty(ptr.numel() - 1, x.size(1), dtype=dtype, device=x.device)
+    return torch.addmm(out, matrix, x.to(dtype), beta=0, out=out).to(x.dtype)
+
+
+@csr_matmul.register_fake
+def _(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
+    require_one_device(ptr, col, value, x)
+    return x.new_empty(ptr.numel() - 1, x.size(1))
+
+
+@torch.library.custom_op("pyg_kd::sampled_matmul", mutates_args=())
+def sampled_matmul(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Entries of ``x @ y.T`` (``[rows, d]`` and ``[n, d]``) on the pattern: ``[nnz]``."""
+    dtype = _kernel_dtype(x)
+    pattern = _csr(ptr, col, torch.zeros(col.numel(), dtype=dtype, device=x.device), y.size(0))
+    scores = torch.sparse.sampled_addmm(pattern, x.to(dtype), y.to(dtype).t(), beta=0.0)
+    return scores.values().to(x.dtype)
+
+
+@sampled_matmul.register_fake
+def _(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    require_one_device(ptr, col, x, y)
+    return x.new_empty(col.numel())
+
+
+def require_one_device(*tensors: Tensor) -> None:
+    """Raise ``RuntimeError`` when tensors of one operator live on several devices."""
+    devices = {str(t.device) for t in tensors}
+    if len(devices) > 1:
+        raise RuntimeError(f"expected all tensors on one device (got {sorted(devices)})")

@@ -1,0 +1,199 @@
+"""Topology losses: squared differences of all pairwise cosines, linear in the entities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import normalize
+from torch_geometric.utils import scatter
+
+from pyg_kd.functional.list_likelihood import reduce
+from pyg_kd.functional.sparse import require_one_device
+
+#: What the group level compares: prototypes with entities, or with each other.
+LEVELS = ("prototype-entity", "prototype-prototype")
+
+#: Rows of a pair block that is formed at once where pairs must be looked at singly.
+PAIR_ROWS = 256
+
+
+def full_topology_loss(student: Tensor, teacher: Tensor, *, reduction: str = "sum") -> Tensor:
+    r"""Full topology distillation of `"Topology Distillation for Recommender System"
+    <https://arxiv.org/abs/2106.08700>`_.
+
+    .. math::
+        L = \| A^t - A^s \|_F^2, \qquad A_{ij} = \cos(e_i, e_j)
+
+    With rows normalised to :math:`\hat T, \hat S` this is
+    :math:`\|\hat T^\top \hat T\|^2 - 2 \|\hat T^\top \hat S\|^2 + \|\hat S^\top \hat S\|^2`,
+    linear in the number of entities; the direct form serves where they are few.
+
+    Args:
+        student: Representations of the student, ``[b, d_s]``.
+        teacher: Representations of the teacher, ``[b, d_t]``, constant.
+        reduction: ``"sum"`` over all ordered pairs (default) or ``"mean"``.
+
+    Raises:
+        ValueError: If the numbers of rows differ or ``reduction`` is unknown.
+
+    Example:
+        >>> teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> full_topology_loss(torch.tensor([[1.0], [1.0]]), teacher)
+        tensor(2.)
+    """
+    check_rows(student, teacher)
+    end = torch.tensor([student.size(0)])
+    loss = _grouped_pairs(student, teacher, end, positive_pairs_only=False)
+    return reduce(loss if reduction != "mean" else loss / max(student.size(0), 1) ** 2, reduction)
+
+
+def hierarchical_topology_loss(
+    student: Tensor,
+    teacher: Tensor,
+    group: Tensor,
+    num_groups: int,
+    *,
+    level: str = "prototype-entity",
+    exclude_own_group: bool = True,
+    positive_pairs_only: bool = False,
+    detach_prototypes: bool = False,
+) -> tuple[Tensor, Tensor]:
+    r"""Entity- and group-level topology of `"Topology Distillation for Recommender System"
+    <https://arxiv.org/abs/2106.08700>`_.
+
+    .. math::
+        L_{entity} = \sum_{g(i) = g(j)} (\rho^t_{ij} - \rho^s_{ij})^2, \qquad
+        L_{group} = \sum_{k,\, j \notin k}
+        \left(\rho(P^t_k, t_j) - \rho(P^s_k, s_j)\right)^2
+
+    with :math:`\rho` the cosine and prototypes :math:`P_k` the means of the
+    groups; groups without a member are left out.
+
+    Args:
+        student: ``[b, d_s]``.
+        teacher: ``[b, d_t]``, constant.
+        group: The group of each entity, int64 ``[b]`` in ``0..num_groups - 1``.
+        num_groups: Number of groups.
+        level: ``"prototype-entity"`` (default) or ``"prototype-prototype"``,
+            which compares the prototypes with each other.
+        exclude_own_group: Leave the members of a group out of its own group
+            term (the paper); the reference code keeps them.
+        positive_pairs_only: Drop entity pairs whose teacher cosine is not
+            positive (the reference code).
+        detach_prototypes: No gradient through the student's prototypes (the
+            reference code).
+
+    Returns:
+        ``(entity_loss, group_loss)``, both sums.
+
+    Raises:
+        ValueError: If shapes differ or ``level`` is unknown.
+    """
+    check_rows(student, teacher)
+    if level not in LEVELS:
+        raise ValueError(f"'level' must be one of {LEVELS} (got {level!r})")
+    if group.shape != student.shape[:1]:
+        raise ValueError(f"'group' must be [{student.size(0)}] (got {list(group.shape)})")
+    order = torch.argsort(group, stable=True)
+    count = torch.bincount(group, minlength=num_groups)
+    entity_loss = _grouped_pairs(
+        student[order], teacher[order], count.cumsum(0), positive_pairs_only=positive_pairs_only
+    )
+
+    present = count > 0
+    p_student = scatter(student, group, dim=0, dim_size=num_groups, reduce="mean")
+    p_teacher = scatter(teacher, group, dim=0, dim_size=num_groups, reduce="mean")
+    p_student, p_teacher = normalize(p_student, dim=1), normalize(p_teacher, dim=1)
+    if detach_prototypes:
+        p_student = p_student.detach()
+    if level == "prototype-prototype":
+        difference = p_teacher @ p_teacher.t() - p_student @ p_student.t()
+        keep = present.unsqueeze(1) & present
+        return entity_loss, (difference * keep).square().sum()
+
+    difference = p_teacher @ normalize(teacher, dim=1).t() - p_student @ normalize(student, dim=1).t()
+    keep = present.unsqueeze(1).expand_as(difference)
+    if exclude_own_group:
+        keep = keep & (group != torch.arange(num_groups, device=group.device).unsqueeze(1))
+    return entity_loss, (difference * keep).square().sum()
+
+
+def check_rows(student: Tensor, teacher: Tensor) -> None:
+    """Raise ``ValueError`` unless both are matrices with a row an entity."""
+    if student.dim() != 2 or teacher.dim() != 2 or student.size(0) != teacher.size(0):
+        raise ValueError(
+            "'student' and 'teacher' must be matrices with one row an entity "
+            f"(got {list(student.shape)} and {list(teacher.shape)})"
+        )
+
+
+def _grouped_pairs(
+    student: Tensor, teacher: Tensor, end: Tensor, *, positive_pairs_only: bool
+) -> Tensor:
+    """Entity loss of rows sorted by group; ``end`` holds where each group ends."""
+    out: Tensor = _GroupedPairs.apply(
+        normalize(student, dim=1), normalize(teacher, dim=1), end, positive_pairs_only
+    )
+    return out
+
+
+class _GroupedPairs(torch.autograd.Function):
+    """The gradient falls out of the same products as the value: one pass makes both."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> Tensor:
+        value, grad = grouped_pairs(s, t.to(s.dtype), end, positive_pairs_only)
+        ctx.save_for_backward(grad)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad * ctx.saved_tensors[0], None, None, None
+
+
+@torch.library.custom_op("pyg_kd::grouped_pairs", mutates_args=())
+def grouped_pairs(
+    s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool
+) -> tuple[Tensor, Tensor]:
+    """Sum over pairs within groups of ``(t_i.t_j - s_i.s_j)^2`` and its gradient to ``s``."""
+    value, grad, start = s.new_zeros(()), torch.empty_like(s), 0
+    for stop in end.tolist():
+        rows, start = slice(start, stop), stop
+        if positive_pairs_only or stop - rows.start <= t.size(1):
+            value += _direct(s[rows], t[rows], positive_pairs_only, grad[rows])
+        else:
+            value += _gram(s[rows], t[rows], grad[rows])
+    return value, grad
+
+
+@grouped_pairs.register_fake
+def _(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> tuple[Tensor, Tensor]:
+    require_one_device(s, t)
+    return s.new_empty(()), torch.empty_like(s)
+
+
+def _gram(s: Tensor, t: Tensor, grad: Tensor) -> Tensor:
+    """The identity over d x d products: linear in the rows."""
+    ts, ss, tt = t.t() @ s, s.t() @ s, t.t() @ t
+    torch.mm(s, ss, out=grad).addmm_(t, ts, alpha=-1).mul_(4)
+    # The three norms nearly cancel once the student fits: they are summed in float64.
+    norms = [m.double().square().sum() for m in (tt, ts, ss)]
+    return (norms[0] - 2 * norms[1] + norms[2]).clamp_(min=0).to(s.dtype)
+
+
+def _direct(s: Tensor, t: Tensor, positive_pairs_only: bool, grad: Tensor) -> Tensor:
+    """Pair by pair, a block of rows at a time."""
+    value = s.new_zeros(())
+    for start in range(0, s.size(0), PAIR_ROWS):
+        rows = slice(start, start + PAIR_ROWS)
+        rho = t[rows] @ t.t()
+        difference = rho - s[rows] @ s.t()
+        if positive_pairs_only:
+            difference *= rho > 0
+        value += difference.square().sum()
+        torch.mm(difference, s, out=grad[rows]).mul_(-4)
+    return value

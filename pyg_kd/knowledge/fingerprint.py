@@ -1,0 +1,35 @@
+"""Fingerprints: which graph and which teacher some knowledge came from."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from pyg_kd.functional.bipartite import interactions
+
+
+def graph_fingerprint(data: HeteroData) -> str:
+    """SHA-256 of the sizes and the set of edges of a graph; their order does not count."""
+    (user, item), num_users, num_items = interactions(data)
+    key = user * num_items + item
+    if bool((key[1:] <= key[:-1]).any()):
+        key = key.unique()
+    return _digest(f"{num_users} {num_items}", [key])
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the class and the parameters of a model."""
+    state = sorted(model.state_dict().items())
+    text = f"{type(model).__name__} {[(name, list(value.shape)) for name, value in state]}"
+    return _digest(text, [value for _, value in state])
+
+
+def _digest(text: str, tensors: list[Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""Does a graph carry the knowledge that a method needs, and is it about this graph?"""
+
+from __future__ import annotations
+
+from torch_geometric.data import HeteroData
+
+from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.typing import ITEM, USER
+
+#: Knowledge by name: the node types that carry it, and the call that makes it.
+KNOWLEDGE = {
+    "teacher_x": ((USER, ITEM), "extract_knowledge(teacher, data)"),
+    "teacher_items": ((USER,), "extract_knowledge(teacher, data, num_items=500)"),
+    "teacher_users": ((ITEM,), "extract_knowledge(teacher, data, num_users=500)"),
+}
+
+
+def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> str:
+    r"""Check a graph before anything is trained on it.
+
+    Args:
+        graph: A training graph.
+        method: Who asks, for the message.
+        needs: Names out of ``"teacher_x"``, ``"teacher_items"`` and
+            ``"teacher_users"``.
+
+    Returns:
+        The fingerprint that the knowledge was made for; empty without needs.
+
+    Raises:
+        ValueError: If something is missing, has a row too many or too few, or
+            was extracted from another graph.
+    """
+    for need in needs:
+        node_types, call = KNOWLEDGE[need]
+        for node_type in node_types:
+            store = graph[node_type]
+            if need not in store:
+                raise ValueError(
+                    f"{method} needs 'graph[{node_type!r}].{need}', which is missing: "
+                    f"call graph = {call}"
+                )
+            if store[need].size(0) != store.num_nodes:
+                raise ValueError(
+                    f"'graph[{node_type!r}].{need}' has {store[need].size(0)} rows "
+                    f"for {store.num_nodes} nodes"
+                )
+    if not needs:
+        return ""
+    expected = getattr(graph, "graph_fingerprint", None)
+    found = graph_fingerprint(graph)
+    if expected != found:
+        raise ValueError(
+            f"'graph' carries knowledge of another graph (fingerprint {expected!s:.12} of the "
+            f"knowledge, {found:.12} of the edges): extract it from this graph"
+        )
+    return found

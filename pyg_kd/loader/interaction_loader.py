@@ -1,0 +1,102 @@
+"""Mini-batches of interactions with negatives, made by tensor operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.functional.bipartite import interactions, sorted_neighbors
+from pyg_kd.functional.sampling import UnseenItems
+from pyg_kd.typing import Batch
+
+#: Interactions for which negatives are drawn at a time.
+CHUNK = 1 << 20
+
+
+class InteractionLoader:
+    r"""Shuffled :class:`~pyg_kd.typing.Batch` objects of all interactions of a graph.
+
+    A negative is uniform among the items its user has no edge to. An epoch is
+    a function of ``(seed, epoch)`` alone, so a run can continue at any epoch.
+    Nothing here loops over interactions, and everything happens on the device
+    of the graph.
+
+    Args:
+        data: The training graph.
+        batch_size: Interactions in a batch; the last one may be smaller.
+        num_negatives: Negatives of each interaction.
+        seed: Seed of the order and of the negatives.
+        rank: Number of this process among ``world_size``; each takes its
+            share of every batch.
+        world_size: Number of processes.
+
+    Raises:
+        ValueError: If the graph has no edges, a size is not positive, or a
+            user has seen the whole catalogue.
+
+    Example:
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> data = SyntheticInteractions(None, num_users=20, num_items=10, num_edges=80)[0]
+        >>> [len(batch) for batch in InteractionLoader(data, batch_size=32)]
+        [32, 32, 16]
+    """
+
+    def __init__(
+        self,
+        data: HeteroData,
+        batch_size: int,
+        *,
+        num_negatives: int = 1,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        edge_index, num_users, num_items = interactions(data)
+        for name, value in (("batch_size", batch_size), ("num_negatives", num_negatives)):
+            if value < 1:
+                raise ValueError(f"{name!r} must be positive (got {value})")
+        if edge_index.size(1) == 0:
+            raise ValueError("'data' has no interactions to train on")
+        seen = sorted_neighbors(edge_index[0], edge_index[1], num_users, num_items)
+        if int(seen.degree.max()) >= num_items:
+            user = int(seen.degree.argmax())
+            raise ValueError(f"user {user} has seen all {num_items} items: no negative is left")
+        self.edge_index = edge_index
+        self.unseen = UnseenItems(seen, num_items).to(edge_index.device)
+        self.batch_size, self.num_negatives, self.seed = batch_size, num_negatives, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return math.ceil(self.edge_index.size(1) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One epoch; the next iteration is the next epoch."""
+        device = self.edge_index.device
+        generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + self.epoch)
+        self.epoch += 1
+        order = torch.randperm(self.edge_index.size(1), device=device, generator=generator)
+        # Whole batches only, so that a chunk never ends inside one.
+        for part in order.split(max(CHUNK // self.batch_size, 1) * self.batch_size):
+            user, positive = self.edge_index[:, part]
+            negative = self.unseen.sample(user, self.num_negatives, generator=generator)
+            for columns in zip(*self._batches(user, positive, negative), strict=True):
+                yield Batch(*columns)
+
+    def _batches(self, *columns: Tensor) -> Iterator[list[Tensor]]:
+        for column in columns:
+            column = column.squeeze(1) if column.dim() == 2 and column.size(1) == 1 else column
+            parts = column.split(self.batch_size)
+            if self.world_size > 1:
+                parts = [part[self.rank :: self.world_size] for part in parts]
+            yield list(parts)
+
+    def __repr__(self) -> str:
+        return (
+            f"InteractionLoader({self.edge_index.size(1)}, batch_size={self.batch_size}, "
+            f"num_negatives={self.num_negatives}, seed={self.seed})"
+        )
