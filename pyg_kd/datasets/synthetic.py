@@ -53,8 +53,9 @@ class SyntheticInteractions(InMemoryDataset):
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
         >>> dataset = SyntheticInteractions(num_users=50, num_items=40, num_edges=300)
-        >>> dataset, dataset[0]["user", "interacts", "item"].num_edges
-        (SyntheticInteractions(), 300)
+        >>> data = dataset[0]
+        >>> dataset, data["user", "interacts", "item"].edge_index.shape
+        (SyntheticInteractions(), torch.Size([2, 300]))
     """
 
     def __init__(

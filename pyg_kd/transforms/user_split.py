@@ -1,0 +1,82 @@
+"""Random split of every user's interactions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_kd.transforms.split import (
+    TEST,
+    TRAIN,
+    VAL,
+    Split,
+    check_fractions,
+    checked_edges,
+    has_targets,
+    rank_in_user,
+    split_graph,
+)
+
+
+class UserSplit(BaseTransform):
+    r"""Splits the interactions of every user at random.
+
+    Of the :math:`n` interactions of a user, :math:`\lfloor n \cdot test + 1/2 \rfloor`
+    become test targets, but at most :math:`n - 1`; then
+    :math:`\lfloor n \cdot val + 1/2 \rfloor` become validation targets, but only as many
+    as leave one for training. So every user who has an edge keeps one for training.
+
+    Returns ``(train, val, test)``: messages are in ``edge_index``, targets in
+    ``edge_label_index``. The training and the validation graph have the training edges
+    as messages, the test graph has training and validation edges; the training graph has
+    no targets. Edge attributes follow the edges; ``time`` follows the targets as
+    ``edge_label_time``. A graph that already has an ``edge_label_index`` keeps it
+    as its test targets: ``test`` is ignored and all of its edges are split into
+    training and validation.
+
+    Args:
+        val: Fraction of validation targets.
+        test: Fraction of test targets.
+        seed: Seed of the split. The global random state is not touched.
+
+    Raises:
+        TypeError: If the graph is not a ``HeteroData``.
+        ValueError: If the fractions are negative or sum to 1 or more, or the graph is not
+            a user-item graph, has no edges, or has an edge twice.
+
+    Example:
+        >>> from pyg_kd.datasets import from_interactions
+        >>> from pyg_kd.transforms import UserSplit
+        >>> data = from_interactions([[0] * 10 + [1], [*range(10), 3]])
+        >>> train, val, test = UserSplit(val=0.1, test=0.2)(data)
+        >>> test["user", "item"].edge_index.shape, test["user", "item"].edge_label_index.shape
+        (torch.Size([2, 9]), torch.Size([2, 2]))
+    """
+
+    def __init__(self, val: float = 0.1, test: float = 0.1, seed: int = 0) -> None:
+        check_fractions(val, test)
+        self.val, self.test, self.seed = val, test, seed
+
+    def forward(self, data: HeteroData) -> Split:
+        """Split ``data``."""
+        edge_index, num_users = checked_edges(data)
+        user = edge_index[0]
+        degree = torch.bincount(user, minlength=num_users)
+        test = 0.0 if has_targets(data) else self.test
+        num_test = _rounded(degree, test).minimum(degree - 1)
+        num_val = _rounded(degree, self.val).minimum(degree - 1 - num_test)
+        rank = rank_in_user(user, num_users, self.seed)
+        part = torch.full_like(user, TRAIN)
+        part[rank < (num_test + num_val)[user]] = VAL
+        part[rank < num_test[user]] = TEST
+        return split_graph(data, part)
+
+    def __repr__(self) -> str:
+        return f"UserSplit(val={self.val}, test={self.test}, seed={self.seed})"
+
+
+def _rounded(degree: Tensor, fraction: float) -> Tensor:
+    # The last term undoes the rounding of the product: 50 * 0.29 is just below 14.5.
+    return (degree.double() * fraction + 0.5 + 1e-9).long()
