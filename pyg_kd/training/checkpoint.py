@@ -1,0 +1,48 @@
+"""State of a run on disk: written atomically, read without being executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write ``state`` under ``path``, where it appears only once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any]:
+    r"""Read a state back and check that it belongs to this run.
+
+    Args:
+        path: The checkpoint.
+        key: What must be the same for the run to continue to the same bits.
+
+    Raises:
+        ValueError: If the file is damaged or belongs to another run.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{str(path)!r} is truncated or no checkpoint ({error})") from error
+    found = state.get("key") if isinstance(state, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"{str(path)!r} is no checkpoint of a trainer")
+    for name, value in key.items():
+        if found.get(name) != value:
+            raise ValueError(
+                f"{str(path)!r} is of another run: {name} was {found.get(name)!r}, is {value!r}"
+            )
+    return state

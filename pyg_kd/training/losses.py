@@ -1,0 +1,119 @@
+"""Base losses: what a recommender learns from the interactions themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from pyg_kd.functional.base_loss import bpr_loss, softmax_loss
+from pyg_kd.functional.gather import gather_rows
+from pyg_kd.typing import ITEM, USER, Batch, XDict
+
+NEGATIVES = ("uniform", "in_batch", "both")
+
+
+class BPR(nn.Module):
+    r"""Pairwise loss of `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1205.2618>`_, summed over the batch.
+
+    .. math::
+        L = - \sum_{(u, p, n)} \log \sigma(s_{up} - s_{un})
+    """
+
+    def forward(self, x_dict: XDict, batch: Batch) -> Tensor:
+        """The loss of the batch's triples."""
+        x_user = gather_rows(x_dict[USER], batch.user)
+        negative = batch.negative.view(len(batch), -1)
+        # Positives and negatives are one lookup: the table's gradient is made once.
+        x_item = gather_rows(x_dict[ITEM], torch.cat([batch.positive.unsqueeze(1), negative], 1))
+        scores = torch.einsum("bd,bnd->bn", x_user, x_item)
+        return bpr_loss(scores[:, 0], scores[:, 1:])
+
+    def __repr__(self) -> str:
+        return "BPR()"
+
+
+class SampledSoftmax(nn.Module):
+    r"""Softmax cross-entropy against sampled items, summed over the batch.
+
+    .. math::
+        L = - \sum_{(u, p)} \log \frac{e^{\rho(u, p) / \tau}}
+        {e^{\rho(u, p) / \tau} + \sum_{n \in N} e^{\rho(u, n) / \tau}}
+
+    with :math:`\rho` the cosine, as in `"On the Effectiveness of Sampled Softmax Loss for Item
+    Recommendation" <https://arxiv.org/abs/2201.02327>`_. All rows share the negatives
+    :math:`N`; where one is the row's own positive it is left out. In-batch negatives come by
+    their popularity, which is taken back by subtracting its logarithm.
+
+    Args:
+        temperature: :math:`\tau`.
+        num_negatives: Uniform negatives drawn for a batch.
+        negatives: ``"uniform"`` (default), ``"in_batch"`` (the other positives), or ``"both"``.
+        normalize: Use the cosine (default) and not the inner product.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.1,
+        num_negatives: int = 1024,
+        negatives: str = "uniform",
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        if negatives not in NEGATIVES:
+            raise ValueError(f"'negatives' must be one of {NEGATIVES} (got {negatives!r})")
+        for name, value in (("temperature", temperature), ("num_negatives", num_negatives)):
+            if value <= 0:
+                raise ValueError(f"{name!r} must be positive (got {value})")
+        self.temperature, self.num_negatives = temperature, num_negatives
+        self.negatives, self.normalize = negatives, normalize
+
+    def forward(self, x_dict: XDict, batch: Batch) -> Tensor:
+        """The loss of the batch's positives."""
+        x_user, x_item = gather_rows(x_dict[USER], batch.user), x_dict[ITEM]
+        item, correction = self._candidates(batch, x_item.size(0))
+        x_positive, x_negative = gather_rows(x_item, batch.positive), gather_rows(x_item, item)
+        if self.normalize:
+            x_user, x_positive, x_negative = (
+                normalize(x, dim=1) for x in (x_user, x_positive, x_negative)
+            )
+        x_user = x_user / self.temperature
+        logits = x_user @ x_negative.t()
+        if correction is not None:
+            logits = logits - correction
+        hit = item == batch.positive.unsqueeze(1)
+        return softmax_loss((x_user * x_positive).sum(1), logits.masked_fill(hit, -torch.inf))
+
+    def _candidates(self, batch: Batch, num_items: int) -> tuple[Tensor, Tensor | None]:
+        """Shared negatives, and the log of how much more often than uniform each comes."""
+        device = batch.positive.device
+        uniform = torch.randint(num_items, (self.num_negatives,), device=device)
+        if self.negatives == "uniform":
+            return uniform, None
+        count = torch.bincount(batch.positive, minlength=num_items)
+        log_share = (count.to(torch.float) * (num_items / len(batch))).log()
+        correction = log_share[batch.positive]
+        if self.negatives == "in_batch":
+            return batch.positive, correction
+        zeros = correction.new_zeros(self.num_negatives)
+        return torch.cat([uniform, batch.positive]), torch.cat([zeros, correction])
+
+    def __repr__(self) -> str:
+        return (
+            f"SampledSoftmax(temperature={self.temperature}, num_negatives={self.num_negatives}, "
+            f"negatives={self.negatives!r}, normalize={self.normalize})"
+        )
+
+
+BASE_LOSSES = {"bpr": BPR, "sampled_softmax": SampledSoftmax}
+
+
+def resolve_loss(loss: str | nn.Module) -> nn.Module:
+    """The base loss of a name, ``"bpr"`` or ``"sampled_softmax"``, or the loss itself."""
+    if isinstance(loss, nn.Module):
+        return loss
+    if loss not in BASE_LOSSES:
+        raise ValueError(f"'loss' must be one of {tuple(BASE_LOSSES)} or a module (got {loss!r})")
+    return BASE_LOSSES[loss]()
