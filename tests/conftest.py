@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+# The oracle of the metrics compiles for most of a minute and then computes for a moment.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
 # The first example of a property often pays for a compilation, so no deadline;
 # a failure must be the same on every machine, so no random search.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)

@@ -1,0 +1,8 @@
+"""How good a recommender's rankings are."""
+
+from __future__ import annotations
+
+from pyg_kd.evaluation.full_ranking import PerUser, evaluate
+from pyg_kd.evaluation.sampled import evaluate_sampled
+
+__all__ = ["evaluate", "evaluate_sampled", "PerUser"]
