@@ -26,17 +26,16 @@ def numbered(name: str, column: Any) -> tuple[Tensor, Tensor | list[str]]:
         ValueError: If an id is missing or exceeds int64.
     """
     values = _as_array(name, column)
+    if values.dtype.kind == "U" or (values.dtype.kind == "O" and _kinds(values) == {str}):
+        return _numbered_strings(values.tolist())
     if values.dtype.kind == "O":
         values = _unboxed(name, values)
-    if values.dtype.kind not in "iuU":
+    if values.dtype.kind not in "iu":
         raise TypeError(f"column '{name}' must hold integers or strings (got {values.dtype})")
     if values.dtype.kind == "u" and values.size and int(values.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"column '{name}' must hold ids of 64 bits (got {values.max()})")
     ids, number = np.unique(values, return_inverse=True)
-    dense = torch.from_numpy(number.reshape(-1).astype(np.int64))
-    if ids.dtype.kind == "U":
-        return dense, ids.tolist()
-    return dense, torch.from_numpy(ids.astype(np.int64))
+    return torch.from_numpy(number.astype(np.int64)), torch.from_numpy(ids.astype(np.int64))
 
 
 def seconds(name: str, column: Any) -> Tensor:
@@ -83,11 +82,21 @@ def _as_array(name: str, column: Any) -> npt.NDArray[Any]:
     return values
 
 
+def _numbered_strings(values: list[str]) -> tuple[Tensor, list[str]]:
+    # Hashed, not sorted as an array: that would pad all ids to the longest.
+    ids = sorted(set(values))
+    number = dict(zip(ids, range(len(ids)), strict=True))
+    dense = np.fromiter(map(number.__getitem__, values), dtype=np.int64, count=len(values))
+    return torch.from_numpy(dense), ids
+
+
+def _kinds(values: npt.NDArray[Any]) -> set[type]:
+    return set(map(type, values.tolist()))
+
+
 def _unboxed(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """An object array as an array of integers or of strings, whichever all of it is."""
-    kinds = set(map(type, values.tolist()))
-    if kinds == {str}:
-        return values.astype(np.str_)
+    """An object array of integers as an array of int64."""
+    kinds = _kinds(values)
     if kinds and all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
         return values.astype(np.int64)
     found = sorted(kind.__name__ for kind in kinds)

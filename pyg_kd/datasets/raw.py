@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import os
 import tempfile
@@ -49,9 +50,7 @@ def candidate_folders(root: str | os.PathLike[str] | None, folder: str) -> list[
     return folders
 
 
-def locate(
-    names: Sequence[str], root: str | os.PathLike[str] | None, folder: str
-) -> Path | None:
+def locate(names: Sequence[str], root: str | os.PathLike[str] | None, folder: str) -> Path | None:
     """The first candidate folder that holds all of ``names``, or :obj:`None`."""
     for path in candidate_folders(root, folder):
         if all((path / name).is_file() for name in names):
@@ -120,9 +119,13 @@ def download(file: RawFile, folder: Path) -> Path:
 
 
 def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as response:
-        expected = response.headers.get("Content-Length")
-        payload: bytes = response.read()
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response:
+            expected = response.headers.get("Content-Length")
+            payload: bytes = response.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"{url} broke off: {error!r}") from error
+    # Some protocols deliver less than announced without an error.
     if expected is not None and len(payload) != int(expected):
         raise ConnectionError(f"{url} broke off after {len(payload)} of {expected} bytes")
     return payload

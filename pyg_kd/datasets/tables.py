@@ -139,6 +139,4 @@ def _import(name: str, path: Path) -> Any:
     try:
         return __import__(name)
     except ImportError as error:
-        raise ImportError(
-            f"reading '{path}' needs {name}: pip install 'pyg_kd[tables]'"
-        ) from error
+        raise ImportError(f"reading '{path}' needs {name}: pip install 'pyg_kd[tables]'") from error

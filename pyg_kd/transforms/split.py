@@ -33,7 +33,7 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
     repeated = num_edges - (edge_index[0] * num_items + edge_index[1]).unique().numel()
     if repeated:
         raise ValueError(
-            f"'data' must have no repeated edges (got {repeated}); merge them with data.coalesce()"
+            f"'data' must have no repeated edges (got {repeated}); 'from_interactions' merges them"
         )
     return edge_index, num_users
 

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyg_kd.datasets.columns import numbered, seconds
+
+IDS = st.one_of(
+    st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20),
+    st.lists(st.text(max_size=3).filter(lambda s: "\0" not in s), min_size=1, max_size=20),
+)
+
+
+@given(IDS)
+def test_numbers_and_raw_ids_recover_the_column(column: list[int] | list[str]) -> None:
+    number, raw = numbered("who", column)
+    raw = raw.tolist() if isinstance(raw, torch.Tensor) else raw
+    assert raw == sorted(set(column))
+    assert [raw[n] for n in number.tolist()] == column
+    assert number.dtype == torch.long
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        torch.tensor([5, 3, 5], dtype=torch.int32),
+        np.array([5, 3, 5], dtype=np.uint64),
+        np.array([5, 3, 5], dtype=object),
+    ],
+)
+def test_all_integers_become_int64(column: object) -> None:
+    number, raw = numbered("who", column)
+    assert number.tolist() == [1, 0, 1]
+    assert isinstance(raw, torch.Tensor)
+    assert raw.tolist() == [3, 5]
+    assert raw.dtype == torch.long
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "message"),
+    [
+        (np.array([1.0, 2.5]), TypeError, r"'who' must hold integers or strings \(got float64\)"),
+        (np.array([True, False]), TypeError, r"\(got bool\)"),
+        (np.array([1, "a"], dtype=object), TypeError, r"\(got int, str\)"),
+        (np.array([1.0, np.nan, np.nan]), ValueError, r"'who' must have no missing .* \(got 2\)"),
+        (np.array(["a", None], dtype=object), ValueError, r"must have no missing .* \(got 1\)"),
+        (np.array(["a", np.nan], dtype=object), ValueError, r"must have no missing .* \(got 1\)"),
+        (np.array([2**63], dtype=np.uint64), ValueError, r"64 bits \(got 9223372036854775808"),
+        (np.zeros((2, 2), dtype=int), ValueError, r"must have one dimension \(got \[2, 2\]\)"),
+    ],
+)
+def test_bad_ids(column: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        numbered("who", column)
+
+
+def test_seconds_keep_numbers_and_convert_dates() -> None:
+    assert seconds("t", np.array([3, 1], dtype=np.int32)).dtype == torch.long
+    assert seconds("t", [0.5, 1.5]).tolist() == [0.5, 1.5]
+    moment = datetime(2020, 5, 17, 12, 30, 1, tzinfo=timezone.utc)
+    for unit in ("s", "ms", "ns"):
+        column = np.array([moment.replace(tzinfo=None)], dtype=f"datetime64[{unit}]")
+        assert seconds("t", column).tolist() == [int(moment.timestamp())]
+
+
+def test_seconds_of_zoned_dates() -> None:
+    pandas = pytest.importorskip("pandas")
+    column = pandas.Series(pandas.to_datetime(["2020-01-01T00:00:00+02:00"]))
+    moment = datetime(2019, 12, 31, 22, tzinfo=timezone.utc)
+    assert seconds("t", column).tolist() == [int(moment.timestamp())]
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "message"),
+    [
+        (["monday"], TypeError, r"'t' must hold numbers or dates \(got <U6\)"),
+        ([1.0, float("nan")], ValueError, r"'t' must have no missing values \(got 1\)"),
+        (np.array(["NaT"], dtype="datetime64[s]"), ValueError, r"no missing values \(got 1\)"),
+    ],
+)
+def test_bad_times(column: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        seconds("t", column)
