@@ -120,7 +120,7 @@ def test_equals_a_dense_ranking_on_citeulike(data_root):
     for user, item in np.concatenate([train, valid]).tolist():
         hidden[user].add(item)
     wanted = dict(test.tolist())
-    for user in range(0, num_users, 40):
+    for user in range(0, num_users, 200):
         scores = (model.item @ model.user[user]).detach().numpy()
         order = np.lexsort((np.arange(num_items), -scores))
         place = [i for i in order.tolist() if i not in hidden[user]].index(wanted[user])
