@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.bipartite import interactions
@@ -125,8 +126,10 @@ def keep_targets_of(data: HeteroData, users: Tensor) -> HeteroData:
 
 def take(value: Any, index: Tensor, dim: int = 0) -> Any:
     """Select entries of a tensor along ``dim``, or of an array or a list."""
+    if isinstance(value, EdgeIndex):  # what it knows of its order no longer holds
+        value = value.as_tensor()
     if isinstance(value, Tensor):
-        return value.as_subclass(Tensor).index_select(dim, index.to(value.device))
+        return value.index_select(dim, index.to(value.device))
     if isinstance(value, np.ndarray):
         return value.take(index.cpu().numpy(), axis=dim)
     boxed = np.empty(len(value), dtype=object)
@@ -151,6 +154,7 @@ def _with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -
 def _set_targets(out: HeteroData, data: HeteroData, mask: Tensor) -> None:
     store = data.edge_stores[0]
     target = out.edge_stores[0]
-    target.edge_label_index = store.edge_index.as_subclass(Tensor)[:, mask]
+    index = mask.nonzero().view(-1)
+    target.edge_label_index = take(store.edge_index, index, 1)
     if "time" in store and store.is_edge_attr("time"):
-        target.edge_label_time = store.time[mask]
+        target.edge_label_time = take(store.time, index)

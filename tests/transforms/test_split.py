@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
@@ -108,6 +110,17 @@ def test_attributes_follow(split: BaseTransform) -> None:
     for graph in (val, test):
         targets = graph[INTERACTS].edge_label_index.t().tolist()
         assert graph[INTERACTS].edge_label_time.tolist() == [time[tuple(edge)] for edge in targets]
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=repr)
+def test_edge_index_class_is_read_and_plain_tensors_are_written(split: BaseTransform) -> None:
+    plain = _graph()
+    data = copy.copy(plain)
+    data[INTERACTS].edge_index = EdgeIndex(plain[INTERACTS].edge_index, sparse_size=(20, 15))
+    for graph, expected in zip(_split(split, data), _split(split, plain), strict=True):
+        for key in {"edge_index", "edge_label_index"} & set(expected[INTERACTS].keys()):
+            assert type(graph[INTERACTS][key]) is torch.Tensor
+            assert torch.equal(graph[INTERACTS][key], expected[INTERACTS][key])
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=repr)
