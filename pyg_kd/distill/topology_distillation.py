@@ -76,6 +76,8 @@ class TopologyDistillation(Distillation):
         for name, (value, allowed) in choices.items():
             if value not in allowed:
                 raise ValueError(f"{name!r} must be one of {allowed} (got {value!r})")
+        if num_groups < 1:
+            raise ValueError(f"'num_groups' must be positive (got {num_groups})")
         if not 0 <= gamma <= 1:
             raise ValueError(f"'gamma' must lie in [0, 1] (got {gamma})")
         if entities == "all" and mode != "full":

@@ -67,7 +67,7 @@ class _ListLikelihood(torch.autograd.Function):
         tail_lse = t.logsumexp(-1, keepdim=True)
         suffix = s.flip(-1).logcumsumexp(-1).flip(-1)
         lse = torch.logaddexp(suffix, tail_lse)
-        valid = s > -torch.inf
+        valid = s != -torch.inf  # NaN is no padding: it has to show
         ctx.save_for_backward(listed, tail, lse)
         return torch.where(valid, lse - s, 0.0).sum(-1).to(listed.dtype)
 
@@ -76,10 +76,10 @@ class _ListLikelihood(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         listed, tail, lse = ctx.saved_tensors
         s, t, g = listed.to(lse.dtype), tail.to(lse.dtype), grad.to(lse.dtype).unsqueeze(-1)
-        valid = s > -torch.inf
+        valid = s != -torch.inf
         # An item takes part in the denominators of all places up to its own:
         # dL/ds_m = sum_{k <= m} exp(s_m - lse_k) - 1, and all K of them for the tail.
         inverse = torch.where(valid, -lse, -torch.inf).logcumsumexp(-1)
         grad_listed = torch.where(valid, (s + inverse).exp() - 1, 0.0)
-        grad_tail = torch.where(t > -torch.inf, (t + inverse[..., -1:]).exp(), 0.0)
+        grad_tail = torch.where(t != -torch.inf, (t + inverse[..., -1:]).exp(), 0.0)
         return (g * grad_listed).to(listed.dtype), (g * grad_tail).to(tail.dtype)

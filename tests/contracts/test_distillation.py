@@ -1,0 +1,301 @@
+"""What every distillation method keeps, found by looking at what the package exports."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.models import MF
+from pyg_kd.typing import INTERACTS, Batch
+
+
+def gradients(x_dict: dict[str, Tensor], method: torch.nn.Module) -> list[Tensor]:
+    found = [*x_dict.values(), *method.parameters()]
+    return [torch.zeros_like(v) if v.grad is None else v.grad for v in found]
+
+
+def select(batch: Batch, index: list[int] | Tensor) -> Batch:
+    return Batch(batch.user[index], batch.positive[index], batch.negative[index])
+
+
+def test_default_construction_and_repr(method_cls) -> None:
+    text = repr(method_cls())
+    assert text.startswith(f"{method_cls.__name__}(")
+    assert text == repr(method_cls())
+    assert "\n" not in text
+
+
+def test_repr_does_not_change_with_use(make, world) -> None:
+    text = repr(make())
+    method = world.bind(make)
+    method.on_epoch_start(1, 2)
+    world.loss(method, world.x_dict()).backward()
+    assert repr(method) == text
+
+
+def test_needs_are_known_and_documented(method_cls) -> None:
+    assert method_cls.needs and set(method_cls.needs) <= set(KNOWLEDGE)
+    assert method_cls.__doc__ and "<https://" in method_cls.__doc__
+
+
+def test_unknown_option(method_cls) -> None:
+    with pytest.raises(TypeError, match="no_such_option"):
+        method_cls(no_such_option=1)
+
+
+def test_option_out_of_range_names_the_option(method_cls) -> None:
+    parameters = inspect.signature(method_cls).parameters.values()
+    for name in [p.name for p in parameters if type(p.default) in (int, float)]:
+        with pytest.raises(ValueError, match=f"'{name}'.*-1"):
+            method_cls(**{name: -1})
+
+
+def test_finite_scalar_with_gradient(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    loss = world.loss(method, x_dict)
+    assert loss.shape == () and loss.dtype == torch.float32 and bool(loss.isfinite())
+    loss.backward()
+    user, item = x_dict["user"].grad, x_dict["item"].grad
+    assert bool(user.isfinite().all()) and bool(item.isfinite().all())
+    # Every user of the batch learns; which items do is the method's own affair.
+    assert bool((user[world.batch.users].abs().sum(1) > 0).all())
+    assert int((item.abs().sum(1) > 0).sum()) > 10
+
+
+def test_every_parameter_learns_over_some_epochs(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    total = 0.0
+    for seed in range(5):
+        total = total + world.loss(method, x_dict, seed=seed)
+    total.backward()
+    assert [n for n, p in method.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_knowledge_is_left_alone(make, world) -> None:
+    before = {(t, n): v.clone() for t, s in world.graph.node_items() for n, v in s.items() if n != "num_nodes"}
+    method = world.bind(make)
+    method.on_epoch_start(0, 2, {k: v.detach() for k, v in world.x_dict().items()})
+    world.loss(method, world.x_dict()).backward()
+    for (node_type, name), value in before.items():
+        assert torch.equal(world.graph[node_type][name], value)
+        assert not world.graph[node_type][name].requires_grad
+
+
+def test_plain_loop_decreases_the_loss(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    optimizer = torch.optim.Adam([*x_dict.values(), *method.parameters()], lr=0.01)
+    first = world.loss(method, x_dict).item()
+    for step in range(30):
+        optimizer.zero_grad()
+        world.loss(method, x_dict, seed=2 + step).backward()
+        optimizer.step()
+    assert world.loss(method, x_dict).item() < 0.97 * first
+
+
+def test_unbound(make, world) -> None:
+    bound = world.bind(make)
+    method = make()
+    if any(True for _ in bound.parameters()):
+        for _ in range(2):  # refused again, not only at first
+            with pytest.raises(RuntimeError, match=rf"{type(method).__name__}.*bind\(graph, dim=6\)"):
+                method(world.x_dict(), world.graph, world.batch)
+    else:
+        torch.manual_seed(0)
+        first = method(world.x_dict(), world.graph, world.batch)
+        torch.manual_seed(0)
+        again = make().bind(world.graph, world.dim)(world.x_dict(), world.graph, world.batch)
+        assert torch.equal(first, again)
+
+
+def test_bind_twice_changes_nothing(make, world) -> None:
+    method = world.bind(make)
+    state = copy.deepcopy(list(method.parameters()))
+    assert method.bind(world.graph, world.dim) is method
+    assert all(map(torch.equal, method.parameters(), state))
+
+
+def test_bind_to_another_width(make, world) -> None:
+    method = world.bind(make).bind(world.graph, 4)
+    x_dict = {key: x[:, :4].detach() for key, x in world.x_dict().items()}
+    assert bool(world.loss(method, x_dict).isfinite())
+
+
+def test_missing_knowledge(method_cls, world) -> None:
+    for need in method_cls.needs:
+        for node_type in KNOWLEDGE[need][0]:
+            graph = world.copy()
+            del graph[node_type][need]
+            with pytest.raises(ValueError, match=f"{node_type}.*{need}.*extract_knowledge"):
+                method_cls().bind(graph, world.dim)
+
+
+def test_knowledge_with_too_few_rows(method_cls, world) -> None:
+    need = method_cls.needs[0]
+    node_type = KNOWLEDGE[need][0][0]
+    graph = world.copy()
+    graph[node_type][need] = graph[node_type][need][:-1]
+    with pytest.raises(ValueError, match=rf"{need}.*{graph[node_type].num_nodes - 1} rows"):
+        method_cls().bind(graph, world.dim)
+
+
+def test_knowledge_of_another_graph(make, world) -> None:
+    graph = world.copy()
+    graph[INTERACTS].edge_index = graph[INTERACTS].edge_index[:, 1:]
+    with pytest.raises(ValueError, match="another graph"):
+        make().bind(graph, world.dim)
+    # Knowledge of the other graph is right for it, but not what the method was bound to.
+    other = extract_knowledge(MF(graph, 12), graph, num_items=60, num_users=30)
+    method = world.bind(make)
+    with pytest.raises(ValueError, match=f"not the graph.*{type(method).__name__}"):
+        method(world.x_dict(), other, world.batch)
+
+
+def test_another_width(make, world) -> None:
+    method = world.bind(make)
+    x_dict = {key: torch.randn(len(x), 5) for key, x in world.x_dict().items()}
+    with pytest.raises(ValueError, match=r"width 5.*bound to 6"):
+        method(x_dict, world.graph, world.batch)
+
+
+@pytest.mark.parametrize("node_type", ["user", "item"])
+def test_nan_is_not_hidden(make, world, node_type: str) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    with torch.no_grad():
+        if node_type == "user":
+            x_dict["user"][world.batch.users[3], 2] = torch.nan
+        else:  # which items a method looks at is its own affair
+            x_dict["item"][:, 2] = torch.nan
+    assert bool(world.loss(method, x_dict).isnan())
+
+
+def relabelled(world, user: Tensor, item: Tensor):
+    """The graph with user ``u`` called ``user[u]`` and item ``i`` called ``item[i]``."""
+    graph, rename = world.copy(), {"user": user, "item": item}
+    edges = graph[INTERACTS].edge_index
+    edges = torch.stack([user[edges[0]], item[edges[1]]])
+    graph[INTERACTS].edge_index = edges[:, torch.randperm(edges.size(1))]
+    for node_type, new in rename.items():
+        for name, (owners, _) in KNOWLEDGE.items():
+            if node_type in owners:
+                old = graph[node_type][name]
+                if not old.is_floating_point():
+                    inside = rename["item" if node_type == "user" else "user"]
+                    old = torch.where(old >= 0, inside[old.clamp(min=0)], -1).to(old.dtype)
+                graph[node_type][name] = torch.empty_like(old).index_copy_(0, new, old)
+    graph.graph_fingerprint = graph_fingerprint(graph)
+    return graph
+
+
+def test_names_of_entities_do_not_matter(make, full_world, monkeypatch) -> None:
+    world = full_world
+    # Noise belongs to places, not to entities, so it is the same everywhere here. What is drawn
+    # from the unlisted items is all of them.
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, *_, **__: self.fill_(0.7))
+    user, item = torch.randperm(40), torch.randperm(100)
+    x_dict = world.x_dict()
+    losses, grads = [], []
+    renamed = {
+        "user": torch.empty(40, 6).index_copy_(0, user, x_dict["user"].detach()).requires_grad_(),
+        "item": torch.empty(100, 6).index_copy_(0, item, x_dict["item"].detach()).requires_grad_(),
+    }
+    batch = world.batch
+    other = Batch(user[batch.user], item[batch.positive], item[batch.negative])
+    for graph, x, b in (
+        (world.graph, x_dict, batch),
+        (relabelled(world, user, item), renamed, other),
+    ):
+        torch.manual_seed(3)
+        method = make().bind(graph, world.dim)
+        losses.append(method(x, graph, b))
+        losses[-1].backward()
+        grads.append([x["user"].grad, x["item"].grad])
+    torch.testing.assert_close(losses[1], losses[0], rtol=2e-5, atol=1e-4)
+    torch.testing.assert_close(grads[1][0][user], grads[0][0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(grads[1][1][item], grads[0][1], rtol=1e-3, atol=1e-4)
+
+
+def test_order_of_the_batch_does_not_matter(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    shuffled = select(world.batch, torch.randperm(len(world.batch)))
+    assert torch.equal(world.loss(method, x_dict), world.loss(method, x_dict, shuffled))
+
+
+def test_repeated_triples_count_once(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    index = torch.arange(len(world.batch)).repeat(2)
+    assert torch.equal(
+        world.loss(method, x_dict), world.loss(method, x_dict, select(world.batch, index))
+    )
+
+
+def test_batch_of_one(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    loss = world.loss(method, x_dict, select(world.batch, [5]))
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert all(bool(x.grad.isfinite().all()) for x in x_dict.values())
+
+
+def test_several_negatives(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    batch = world.batch
+    batch = Batch(batch.user, batch.positive, batch.negative.unsqueeze(1).expand(-1, 3))
+    assert torch.equal(world.loss(method, x_dict), world.loss(method, x_dict, batch))
+
+
+def test_same_seed_same_bits(make, world) -> None:
+    results = []
+    for _ in range(2):
+        method, x_dict = world.bind(make), world.x_dict()
+        torch.manual_seed(5)
+        method.on_epoch_start(1, 3)
+        loss = world.loss(method, x_dict)
+        loss.backward()
+        results.append([loss, *gradients(x_dict, method)])
+    assert all(map(torch.equal, *results))
+
+
+def test_state_dict_round_trip(make, world) -> None:
+    losses = []
+    source, target = world.bind(make, seed=0), world.bind(make, seed=1)
+    target.load_state_dict(source.state_dict())
+    for method in (source, target):
+        torch.manual_seed(5)
+        method.on_epoch_start(1, 3)
+        losses.append(world.loss(method, world.x_dict()))
+    assert torch.equal(*losses)
+
+
+def test_state_dict_holds_no_graph(make, world) -> None:
+    sizes = {world.graph[t].num_nodes for t in ("user", "item")}
+    assert not [k for k, v in world.bind(make).state_dict().items() if sizes & set(v.shape)]
+
+
+def test_deep_copy(make, world) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    twin = copy.deepcopy(method)
+    expected = world.loss(method, x_dict)
+    assert torch.equal(world.loss(twin, x_dict), expected)
+    with torch.no_grad():
+        for tensor in (*twin.parameters(), *twin.buffers()):
+            tensor.zero_()
+    assert torch.equal(world.loss(method, x_dict), expected)
+
+
+@pytest.mark.parametrize("max_epochs", [1, 4])
+def test_every_epoch_may_start(make, world, max_epochs: int) -> None:
+    method = world.bind(make)
+    for epoch in range(max_epochs):
+        x_dict = world.x_dict(seed=epoch)
+        method.on_epoch_start(epoch, max_epochs, {k: v.detach() for k, v in x_dict.items()})
+        loss = world.loss(method, x_dict)
+        loss.backward()
+        assert bool(loss.isfinite())
+        assert all(bool(g.isfinite().all()) for g in gradients(x_dict, method))
