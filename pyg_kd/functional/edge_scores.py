@@ -63,35 +63,40 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
     Returns:
         Scores, ``[B, K]``, with ``-inf`` at the padding.
     """
-    # One row pointer serves: every row has K edges. Padding scores item 0, then is masked.
-    ptr = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32) * items.size(1)
-    scores = _EdgeScores.apply(x_user, x_item, ptr, items.clamp(min=0).flatten().to(torch.int32))
+    # Every row has K edges. Padding scores item 0, then is masked.
+    rows = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
+    row = rows[:-1].repeat_interleave(items.size(1), output_size=items.numel())
+    col = items.clamp(min=0).flatten().to(torch.int32)
+    scores = _EdgeScores.apply(x_user, x_item, rows * items.size(1), row, col)
     return scores.view(items.shape).masked_fill(items < 0, -torch.inf)
 
 
 def _score(x_user: Tensor, x_item: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    ptr = index2ptr(row, x_user.size(0)).to(torch.int32)
-    scores: Tensor = _EdgeScores.apply(x_user, x_item, ptr, col.to(torch.int32))
+    row, col = row.to(torch.int32), col.to(torch.int32)
+    ptr = index2ptr(row, x_user.size(0))
+    scores: Tensor = _EdgeScores.apply(x_user, x_item, ptr, row, col)
     return scores
 
 
 class _EdgeScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_user: Tensor, x_item: Tensor, ptr: Tensor, col: Tensor) -> Tensor:
-        ctx.save_for_backward(x_user, x_item, ptr, col)
+    def forward(
+        ctx: Any, x_user: Tensor, x_item: Tensor, ptr: Tensor, row: Tensor, col: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x_user, x_item, ptr, row, col)
         return sampled_matmul(ptr, col, x_user, x_item)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x_user, x_item, ptr, col = ctx.saved_tensors
+        x_user, x_item, ptr, row, col = ctx.saved_tensors
         grad_user = grad_item = None
         if ctx.needs_input_grad[0]:
             grad_user = csr_matmul(ptr, col, grad.contiguous(), x_item)
         if ctx.needs_input_grad[1]:
             # The transposed pattern: a stable sort of the edges by item.
             item, order = torch.sort(col, stable=True)
-            row = torch.repeat_interleave(ptr.diff(), output_size=col.numel())
-            item_ptr = index2ptr(item.long(), x_item.size(0)).to(torch.int32)
-            grad_item = csr_matmul(item_ptr, row[order].to(torch.int32), grad[order], x_user)
-        return grad_user, grad_item, None, None
+            item_ptr = index2ptr(item, x_item.size(0))
+            row, grad = row.index_select(0, order), grad.index_select(0, order)
+            grad_item = csr_matmul(item_ptr, row, grad, x_user)
+        return grad_user, grad_item, None, None, None

@@ -54,6 +54,7 @@ class Trainer:
         metric: Validation metric, of which more is better.
         evaluate_every: Epochs between validations.
         patience: Validations without improvement after which training stops.
+        restore_best: End with the best validated weights (default), not the last.
         evaluator: Called with ``(model, data, val_data)`` in place of the
             default, a full ranking by ``metric``.
         checkpoint_dir: Folder for ``last.pt``, written after every epoch.
@@ -82,6 +83,7 @@ class Trainer:
         metric: str = "recall@20",
         evaluate_every: int = 1,
         patience: int | None = 10,
+        restore_best: bool = True,
         evaluator: Evaluator | None = None,
         checkpoint_dir: str | Path | None = None,
         accelerator: str = "auto",
@@ -103,6 +105,7 @@ class Trainer:
         self.loss, self.base_weight, self.num_negatives = loss, base_weight, num_negatives
         self.seed, self.metric = seed, metric
         self.evaluate_every, self.patience, self.evaluator = evaluate_every, patience, evaluator
+        self.keep_best = restore_best
         self.checkpoint = None if checkpoint_dir is None else Path(checkpoint_dir) / "last.pt"
         self.accelerator, self.devices = accelerator, devices
         self.strategy, self.precision, self.progress = strategy, precision, progress
@@ -118,7 +121,7 @@ class Trainer:
     ) -> History:
         r"""Train a model in place.
 
-        With ``val_data``, the model ends with its best validated weights.
+        With ``val_data``, the model ends with its best validated weights, unless told otherwise.
 
         Args:
             model: The teacher or student.
@@ -270,7 +273,8 @@ class _Run:
         self.stale += 1
         if values[metric] > self.best_value:
             self.best_value, self.stale = values[metric], 0
-            self.best = deepcopy(model.state_dict())
+            if self.trainer.keep_best:
+                self.best = deepcopy(model.state_dict())
             self.history.best_epoch = self.epoch
         return values
 
