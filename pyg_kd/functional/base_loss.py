@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid, softplus
 
 from pyg_kd.functional.list_likelihood import reduce
@@ -36,4 +40,21 @@ def softmax_loss(positive: Tensor, negative: Tensor, *, reduction: str = "sum") 
         reduction: ``"sum"``, ``"mean"`` over the rows, or ``"none"``.
     """
     # log(e^p + e^l) - p, without the copy that joining the columns would cost.
-    return reduce(softplus(negative.logsumexp(1) - positive), reduction)
+    negatives: Tensor = _LogSumExp.apply(negative)
+    return reduce(softplus(negatives - positive), reduction)
+
+
+class _LogSumExp(torch.autograd.Function):
+    """``logsumexp(1)`` whose gradient is zero, not NaN, in a row of nothing but ``-inf``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = x.logsumexp(1, keepdim=True)
+        ctx.save_for_backward(x, out.masked_fill(out == -torch.inf, 0.0))
+        return out.squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x, out = ctx.saved_tensors
+        return (x - out).exp_().mul_(grad.unsqueeze(1))

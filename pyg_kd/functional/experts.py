@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.sparse import csr_matmul, require_one_device
+from pyg_kd.functional.sparse import csr_matmul, keep_float32, require_one_device
 
 #: Routing weights below this are exactly zero: they make sharp routing cheap.
 MIN_WEIGHT = 1e-6
@@ -63,7 +63,9 @@ class _MixtureOfExperts(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        return tuple(experts_backward(grad.contiguous(), *ctx.saved_tensors))
+        # Under autocast the forward pass ran in float32, whatever the inputs were.
+        inputs = [v.to(grad.dtype) for v in ctx.saved_tensors]
+        return tuple(experts_backward(grad.contiguous(), *inputs))
 
 
 class _Edges:
@@ -185,3 +187,6 @@ def _(
 ) -> list[Tensor]:
     require_one_device(grad, x, weight, w1, b1, w2, b2)
     return [torch.empty_like(v) for v in (x, weight, w1, b1, w2, b2)]
+
+
+keep_float32(experts_forward, experts_backward)

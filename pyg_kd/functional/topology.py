@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import normalize
 from torch_geometric.utils import scatter
 
 from pyg_kd.functional.list_likelihood import reduce
-from pyg_kd.functional.sparse import require_one_device
+from pyg_kd.functional.sparse import keep_float32, require_one_device
 
 #: What the group level compares: prototypes with entities, or with each other.
 LEVELS = ("prototype-entity", "prototype-prototype")
@@ -106,7 +105,7 @@ def hierarchical_topology_loss(
     present = count > 0
     p_student = scatter(student, group, dim=0, dim_size=num_groups, reduce="mean")
     p_teacher = scatter(teacher, group, dim=0, dim_size=num_groups, reduce="mean")
-    p_student, p_teacher = normalize(p_student, dim=1), normalize(p_teacher, dim=1)
+    p_student, p_teacher = _unit_rows(p_student), _unit_rows(p_teacher)
     if detach_prototypes:
         p_student = p_student.detach()
     if level == "prototype-prototype":
@@ -114,7 +113,7 @@ def hierarchical_topology_loss(
         keep = present.unsqueeze(1) & present
         return entity_loss, (difference * keep).square().sum()
 
-    difference = p_teacher @ normalize(teacher, dim=1).t() - p_student @ normalize(student, dim=1).t()
+    difference = p_teacher @ _unit_rows(teacher).t() - p_student @ _unit_rows(student).t()
     keep = present.unsqueeze(1).expand_as(difference)
     if exclude_own_group:
         keep = keep & (group != torch.arange(num_groups, device=group.device).unsqueeze(1))
@@ -130,12 +129,18 @@ def check_rows(student: Tensor, teacher: Tensor) -> None:
         )
 
 
+def _unit_rows(x: Tensor) -> Tensor:
+    """Rows divided by their norms. A row of zeros stays zero and gets no gradient."""
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / norm.masked_fill(norm == 0, torch.inf)
+
+
 def _grouped_pairs(
     student: Tensor, teacher: Tensor, end: Tensor, *, positive_pairs_only: bool
 ) -> Tensor:
     """Entity loss of rows sorted by group; ``end`` holds where each group ends."""
     out: Tensor = _GroupedPairs.apply(
-        normalize(student, dim=1), normalize(teacher, dim=1), end, positive_pairs_only
+        _unit_rows(student), _unit_rows(teacher), end, positive_pairs_only
     )
     return out
 
@@ -174,6 +179,9 @@ def grouped_pairs(
 def _(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> tuple[Tensor, Tensor]:
     require_one_device(s, t)
     return s.new_empty(()), torch.empty_like(s)
+
+
+keep_float32(grouped_pairs)
 
 
 def _gram(s: Tensor, t: Tensor, grad: Tensor) -> Tensor:
