@@ -57,4 +57,5 @@ class _LogSumExp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, out = ctx.saved_tensors
-        return (x - out).exp_().mul_(grad.unsqueeze(1))
+        share: Tensor = (x - out).exp_()
+        return share.mul_(grad.unsqueeze(1))

@@ -189,4 +189,4 @@ def _(
     return [torch.empty_like(v) for v in (x, weight, w1, b1, w2, b2)]
 
 
-keep_float32(experts_forward, experts_backward)
+keep_float32("pyg_kd::experts_forward", "pyg_kd::experts_backward")

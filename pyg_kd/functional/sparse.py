@@ -11,7 +11,6 @@ import warnings
 
 import torch
 from torch import Tensor
-from torch.library import CustomOpDef
 
 with warnings.catch_warnings():
     # PyTorch says once per process that CSR support is in beta: say it here, to nobody.
@@ -59,14 +58,14 @@ def _(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return x.new_empty(col.numel())
 
 
-def keep_float32(*operators: CustomOpDef) -> None:
+def keep_float32(*operators: str) -> None:
     """Run ``operators`` in float32 under autocast, whose half precisions suit no kernel here."""
     for operator in operators:
         for device_type in ("cpu", "cuda"):
-            operator.register_autocast(device_type, torch.float32)
+            torch.library.register_autocast(operator, device_type, torch.float32)
 
 
-keep_float32(csr_matmul, sampled_matmul)
+keep_float32("pyg_kd::csr_matmul", "pyg_kd::sampled_matmul")
 
 
 def require_one_device(*tensors: Tensor) -> None:

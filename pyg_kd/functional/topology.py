@@ -132,7 +132,8 @@ def check_rows(student: Tensor, teacher: Tensor) -> None:
 def _unit_rows(x: Tensor) -> Tensor:
     """Rows divided by their norms. A row of zeros stays zero and gets no gradient."""
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x / norm.masked_fill(norm == 0, torch.inf)
+    unit: Tensor = x / norm.masked_fill(norm == 0, torch.inf)
+    return unit
 
 
 def _grouped_pairs(
@@ -181,7 +182,7 @@ def _(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> tuple[Ten
     return s.new_empty(()), torch.empty_like(s)
 
 
-keep_float32(grouped_pairs)
+keep_float32("pyg_kd::grouped_pairs")
 
 
 def _gram(s: Tensor, t: Tensor, grad: Tensor) -> Tensor:
