@@ -38,8 +38,8 @@ class Distillation(nn.Module):
     def bind(self, graph: HeteroData, dim: int) -> Self:
         r"""Tie the method to a graph and to the width of a student.
 
-        The trainer calls this before the first epoch. A plain loop calls it
-        before the optimiser is made, so that the method's parameters train.
+        The trainer calls this before the first epoch, after :meth:`unbind`. A plain loop
+        calls it before the optimiser is made, so that the method's parameters train.
 
         Args:
             graph: The training graph with knowledge.
@@ -53,6 +53,13 @@ class Distillation(nn.Module):
         if self._bound != key:
             self.setup(graph, dim)
             self._bound = key
+        return self
+
+    def unbind(self) -> Self:
+        """Forget the graph, so that the next :meth:`bind` makes parameters anew."""
+        for module in self.modules():
+            if isinstance(module, Distillation):
+                module._bound = None
         return self
 
     def setup(self, graph: HeteroData, dim: int) -> None:

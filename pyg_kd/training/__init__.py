@@ -2,7 +2,8 @@
 
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import BPR, SampledSoftmax
-from pyg_kd.training.trainer import Trainer, TrainingDiverged
+from pyg_kd.training.run import TrainingDiverged
+from pyg_kd.training.trainer import Trainer
 from pyg_kd.training.validation import validate
 
 __all__ = ["BPR", "History", "SampledSoftmax", "Trainer", "TrainingDiverged", "validate"]

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+#: What reading a file raises that is cut off, or was never a checkpoint.
+DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, AttributeError)
+
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write ``state`` under ``path``, where it appears only once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
+        torch.save(state, temporary)
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def load_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{str(path)!r} is truncated or no checkpoint ({error})") from error
+    except DAMAGE as error:
+        raise ValueError(f"{str(path)!r} is truncated or no checkpoint of a trainer") from error
     found = state.get("key") if isinstance(state, dict) else None
     if not isinstance(found, dict):
         raise ValueError(f"{str(path)!r} is no checkpoint of a trainer")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -24,7 +26,7 @@ class BPR(nn.Module):
     def forward(self, x_dict: XDict, batch: Batch) -> Tensor:
         """The loss of the batch's triples."""
         x_user = gather_rows(x_dict[USER], batch.user)
-        negative = batch.negative.view(len(batch), -1)
+        negative = batch.negative.unsqueeze(1) if batch.negative.dim() == 1 else batch.negative
         # Positives and negatives are one lookup: the table's gradient is made once.
         x_item = gather_rows(x_dict[ITEM], torch.cat([batch.positive.unsqueeze(1), negative], 1))
         scores = torch.einsum("bd,bnd->bn", x_user, x_item)
@@ -93,7 +95,8 @@ class SampledSoftmax(nn.Module):
         if self.negatives == "uniform":
             return uniform, None
         count = torch.bincount(batch.positive, minlength=num_items)
-        log_share = (count.to(torch.float) * (num_items / len(batch))).log()
+        # A process may have no share in the last batch.
+        log_share = (count.to(torch.float) * (num_items / max(len(batch), 1))).log()
         correction = log_share[batch.positive]
         if self.negatives == "in_batch":
             return batch.positive, correction
@@ -107,13 +110,13 @@ class SampledSoftmax(nn.Module):
         )
 
 
-BASE_LOSSES = {"bpr": BPR, "sampled_softmax": SampledSoftmax}
+BASE_LOSSES: dict[str, Callable[[], nn.Module]] = {"bpr": BPR, "sampled_softmax": SampledSoftmax}
 
 
 def resolve_loss(loss: str | nn.Module) -> nn.Module:
     """The base loss of a name, ``"bpr"`` or ``"sampled_softmax"``, or the loss itself."""
     if isinstance(loss, nn.Module):
         return loss
-    if loss not in BASE_LOSSES:
+    if not isinstance(loss, str) or loss not in BASE_LOSSES:
         raise ValueError(f"'loss' must be one of {tuple(BASE_LOSSES)} or a module (got {loss!r})")
     return BASE_LOSSES[loss]()

@@ -35,11 +35,7 @@ class Objective(nn.Module):
         base_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        for entry in distillations:
-            if not (isinstance(entry, tuple) and isinstance(entry[0], Distillation)):
-                raise TypeError(f"'distillations' must hold (method, weight) pairs (got {entry!r})")
-            if entry[1] < 0:
-                raise ValueError(f"the weight of {entry[0]!r} must not be negative (got {entry[1]})")
+        check_distillations(distillations)
         self.model, self.loss, self.base_weight = model, loss, base_weight
         self.methods = nn.ModuleList([method for method, _ in distillations])
         self.weights = [float(weight) for _, weight in distillations]
@@ -57,9 +53,9 @@ class Objective(nn.Module):
         return total, torch.stack([term.detach().float() for term in terms])
 
     def bind(self, graph: HeteroData) -> None:
-        """Check the knowledge of the graph and make the methods' parameters."""
+        """Check the knowledge of the graph and make the methods' parameters anew."""
         for method in self.distillations:
-            method.bind(graph, self.model.dim)
+            method.unbind().bind(graph, self.model.dim)
 
     @torch.no_grad()
     def on_epoch_start(self, graph: HeteroData, epoch: int, max_epochs: int) -> None:
@@ -75,12 +71,26 @@ class Objective(nn.Module):
         return [m for m in self.methods if isinstance(m, Distillation)]
 
 
+def check_distillations(distillations: Sequence[tuple[Distillation, float]]) -> None:
+    """Raise unless ``distillations`` is a list of (method, weight) with weights of 0 or more."""
+    if not isinstance(distillations, Sequence):
+        raise TypeError(f"'distillations' must be a list of pairs (got {distillations!r})")
+    for entry in distillations:
+        pair = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, None)
+        if not (isinstance(pair[0], Distillation) and isinstance(pair[1], (int, float))):
+            raise TypeError(f"'distillations' must hold (method, weight) pairs (got {entry!r})")
+        if not 0 <= pair[1] < float("inf"):
+            raise ValueError(f"the weight of {pair[0]!r} must not be negative (got {pair[1]})")
+
+
 @torch.no_grad()
-def collapsed(model: Recommender, graph: HeteroData) -> str | None:
-    """The node type whose representations have all become the same, if there is one."""
+def broken_nodes(model: Recommender, graph: HeteroData) -> tuple[str, str] | None:
+    """The node type whose representations serve no more, if there is one, and what they are."""
     x_dict = model(graph)
     for node_type in (USER, ITEM):
         x = x_dict[node_type]
+        if not bool(x.isfinite().all()):
+            return node_type, "not finite"
         if len(x) > 1 and (x - x.mean(0)).square().sum() <= 1e-8 * x.square().sum():
-            return node_type
+            return node_type, "all the same"
     return None
