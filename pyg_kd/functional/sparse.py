@@ -47,6 +47,10 @@ def _(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
 def sampled_matmul(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Entries of ``x @ y.T`` (``[rows, d]`` and ``[n, d]``) on the pattern: ``[nnz]``."""
     dtype = _kernel_dtype(x)
+    if col.numel() > x.size(0) * y.size(0):
+        # The kernel refuses such a pattern, and the dense product is smaller than the result.
+        row = torch.repeat_interleave(ptr.diff(), output_size=col.numel())
+        return (x.to(dtype) @ y.to(dtype).t())[row.long(), col.long()].to(x.dtype)
     pattern = _csr(ptr, col, torch.zeros(col.numel(), dtype=dtype, device=x.device), y.size(0))
     scores = torch.sparse.sampled_addmm(pattern, x.to(dtype), y.to(dtype).t(), beta=0.0)
     return scores.values().to(x.dtype)

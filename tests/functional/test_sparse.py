@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pyg_kd.functional import (
+    Adjacency,
+    bpr_loss,
+    edge_scores,
+    full_topology_loss,
+    hierarchical_topology_loss,
+    list_likelihood_loss,
+    list_scores,
+    mixture_of_experts,
+    propagate,
+    softmax_loss,
+)
+from pyg_kd.functional.propagate import CSR
+from pyg_kd.functional.sparse import csr_matmul, require_one_device, sampled_matmul
+
+PTR = torch.tensor([0, 2, 2, 5, 6], dtype=torch.int32)
+COL = torch.tensor([0, 3, 1, 2, 4, 3], dtype=torch.int32)
+NUM_COLS = 6  # the last column has no entry, and neither has row 1
+
+
+def dense(value: np.ndarray) -> np.ndarray:
+    out = np.zeros((4, NUM_COLS))
+    for row in range(4):
+        for edge in range(int(PTR[row]), int(PTR[row + 1])):
+            out[row, int(COL[edge])] += value[edge]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 4e-2), (torch.half, 5e-3)],
+)
+def test_products_equal_dense_ones(dtype, tolerance):
+    value, x = torch.randn(6).to(dtype), torch.randn(NUM_COLS, 3).to(dtype)
+    y = torch.randn(4, 3).to(dtype)
+    out = csr_matmul(PTR, COL, value, x)
+    assert out.dtype == dtype
+    expected = dense(value.double().numpy()) @ x.double().numpy()
+    np.testing.assert_allclose(out.double().numpy(), expected, atol=tolerance, rtol=tolerance)
+
+    scores = sampled_matmul(PTR, COL, y, x)
+    assert scores.dtype == dtype
+    full = y.double().numpy() @ x.double().numpy().T
+    row = np.repeat(np.arange(4), np.diff(PTR.numpy()))
+    expected = full[row, COL.numpy()]
+    np.testing.assert_allclose(scores.double().numpy(), expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_patterns_without_entries_or_rows(dtype):
+    none, x = torch.empty(0, dtype=torch.int32), torch.randn(NUM_COLS, 3).to(dtype)
+    ptr = torch.zeros(5, dtype=torch.int32)
+    assert csr_matmul(ptr, none, torch.empty(0).to(dtype), x).eq(torch.zeros(4, 3)).all()
+    assert sampled_matmul(ptr, none, torch.randn(4, 3).to(dtype), x).shape == (0,)
+    assert csr_matmul(ptr[:1], none, torch.empty(0).to(dtype), x).shape == (0, 3)
+
+
+def test_inputs_may_be_views():
+    x = torch.randn(3, NUM_COLS, dtype=torch.double).t()
+    expanded = torch.ones(1, 3, dtype=torch.double).expand(NUM_COLS, 3)
+    value = torch.randn(6, dtype=torch.double)
+    for view in (x, expanded):
+        expected = dense(value.numpy()) @ view.numpy()
+        np.testing.assert_allclose(csr_matmul(PTR, COL, value, view), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_operators_keep_the_rules_of_the_dispatcher(dtype):
+    x, y, value = (torch.randn(s).to(dtype) for s in ((NUM_COLS, 3), (4, 3), (6,)))
+    torch.library.opcheck(csr_matmul, (PTR, COL, value, x))
+    torch.library.opcheck(sampled_matmul, (PTR, COL, y, x))
+
+
+def test_fake_tensors_have_the_shape_and_refuse_two_devices():
+    with FakeTensorMode():
+        ptr, col = (torch.empty(n, dtype=torch.int32, device="cuda") for n in (5, 6))
+        value, x = torch.empty(6, device="cuda"), torch.empty(NUM_COLS, 3, device="cuda")
+        out = csr_matmul(ptr, col, value, x)
+        assert out.shape == (4, 3) and out.device.type == "cuda"
+        assert sampled_matmul(ptr, col, torch.empty(4, 3, device="cuda"), x).shape == (6,)
+        with pytest.raises(RuntimeError, match=r"one device .*'cpu', 'cuda:0'"):
+            csr_matmul(ptr, col, value, torch.empty(NUM_COLS, 3))
+        with pytest.raises(RuntimeError, match=r"one device .*'cpu', 'cuda:0'"):
+            sampled_matmul(ptr, col, torch.empty(4, 3), x)
+
+
+def test_require_one_device():
+    require_one_device(PTR, COL)
+    with pytest.raises(RuntimeError, match=r"\['cpu', 'meta'\]"):
+        require_one_device(PTR, COL.to("meta"))
+
+
+def pieces() -> dict[str, Tensor]:
+    """The inputs of every loss below; the same at every call."""
+    generator = torch.Generator().manual_seed(7)
+    shapes = {"s": (40, 4), "t": (40, 6), "w1": (3, 4, 5), "b1": (3, 5), "w2": (3, 5, 6)}
+    shapes |= {"b2": (3, 6), "z": (40, 3)}
+    return {k: torch.randn(v, generator=generator) for k, v in shapes.items()}
+
+
+def mixture(p: dict[str, Tensor], temperature: float) -> Tensor:
+    z = (p["z"] / temperature).softmax(1)
+    return mixture_of_experts(p["s"], z, *(p[k] for k in ("w1", "b1", "w2", "b2")))
+
+
+def adjacency() -> Adjacency:
+    value = torch.linspace(0.1, 0.6, 6)
+    row = torch.tensor([0, 0, 2, 2, 2, 3], dtype=torch.int32)
+    item = CSR(torch.tensor([0, 1, 2, 3, 5, 6, 6], dtype=torch.int32), row, value)
+    order = torch.sort(COL, stable=True).indices
+    item = CSR(item.ptr, row[order], value[order])
+    return Adjacency(CSR(PTR, COL, value), item)
+
+
+LISTS = torch.arange(40 * 5).view(40, 5) * 7 % 40
+GROUP = torch.arange(40) % 3 % 2
+LOSSES: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {
+    "edge_scores": lambda p: edge_scores(p["s"], p["s"], LISTS[:2]).square().sum(),
+    "list_likelihood": lambda p: list_likelihood_loss(
+        list_scores(p["s"], p["s"], LISTS), list_scores(p["s"], p["s"], LISTS.flip(0))
+    ),
+    "full_topology": lambda p: full_topology_loss(p["s"], p["t"]),
+    "small_topology": lambda p: full_topology_loss(p["s"][:5], p["t"][:5]),
+    "hierarchical_topology": lambda p: sum(hierarchical_topology_loss(p["s"], p["t"], GROUP, 2)),
+    "positive_pairs": lambda p: sum(
+        hierarchical_topology_loss(p["s"], p["t"], GROUP, 2, positive_pairs_only=True)
+    ),
+    "soft_experts": lambda p: (p["t"] - mixture(p, 1.0)).square().sum(),
+    "sharp_experts": lambda p: (p["t"] - mixture(p, 1e-9)).square().sum(),
+    "propagate": lambda p: sum(
+        x.square().sum() for x in propagate(p["s"][:4], p["s"][4:10], adjacency(), 2)
+    ),
+    "bpr": lambda p: bpr_loss(p["s"][:, 0], p["s"][:, 1:]),
+    "softmax": lambda p: softmax_loss(p["s"][:, 0], p["s"][:, 1:]),
+}
+
+
+@pytest.mark.parametrize("student", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_under_autocast(name, student):
+    def value_and_gradient(enabled: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        p = pieces()
+        leaf = p["s"].to(torch.bfloat16).to(dtype).requires_grad_()
+        # A bfloat16 student is what a linear layer returns under autocast.
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = LOSSES[name](p | {"s": leaf})
+        assert loss.dtype in (torch.float32, dtype)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        assert gradient.dtype == dtype
+        return loss.detach().double(), gradient.double()
+
+    expected, expected_gradient = value_and_gradient(False, torch.float32)
+    loss, gradient = value_and_gradient(True, student)
+    torch.testing.assert_close(loss, expected, rtol=2e-2, atol=0)
+    scale = expected_gradient.norm().item()
+    assert scale > 0
+    assert (gradient - expected_gradient).norm().item() < 3e-2 * scale
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_more_entries_than_the_dense_matrix_has(dtype):
+    # A list that repeats items, as padded lists over a small catalogue do.
+    ptr = torch.tensor([0, 5, 5, 12], dtype=torch.int32)
+    col = torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 1], dtype=torch.int32)
+    x, y = torch.randn(3, 4).to(dtype), torch.randn(2, 4).to(dtype)
+    row = [0] * 5 + [2] * 7
+    expected = (x.double().numpy() @ y.double().numpy().T)[row, col.numpy()]
+    scores = sampled_matmul(ptr, col, x, y)
+    assert scores.dtype == dtype
+    tolerance = 1e-12 if dtype == torch.float64 else 4e-2
+    np.testing.assert_allclose(scores.double().numpy(), expected, atol=tolerance)
+    value = torch.randn(12, dtype=dtype)
+    product = np.zeros((3, 4))
+    for r, c, v in zip(row, col.tolist(), value.double().tolist(), strict=True):
+        product[r] += v * y[c].double().numpy()
+    out = csr_matmul(ptr, col, value, y)
+    np.testing.assert_allclose(out.double().numpy(), product, atol=tolerance)
