@@ -91,16 +91,16 @@ class SampledSoftmax(nn.Module):
     def _candidates(self, batch: Batch, num_items: int) -> tuple[Tensor, Tensor | None]:
         """Shared negatives, and the log of how much more often than uniform each comes."""
         device = batch.positive.device
-        uniform = torch.randint(num_items, (self.num_negatives,), device=device)
+        uniform = batch.positive[:0]
+        if self.negatives != "in_batch":
+            uniform = torch.randint(num_items, (self.num_negatives,), device=device)
         if self.negatives == "uniform":
             return uniform, None
         count = torch.bincount(batch.positive, minlength=num_items)
         # A process may have no share in the last batch.
         log_share = (count.to(torch.float) * (num_items / max(len(batch), 1))).log()
         correction = log_share[batch.positive]
-        if self.negatives == "in_batch":
-            return batch.positive, correction
-        zeros = correction.new_zeros(self.num_negatives)
+        zeros = correction.new_zeros(len(uniform))
         return torch.cat([uniform, batch.positive]), torch.cat([zeros, correction])
 
     def __repr__(self) -> str:

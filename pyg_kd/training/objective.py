@@ -42,8 +42,13 @@ class Objective(nn.Module):
         names = [type(method).__name__ for method, _ in distillations]
         self.names = [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
 
-    def forward(self, graph: HeteroData, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, graph: HeteroData, user: Tensor, positive: Tensor, negative: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The weighted sum, and the unweighted terms stacked, ``[1 + methods]``."""
+        # A batch comes as its tensors: what wraps a module for a precision or
+        # for several processes looks into its arguments.
+        batch = Batch(user, positive, negative)
         x_dict = self.model(graph)
         terms = [self.loss(x_dict, batch)]
         terms += [method(x_dict, graph, batch) for method in self.methods]
@@ -61,7 +66,8 @@ class Objective(nn.Module):
     def on_epoch_start(self, graph: HeteroData, epoch: int, max_epochs: int) -> None:
         """Tell the methods that an epoch begins."""
         if self.methods:
-            x_dict: XDict = self.model(graph)
+            # Embedding tables themselves would still be parameters here.
+            x_dict: XDict = {key: x.detach() for key, x in self.model(graph).items()}
             for method in self.distillations:
                 method.on_epoch_start(epoch, max_epochs, x_dict)
 
@@ -80,7 +86,9 @@ def check_distillations(distillations: Sequence[tuple[Distillation, float]]) -> 
         if not (isinstance(pair[0], Distillation) and isinstance(pair[1], (int, float))):
             raise TypeError(f"'distillations' must hold (method, weight) pairs (got {entry!r})")
         if not 0 <= pair[1] < float("inf"):
-            raise ValueError(f"the weight of {pair[0]!r} must not be negative (got {pair[1]})")
+            raise ValueError(
+                f"the weight of {pair[0]!r} must be finite and not negative (got {pair[1]})"
+            )
 
 
 @torch.no_grad()

@@ -111,7 +111,7 @@ class Run:
         sums = torch.zeros(1 + len(self.objective.methods), device=self.fabric.device)
         for batch in self.loader:
             self.optimizer.zero_grad(set_to_none=True)
-            total, terms = self.module(self.data, batch)
+            total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
             # Gradients are averaged over processes, losses are sums over the batch.
             self.fabric.backward(total * self.fabric.world_size)
             self.optimizer.step()

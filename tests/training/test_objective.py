@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pyg_kd import (
+    Distillation,
+    DistillationExperts,
+    RelaxedRankingDistillation,
+    TopologyDistillation,
+)
+from pyg_kd.models import MF
+from pyg_kd.training import BPR
+from pyg_kd.training.objective import Objective, broken_nodes
+from pyg_kd.typing import Batch
+
+
+class Pull(Distillation):
+    """The squared length of the batch's users: without knowledge, without parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, int, bool]] = []
+
+    def forward(self, x_dict, graph, batch):
+        return x_dict["user"][batch.users].square().sum()
+
+    def on_epoch_start(self, epoch, max_epochs, x_dict=None):
+        self.calls.append((epoch, max_epochs, x_dict["user"].requires_grad))
+
+
+def batch() -> Batch:
+    return Batch(*parts())
+
+
+def parts() -> tuple[torch.Tensor, ...]:
+    return (torch.tensor([0, 0, 3]), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]))
+
+
+def test_weighted_sum_and_unweighted_terms(train):
+    model = MF(train, dim=4, init_std=1.0)
+    objective = Objective(model, BPR(), [(Pull(), 0.5), (Pull(), 3)], base_weight=0.25)
+    total, terms = objective(train, *parts())
+    base = BPR()(model(train), batch())
+    pull = model.user_embedding[[0, 3]].square().sum()
+    assert total.item() == pytest.approx((0.25 * base + 3.5 * pull).item(), rel=1e-6)
+    torch.testing.assert_close(terms, torch.stack([base, pull, pull]).detach())
+    assert not terms.requires_grad
+    total.backward()
+    expected = torch.autograd.grad(
+        0.25 * BPR()(model(train), batch()) + 3.5 * model.user_embedding[[0, 3]].square().sum(),
+        model.user_embedding,
+    )[0]
+    torch.testing.assert_close(model.user_embedding.grad, expected)
+
+
+def test_zero_weights_leave_no_gradient(train):
+    model = MF(train, dim=4, init_std=1.0)
+    total, terms = Objective(model, BPR(), [(Pull(), 0.0)], base_weight=0.0)(train, *parts())
+    total.backward()
+    assert not bool(model.user_embedding.grad.any())
+    assert bool((terms > 0).all())
+
+
+def test_names_tell_methods_of_one_class_apart(train):
+    methods = [(Pull(), 1.0), (TopologyDistillation(), 1.0), (Pull(), 1.0)]
+    objective = Objective(MF(train, dim=4), BPR(), methods)
+    assert objective.names == ["Pull.0", "TopologyDistillation", "Pull.2"]
+    assert objective.distillations == [method for method, _ in methods]
+
+
+def test_epoch_hook_sees_detached_representations(train):
+    pull = Pull()
+    Objective(MF(train, dim=4), BPR(), [(pull, 1.0)]).on_epoch_start(train, 3, 9)
+    assert pull.calls == [(3, 9, False)]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [DistillationExperts(num_experts=3), TopologyDistillation(num_groups=3)],
+    ids=lambda m: type(m).__name__,
+)
+def test_bind_makes_parameters_anew(graph, method):
+    objective = Objective(MF(graph, dim=4), BPR(), [(method, 1.0)])
+    torch.manual_seed(1)
+    objective.bind(graph)
+    first = {name: p.clone() for name, p in method.named_parameters()}
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter += 1
+    torch.manual_seed(1)
+    objective.bind(graph)
+    again = dict(method.named_parameters())
+    assert first.keys() == again.keys() and len(first) > 0
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_bind_names_what_is_missing(train):
+    objective = Objective(MF(train, dim=4), BPR(), [(RelaxedRankingDistillation(), 1.0)])
+    with pytest.raises(ValueError, match=r"teacher_items', which is missing: call graph = extract"):
+        objective.bind(train)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [Pull()],
+        (Pull(), 0.1),
+        [(Pull(),)],
+        [(Pull(), 0.1, 0.2)],
+        [(0.1, Pull())],
+        [(Pull(), "0.1")],
+        [(nn.Linear(2, 2), 0.1)],
+        [[Pull(), 0.1]],
+    ],
+    ids=repr,
+)
+def test_entries_are_pairs(train, wrong):
+    with pytest.raises(
+        TypeError, match=r"'distillations' must hold \(method, weight\) pairs \(got"
+    ):
+        Objective(MF(train, dim=4), BPR(), wrong)
+
+
+def test_distillations_are_a_list(train):
+    with pytest.raises(TypeError, match=r"'distillations' must be a list of pairs \(got Pull"):
+        Objective(MF(train, dim=4), BPR(), Pull())
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_weights_are_checked(train, weight):
+    with pytest.raises(ValueError, match=rf"weight of Pull\(\) must .*\(got {weight}\)"):
+        Objective(MF(train, dim=4), BPR(), [(Pull(), weight)])
+
+
+def test_broken_nodes(train):
+    model = MF(train, dim=4, init_std=1.0)
+    assert broken_nodes(model, train) is None
+    # A large common part is no collapse as long as the rest can be told apart.
+    with torch.no_grad():
+        model.item_embedding += 100
+    assert broken_nodes(model, train) is None
+    with torch.no_grad():
+        model.item_embedding[:] = model.item_embedding[:1] + 1e-4 * torch.randn(50, 4)
+    assert broken_nodes(model, train) == ("item", "all the same")
+    with torch.no_grad():
+        model.user_embedding[:] = 0
+    assert broken_nodes(model, train) == ("user", "all the same")
+    with torch.no_grad():
+        model.user_embedding[3, 2] = float("nan")
+    assert broken_nodes(model, train) == ("user", "not finite")
