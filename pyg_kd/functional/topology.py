@@ -97,7 +97,8 @@ def hierarchical_topology_loss(
     if group.shape != student.shape[:1]:
         raise ValueError(f"'group' must be [{student.size(0)}] (got {list(group.shape)})")
     order = torch.argsort(group, stable=True)
-    count = torch.bincount(group, minlength=num_groups)
+    # Its size does not depend on the data, as that of bincount would: no wait for the device.
+    count = group.new_zeros(num_groups).scatter_add_(0, group, torch.ones_like(group))
     entity_loss = _grouped_pairs(
         student[order], teacher[order], count.cumsum(0), positive_pairs_only=positive_pairs_only
     )
