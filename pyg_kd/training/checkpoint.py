@@ -9,8 +9,16 @@ from typing import Any
 
 import torch
 
-#: What reading a file raises that is cut off, or was never a checkpoint.
-DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, AttributeError)
+#: What reading raises for a file that is cut off, or was never a checkpoint.
+DAMAGE = (
+    RuntimeError,
+    OSError,  # a seek before the beginning
+    EOFError,
+    pickle.UnpicklingError,
+    ValueError,
+    LookupError,
+    AttributeError,
+)
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -34,10 +42,11 @@ def load_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If the file is damaged or belongs to another run.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGE as error:
-        raise ValueError(f"{str(path)!r} is truncated or no checkpoint of a trainer") from error
+    with path.open("rb") as file:
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        except DAMAGE as error:
+            raise ValueError(f"{str(path)!r} is truncated or no checkpoint of a trainer") from error
     found = state.get("key") if isinstance(state, dict) else None
     if not isinstance(found, dict):
         raise ValueError(f"{str(path)!r} is no checkpoint of a trainer")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
@@ -23,6 +27,11 @@ from pyg_kd.training.validation import parse_metric
 
 #: ``evaluator(model, data, val_data)`` returns metrics by name.
 Evaluator = Callable[[Recommender, HeteroData, HeteroData], dict[str, float]]
+
+#: PyTorch renamed the option that keeps DDP from sending buffers at every step.
+BUFFER_OPTION = "broadcast_buffers"
+if "forward_sync_buffers" in signature(DistributedDataParallel).parameters:
+    BUFFER_OPTION = "forward_sync_buffers"
 
 
 class Trainer:
@@ -50,10 +59,13 @@ class Trainer:
             default, a full ranking by ``metric``.
         checkpoint_dir: Folder for ``last.pt``, written after every epoch.
         accelerator: ``"auto"``, ``"cpu"``, ``"cuda"``.
-        devices: Processes; several train on their shares of every batch.
+        devices: Processes; several train on their shares of every batch. The base loss is
+            that of one process; a method takes each share for a batch of its own, and so
+            does ``SampledSoftmax`` for its in-batch negatives.
         strategy: As in Lightning Fabric.
         precision: As in Lightning Fabric, for example ``"bf16-mixed"``.
-        progress: Show a progress bar.
+        progress: Show a progress bar on the standard error stream; otherwise
+            nothing is printed.
 
     Raises:
         ValueError: If an option is out of range, or CUDA is asked for where
@@ -166,15 +178,30 @@ class Trainer:
         strategy: Any = self.strategy
         if self.devices > 1 and strategy in ("auto", "ddp"):
             # Buffers are the same in all processes by seed: sending them each step is waste.
-            strategy = DDPStrategy(broadcast_buffers=False)
-        fabric = Fabric(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            strategy=strategy,
-            precision=self.precision,
-        )
-        fabric.launch()
+            options: dict[str, Any] = {BUFFER_OPTION: False}
+            strategy = DDPStrategy(**options)
+        with _warnings_only(not self.progress):
+            fabric = Fabric(
+                accelerator=self.accelerator,
+                devices=self.devices,
+                strategy=strategy,
+                precision=self.precision,
+            )
+            fabric.launch()
         return fabric
+
+
+@contextmanager
+def _warnings_only(active: bool) -> Iterator[None]:
+    """Fabric says which precision and processes it chose: not where silence was asked for."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    if active:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_users(data: HeteroData) -> None:

@@ -75,6 +75,11 @@ while True:
     assert bool((x == x[0]).all()) and len(x) == 1 << 19
 
 
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "last.pt", KEY)
+
+
 def test_other_run(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(state(), path)
@@ -84,12 +89,13 @@ def test_other_run(tmp_path):
         load_checkpoint(path, KEY | {"seed": 3})
 
 
-def test_every_cut_is_noticed(tmp_path):
+@pytest.mark.parametrize("size", [6, 3_000])
+def test_every_cut_is_noticed(tmp_path, size):
     path = tmp_path / "last.pt"
-    save_checkpoint(state(), path)
+    save_checkpoint(state() | {"x": torch.arange(size)}, path)
     whole = path.read_bytes()
-    for size in [0, 1, 2, 10, *range(100, len(whole), 97), len(whole) - 1]:
-        path.write_bytes(whole[:size])
+    for cut in [0, 1, 2, 10, *range(100, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:cut])
         with pytest.raises(ValueError, match=r"last.pt' is truncated or no checkpoint"):
             load_checkpoint(path, KEY)
 
