@@ -100,9 +100,8 @@ class World:
         data[INTERACTS].edge_index = torch.stack([user, item])
         torch.manual_seed(0)
         self.data, self.dim = data, DIM
-        self.graph = extract_knowledge(
-            MF(data, TEACHER_DIM, init_std=1.0), data, num_items=num_ranked, num_users=num_ranked // 2
-        )
+        teacher, num_users = MF(data, TEACHER_DIM, init_std=1.0), num_ranked // 2
+        self.graph = extract_knowledge(teacher, data, num_items=num_ranked, num_users=num_users)
         edges = torch.randperm(user.numel(), generator=generator)[:batch_size]
         negative = torch.randint(num_items, (batch_size,), generator=generator)
         self.batch = Batch(user[edges], item[edges], negative)
@@ -122,7 +121,11 @@ class World:
         return make().bind(self.graph, self.dim)
 
     def loss(
-        self, method: Distillation, x_dict: dict[str, Tensor], batch: Batch | None = None, seed: int = 1
+        self,
+        method: Distillation,
+        x_dict: dict[str, Tensor],
+        batch: Batch | None = None,
+        seed: int = 1,
     ) -> Tensor:
         """The loss, with everything random in it following from a seed."""
         torch.manual_seed(seed)
@@ -131,6 +134,12 @@ class World:
     def copy(self) -> HeteroData:
         """The graph, for a test that changes it."""
         return copy.copy(self.graph)
+
+
+@pytest.fixture(scope="session")
+def all_methods() -> list[type[Distillation]]:
+    """Every exported method, for a test of them together."""
+    return methods()
 
 
 @pytest.fixture(scope="session")

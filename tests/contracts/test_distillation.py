@@ -79,7 +79,12 @@ def test_every_parameter_learns_over_some_epochs(make, world) -> None:
 
 
 def test_knowledge_is_left_alone(make, world) -> None:
-    before = {(t, n): v.clone() for t, s in world.graph.node_items() for n, v in s.items() if n != "num_nodes"}
+    before = {
+        (node_type, name): store[name].clone()
+        for node_type, store in world.graph.node_items()
+        for name in KNOWLEDGE
+        if name in store
+    }
     method = world.bind(make)
     method.on_epoch_start(0, 2, {k: v.detach() for k, v in world.x_dict().items()})
     world.loss(method, world.x_dict()).backward()
@@ -104,7 +109,8 @@ def test_unbound(make, world) -> None:
     method = make()
     if any(True for _ in bound.parameters()):
         for _ in range(2):  # refused again, not only at first
-            with pytest.raises(RuntimeError, match=rf"{type(method).__name__}.*bind\(graph, dim=6\)"):
+            message = rf"{type(method).__name__}.*bind\(graph, dim=6\)"
+            with pytest.raises(RuntimeError, match=message):
                 method(world.x_dict(), world.graph, world.batch)
     else:
         torch.manual_seed(0)

@@ -1,0 +1,214 @@
+"""Nothing stays behind on the CPU: all of this runs on an accelerator that need not exist.
+
+Fake tensors carry a device and a shape, and every operation checks the devices. Where there is no
+CUDA, a backend made of Python takes its place, without which neither indexing nor autograd works
+on such tensors. ``test_device.py`` runs this file in a process of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch_geometric.data import HeteroData
+
+from pyg_kd.distill import Distillation
+from pyg_kd.functional import bpr_loss, gather_rows, list_scores, normalized_adjacency
+from pyg_kd.functional.propagate import CSR, Adjacency
+from pyg_kd.functional.ranking import _candidates, _merge
+from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.training.losses import BASE_LOSSES
+from pyg_kd.typing import INTERACTS, Batch
+
+Convert = Callable[[Tensor], Tensor]
+
+if torch.cuda.is_available():
+    TYPE = "cuda"
+else:
+    TYPE = "fakegpu"
+    _setup_privateuseone_for_python_backend(rename=TYPE)
+DEVICE = f"{TYPE}:0"
+
+
+def counts(x: Tensor, minlength: int) -> Tensor:
+    """``bincount`` of ids below ``minlength``, whose shape does not depend on the ids."""
+    return x.new_zeros(minlength).scatter_add_(0, x, torch.ones_like(x))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convert]:
+    """A world of fake tensors; gives what carries one to the accelerator."""
+    monkeypatch.setattr(torch, "bincount", counts)
+    with FakeTensorMode():
+        yield lambda t: torch.empty(
+            t.shape, dtype=t.dtype, device=DEVICE, requires_grad=t.requires_grad
+        )
+
+
+def carry_module(module: nn.Module, convert: Convert) -> nn.Module:
+    """A copy whose parameters and buffers are elsewhere; what it holds besides stays behind."""
+    with unset_fake_temporarily():
+        module = copy.deepcopy(module)
+    for part in module.modules():
+        for name, value in part._parameters.items():
+            if value is not None:
+                part._parameters[name] = nn.Parameter(convert(value))
+        for name, value in part._buffers.items():
+            if value is not None:
+                part._buffers[name] = convert(value)
+    return module
+
+
+def carry_graph(graph: HeteroData, convert: Convert) -> HeteroData:
+    return copy.copy(graph).apply(convert)
+
+
+def carry_batch(batch: Batch, convert: Convert) -> Batch:
+    moved = Batch(convert(batch.user), convert(batch.positive), convert(batch.negative))
+    for name in ("users", "items"):  # how many are unique depends on the ids
+        with unset_fake_temporarily():
+            unique = getattr(batch, name)
+        moved.__dict__[name] = convert(unique)
+    return moved
+
+
+def left_behind(tensor: Tensor) -> Tensor:
+    stray = torch.empty(tensor.shape, dtype=tensor.dtype, requires_grad=tensor.requires_grad)
+    return nn.Parameter(stray) if isinstance(tensor, nn.Parameter) else stray
+
+
+def carry_dict(x_dict: dict[str, Tensor], convert: Convert) -> dict[str, Tensor]:
+    return {key: convert(x) for key, x in x_dict.items()}
+
+
+@pytest.fixture
+def bound(make, world) -> Distillation:
+    # Requested before `cuda`, so that it is bound to the real graph.
+    return world.bind(make)
+
+
+def test_methods(bound, gpu, world) -> None:
+    method = carry_module(bound, gpu)
+    graph, batch = carry_graph(world.graph, gpu), carry_batch(world.batch, gpu)
+    x_dict = carry_dict(world.x_dict(), gpu)
+    for epoch in range(2):
+        method.on_epoch_start(epoch, 2, x_dict)
+        assert {v.device.type for v in (*method.parameters(), *method.buffers())} <= {TYPE}
+        loss = method(x_dict, graph, batch)
+        loss.backward()
+        for leaf in (*x_dict.values(), *method.parameters()):
+            assert leaf.grad is not None and leaf.grad.device.type == TYPE
+        assert loss.device.type == TYPE and loss.shape == ()
+
+
+def places(method: Distillation) -> list[str]:
+    """Where a tensor may have been left behind, as far as the method has any there."""
+    needed = [f"{node_type}.{n}" for n in type(method).needs for node_type in KNOWLEDGE[n][0]]
+    held = [name for name, _ in (*method.named_parameters(), *method.named_buffers())]
+    # Rankings are read into buffers when a method is bound; representations are read every time.
+    return ["user", "item", *(needed if "teacher_x" in type(method).needs else []), *held]
+
+
+def test_a_stray_tensor_of_a_method_is_noticed(bound, gpu, world) -> None:
+    for place in places(bound):
+        method = carry_module(bound, gpu)
+        graph, batch = carry_graph(world.graph, gpu), carry_batch(world.batch, gpu)
+        x_dict = carry_dict(world.x_dict(), gpu)
+        if place in x_dict:
+            x_dict[place] = left_behind(x_dict[place])
+        elif place.startswith(("user.", "item.")):
+            node_type, name = place.split(".")
+            graph[node_type][name] = left_behind(graph[node_type][name])
+        else:
+            owner = method.get_submodule(place.rpartition(".")[0])
+            name = place.rpartition(".")[2]
+            table = owner._parameters if name in owner._parameters else owner._buffers
+            table[name] = left_behind(table[name])
+        with pytest.raises(RuntimeError, match="device"):
+            method(x_dict, graph, batch).backward()
+            method.on_epoch_start(0, 2, x_dict)
+            method(x_dict, graph, batch).backward()
+            pytest.fail(f"{place} was left behind unnoticed")
+
+
+@pytest.fixture
+def model(model_cls, world) -> nn.Module:
+    built = model_cls(world.data, 4)
+    built(world.data)
+    return built
+
+
+def carry_model(model: nn.Module, data: HeteroData, graph: HeteroData, convert: Convert) -> Any:
+    """A copy elsewhere, with its adjacency, since building one depends on the ids."""
+    moved = carry_module(model, convert)
+    if hasattr(moved, "_cached"):
+        edge_index = graph[INTERACTS].edge_index
+        with unset_fake_temporarily():
+            blocks = normalized_adjacency(data)
+        adjacency = Adjacency(*(CSR(*map(convert, block)) for block in blocks))
+        moved._cached = (edge_index, edge_index._version, adjacency)
+    return moved
+
+
+def test_models_and_base_losses(model, gpu, world) -> None:
+    graph, batch = carry_graph(world.data, gpu), carry_batch(world.batch, gpu)
+    model = carry_model(model, world.data, graph, gpu)
+    x_dict = model(graph)
+    assert {x.device.type for x in x_dict.values()} == {TYPE}
+    for loss in BASE_LOSSES.values():
+        value = loss()(x_dict, batch)
+        value.backward(retain_graph=True)
+        assert value.device.type == TYPE
+    assert {p.grad.device.type for p in model.parameters() if p.grad is not None} == {TYPE}
+    assert model.score_block(x_dict["user"][:5], x_dict["item"]).device.type == TYPE
+
+
+def test_a_stray_tensor_of_a_model_is_noticed(model, gpu, world) -> None:
+    graph = carry_graph(world.data, gpu)
+    model = carry_model(model, world.data, graph, gpu)
+    model.item_embedding = nn.Parameter(torch.empty(model.item_embedding.shape))
+    with pytest.raises(RuntimeError, match="device"):
+        BASE_LOSSES["bpr"]()(model(graph), carry_batch(world.batch, gpu))
+
+
+def test_ranking_up_to_the_first_look_at_values(gpu) -> None:
+    # Masking what is seen and settling ties look at values; all before and after runs here.
+    scores = torch.empty(7, 400, device=DEVICE)
+    values, ids = _candidates(scores, 5)
+    merged = _merge((values, ids), values, ids + 400, 5)
+    assert {t.device.type for t in (values, ids, *merged)} == {TYPE}
+    assert merged[1].shape == (7, 5)
+
+
+def test_sparse_operators_refuse_two_devices(gpu) -> None:
+    x = torch.empty(4, 3, device=DEVICE)
+    ptr, col = (torch.empty(n, dtype=torch.int32, device=DEVICE) for n in (3, 5))
+    assert csr_matmul(ptr, col, torch.empty(5, device=DEVICE), x).device.type == TYPE
+    for stray in range(4):
+        args = [ptr, col, torch.empty(5, device=DEVICE), x]
+        args[stray] = torch.empty(args[stray].shape, dtype=args[stray].dtype)
+        with pytest.raises(RuntimeError, match="device"):
+            csr_matmul(*args)
+
+
+def test_scores_refuse_two_devices(gpu) -> None:
+    x, items = torch.empty(4, 3, device=DEVICE), torch.empty(4, 2, dtype=torch.long, device=DEVICE)
+    assert list_scores(x, x, items).device.type == TYPE
+    for args in ((x, x, items.new_empty(4, 2, device="cpu")), (x, torch.empty(4, 3), items)):
+        with pytest.raises(RuntimeError, match="device"):
+            list_scores(*args)
+
+
+def test_the_world_notices_what_it_should(gpu) -> None:
+    with pytest.raises(RuntimeError, match=f"{DEVICE}.*cpu"):
+        torch.empty(2, device=DEVICE) + torch.ones(2)
+    with pytest.raises(RuntimeError, match="device"):
+        gather_rows(torch.empty(2, 3), torch.zeros(2, dtype=torch.long, device=DEVICE))
+    assert bpr_loss(*torch.empty(2, 3, device=DEVICE)).device.type == TYPE

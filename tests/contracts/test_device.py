@@ -1,0 +1,87 @@
+"""Every tensor is made where the others are: by reading the code, and by running it elsewhere."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyg_kd
+
+#: Factories whose result is on the CPU unless told otherwise.
+FACTORIES = {
+    "arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm",
+    "tensor", "zeros", "sparse_csr_tensor", "sparse_coo_tensor", "from_numpy", "Generator",
+    "normal", "tril_indices", "triu_indices",
+}  # fmt: skip
+
+#: Where the CPU is meant: (file or folder, source of the call or "*"), reason.
+ON_CPU = {
+    ("datasets", "*"): "raw files are read on the CPU; a graph is moved as a whole",
+    ("functional/sparse.py", "torch.sparse_csr_tensor([0, 1], [0], [1.0], size=(1, 1), "
+     "dtype=torch.float32)"): "triggers the warning of the beta, at import",
+    ("functional/sparse.py", "torch.sparse_csr_tensor(ptr, col, value, size, "
+     "check_invariants=False)"): "is where its parts are",
+    ("transforms/split.py", "*"): "one order for all devices: drawn on the CPU, then moved",
+    ("functional/topology.py", "torch.tensor([student.size(0)])"): "ends of groups are read on "
+    "the host, a list in a tensor for the sake of the operator",
+}  # fmt: skip
+
+
+def factory_calls(source: str) -> Iterator[str]:
+    """Calls of factories without a device, those of parameters and under a generator aside."""
+    tree = ast.parse(source)
+    in_parameters = {
+        id(inner)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.Call) and ast.unparse(outer.func).endswith("Parameter")
+        for inner in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        name, owner = node.func.attr, ast.unparse(node.func.value)
+        has_device = any(k.arg == "device" for k in node.keywords)
+        if name == "Generator":
+            has_device = has_device or bool(node.args)
+        named = has_device or id(node) in in_parameters
+        if name in FACTORIES and owner == "torch" and not named:
+            yield ast.unparse(node)
+
+
+def matches(rule: tuple[str, str], path: str, call: str) -> bool:
+    return path.startswith(rule[0]) and rule[1] in ("*", call)
+
+
+def allowed(path: str, call: str) -> bool:
+    return any(matches(rule, path, call) for rule in ON_CPU)
+
+
+def test_every_factory_names_a_device() -> None:
+    root = Path(pyg_kd.__file__).parent
+    found = {
+        (path.relative_to(root).as_posix(), call)
+        for path in sorted(root.rglob("*.py"))
+        for call in factory_calls(path.read_text())
+    }
+    assert sorted(pair for pair in found if not allowed(*pair)) == []
+    used = {rule for rule in ON_CPU for pair in found if matches(rule, *pair)}
+    assert used == set(ON_CPU)
+
+
+def test_a_factory_without_device_is_found() -> None:
+    source = "import torch\na = torch.zeros(3)\nb = torch.ones(3, device=a.device)\n"
+    source += "c = torch.nn.Parameter(torch.empty(3))\nd = torch.Generator()\n"
+    assert list(factory_calls(source)) == ["torch.zeros(3)", "torch.Generator()"]
+
+
+def test_everything_runs_on_a_device_that_is_not_the_cpu() -> None:
+    # A process of its own: registering a backend cannot be taken back.
+    probe = Path(__file__).with_name("device_probe.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(probe)]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "skipped" not in result.stdout.splitlines()[-1]
