@@ -51,7 +51,8 @@ class Trainer:
         base_weight: Weight :math:`w_0` of the base loss.
         num_negatives: Negatives of each interaction in a batch.
         seed: Seed of everything random.
-        metric: Validation metric, of which more is better.
+        metric: Validation metric, of which more is better, like ``"ndcg@10"``; with an
+            ``evaluator``, any of its values.
         evaluate_every: Epochs between validations.
         patience: Validations without improvement after which training stops.
         restore_best: End with the best validated weights (default), not the last.
@@ -137,19 +138,38 @@ class Trainer:
     ) -> History:
         r"""Train a model in place.
 
-        With ``val_data``, the model ends with its best validated weights, unless told otherwise.
+        With ``val_data``, the model ends with its best validated weights, unless told
+        otherwise, also where an error or the keyboard ends the run. The global random
+        state, the graph, and the model's device and mode stay as they were.
 
         Args:
             model: The teacher or student.
             data: The training graph, with knowledge where ``distillations`` need it.
             val_data: Targets in ``edge_label_index``.
-            distillations: Pairs of a method and its weight :math:`\lambda`.
+            distillations: Pairs of a method and its weight :math:`\lambda`. Parameters of
+                methods are made anew.
             resume: Continue from ``checkpoint_dir``, if it holds a checkpoint.
 
+        Returns:
+            One row an epoch: ``"loss"``, the base loss, and one column a method, named
+            after its class, all unweighted means over the interactions; ``"seconds"`` of
+            training; and what validation returned.
+
         Raises:
-            ValueError: If a user has no edge, or the graph lacks knowledge.
-            TrainingDiverged: If the loss becomes NaN or the representations
-                collapse. The best weights so far are restored first.
+            TypeError: If ``model`` is no recommender, ``data`` no ``HeteroData``, or
+                ``distillations`` no list of pairs.
+            ValueError: If a user has no edge, the graph lacks knowledge, the model was
+                built for another graph, or the checkpoint is of another run or damaged.
+            TrainingDiverged: If a loss or representation is not finite or the
+                representations collapse. The best weights so far are restored first;
+                ``error.history`` holds the epochs before.
+
+        Example:
+            >>> from pyg_kd.datasets import SyntheticInteractions
+            >>> from pyg_kd.models import MF
+            >>> data = SyntheticInteractions(num_users=20, num_items=10, num_edges=80)[0]
+            >>> Trainer(max_epochs=2, progress=False).fit(MF(data, dim=4), data)
+            History(2 epochs, best_epoch=None)
         """
         if not isinstance(model, Recommender):
             raise TypeError(f"'model' must be a Recommender (got {type(model).__name__})")

@@ -62,10 +62,11 @@ def fit(name, kind, *, graph=data, seed=1, resume=False, distillations=(), folde
     return model
 
 
-teacher = fit("bpr", MF)
+# Adam does not see a factor on all gradients, unless the weights decay.
+teacher = fit("bpr", MF, weight_decay=0.3)
 fit("softmax", LightGCN, loss=SampledSoftmax(num_negatives=32))
-fit("short", MF, max_epochs=2)
-fit("continued", MF, folder="short", resume=True, seed=9)
+fit("short", MF, max_epochs=2, weight_decay=0.3)
+fit("continued", MF, folder="short", resume=True, seed=9, weight_decay=0.3)
 ranking = RelaxedRankingDistillation(num_interesting=6, num_uninteresting=6)
 methods = [(TopologyDistillation(num_groups=4), 1e-3), (ranking, 1e-2)]
 graph = extract_knowledge(teacher, data, num_items=25)
@@ -102,7 +103,7 @@ def results(tmp_path_factory):
 def test_two_processes_equal_one(results, name):
     one, two = results[0][1, 0][name], results[0][2, 0][name]
     for key, value in one["model"].items():
-        torch.testing.assert_close(two["model"][key], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(two["model"][key], value, rtol=1e-3, atol=1e-5)
     assert len(one["rows"]) == len(two["rows"]) == 4
     for a, b in zip(one["rows"], two["rows"], strict=True):
         assert a.keys() == b.keys()

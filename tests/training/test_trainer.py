@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from functools import partial
 
@@ -414,6 +415,9 @@ def test_progress_bar(train, capfd):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_silence_without_progress(graph, val, capfd, precision):
+def test_silence_without_progress(graph, val, capfd, caplog, precision):
+    level = logging.getLogger("lightning_fabric").level
     trainer(precision=precision).fit(model_of(graph), graph, val_data=val, distillations=methods())
     assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+    assert logging.getLogger("lightning_fabric").level == level
