@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from pyg_kd.typing import ITEM, USER
@@ -46,27 +47,45 @@ def interactions(data: HeteroData) -> Interactions:
             one edge type from user to item.
 
     Raises:
-        TypeError: If ``data`` is not a ``HeteroData``.
+        TypeError: If ``data`` is not a ``HeteroData``, or its ``edge_index``
+            no tensor of integers.
         ValueError: If the node types or edge types are others, a node type
-            has no size, or an id is out of range.
+            has no size, ``edge_index`` is not ``[2, E]``, or an id is out of range.
     """
     if not isinstance(data, HeteroData):
         raise TypeError(f"'data' must be a HeteroData (got {type(data).__name__})")
     if sorted(data.node_types) != [ITEM, USER]:
-        raise ValueError(f"'data' must have the node types 'user' and 'item' (got {sorted(data.node_types)})")
+        raise ValueError(
+            f"'data' must have the node types 'user' and 'item' (got {sorted(data.node_types)})"
+        )
     edge_types = [e for e in data.edge_types if (e[0], e[2]) == (USER, ITEM)]
     if len(edge_types) != 1 or len(data.edge_types) != 1:
-        raise ValueError(f"'data' must have one edge type, from 'user' to 'item' (got {data.edge_types})")
+        raise ValueError(
+            f"'data' must have one edge type, from 'user' to 'item' (got {data.edge_types})"
+        )
     sizes = []
     for node_type in (USER, ITEM):
         size = data[node_type].num_nodes
         if size is None:
             raise ValueError(f"'data[{node_type!r}].num_nodes' is not set")
         sizes.append(int(size))
-    edge_index = data[edge_types[0]].edge_index.as_subclass(Tensor)
+    edge_index = _edges(data[edge_types[0]].get("edge_index"))
     check_ids("edge_index[0] (users)", edge_index[0], sizes[0])
     check_ids("edge_index[1] (items)", edge_index[1], sizes[1])
     return Interactions(edge_index, sizes[0], sizes[1])
+
+
+def _edges(edge_index: object) -> Tensor:
+    if isinstance(edge_index, EdgeIndex):
+        edge_index = edge_index.as_tensor()
+    if not isinstance(edge_index, Tensor):
+        raise TypeError(f"'edge_index' must be a tensor (got {type(edge_index).__name__})")
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})")
+    if edge_index.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"'edge_index' must be int64 (got {edge_index.dtype})")
+    # Pairs of ids become one key, which exceeds 32 bits.
+    return edge_index.long()
 
 
 def check_ids(name: str, ids: Tensor, size: int) -> None:

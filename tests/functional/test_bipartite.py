@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
+
+from pyg_kd.functional import Neighbors, interactions, sorted_neighbors
+from pyg_kd.functional.bipartite import check_ids
+
+EDGES = torch.tensor([[0, 2, 2], [3, 0, 1]])
+
+
+def graph(edge_index: object = EDGES, relation: str = "interacts") -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 3, 4
+    data["user", relation, "item"].edge_index = edge_index
+    return data
+
+
+@pytest.mark.parametrize("relation", ["interacts", "rates", "to"])
+def test_edges_and_sizes(relation):
+    edge_index, num_users, num_items = interactions(graph(relation=relation))
+    assert edge_index is EDGES  # nothing is copied
+    assert (num_users, num_items) == (3, 4)
+
+
+def test_sizes_may_come_from_features():
+    data = graph()
+    del data["item"].num_nodes
+    data["item"].x = torch.ones(6, 2)
+    assert interactions(data).num_items == 6
+
+
+@pytest.mark.parametrize(
+    "edge_index", [EDGES.int(), EdgeIndex(EDGES, sparse_size=(3, 4), sort_order="row")]
+)
+def test_other_kinds_of_edges_become_plain_int64(edge_index):
+    edges = interactions(graph(edge_index)).edge_index
+    assert type(edges) is Tensor and edges.dtype == torch.int64
+    assert torch.equal(edges, EDGES)
+
+
+def test_a_graph_without_edges_passes():
+    edges = interactions(graph(torch.empty(2, 0, dtype=torch.long))).edge_index
+    assert edges.shape == (2, 0)
+
+
+def test_only_a_hetero_data_is_a_graph():
+    with pytest.raises(TypeError, match=r"'data' must be a HeteroData \(got Tensor\)"):
+        interactions(EDGES)
+
+
+def test_other_node_types():
+    data = graph()
+    data["tag"].num_nodes = 2
+    with pytest.raises(ValueError, match=r"node types .*\(got \['item', 'tag', 'user'\]\)"):
+        interactions(data)
+    with pytest.raises(ValueError, match=r"node types .*\(got \[\]\)"):
+        interactions(HeteroData())
+
+
+@pytest.mark.parametrize("extra", [("item", "rev", "user"), ("user", "likes", "item")])
+def test_more_edge_types(extra):
+    data = graph()
+    data[extra].edge_index = EDGES
+    with pytest.raises(ValueError, match=f"one edge type.*{extra[1]}"):
+        interactions(data)
+
+
+def test_an_edge_type_of_the_wrong_direction():
+    data = graph()
+    del data["user", "interacts", "item"]
+    data["item", "of", "user"].edge_index = EDGES.flip(0)
+    with pytest.raises(ValueError, match=r"from 'user' to 'item' \(got \[\('item', 'of', 'user'\)"):
+        interactions(data)
+
+
+@pytest.mark.filterwarnings("ignore:Unable to accurately infer")
+@pytest.mark.parametrize("node_type", ["user", "item"])
+def test_a_node_type_without_size(node_type):
+    data = graph()
+    del data[node_type].num_nodes
+    data[node_type].name = "no size follows from this"
+    with pytest.raises(ValueError, match=rf"'data\['{node_type}'\].num_nodes' is not set"):
+        interactions(data)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ((0, 1), 3, r"'edge_index\[0\] \(users\)' must lie in 0\.\.2 \(got 3\)"),
+        ((0, 1), -1, r"'edge_index\[0\] \(users\)' must lie in 0\.\.2 \(got -1\)"),
+        ((1, 2), 4, r"'edge_index\[1\] \(items\)' must lie in 0\.\.3 \(got 4\)"),
+        ((1, 0), -5, r"'edge_index\[1\] \(items\)' must lie in 0\.\.3 \(got -5\)"),
+    ],
+)
+def test_ids_out_of_range(place, value, message):
+    edge_index = EDGES.clone()
+    edge_index[place] = value
+    with pytest.raises(ValueError, match=message):
+        interactions(graph(edge_index))
+
+
+def test_edges_that_are_no_edges():
+    with pytest.raises(ValueError, match=r"'edge_index' must have shape \[2, E\] \(got \[3, 2\]\)"):
+        interactions(graph(EDGES.t()))
+    with pytest.raises(ValueError, match=r"\(got \[2\]\)"):
+        interactions(graph(EDGES[:, 0]))
+    with pytest.raises(TypeError, match=r"'edge_index' must be int64 \(got torch.float32\)"):
+        interactions(graph(EDGES.float()))
+    data = graph()
+    del data["user", "interacts", "item"].edge_index
+    data["user", "interacts", "item"].time = torch.ones(3)
+    with pytest.raises(TypeError, match=r"'edge_index' must be a tensor \(got NoneType\)"):
+        interactions(data)
+
+
+def test_check_ids():
+    check_ids("ids", torch.tensor([0, 4]), 5)
+    check_ids("ids", torch.empty(0, dtype=torch.long), 0)
+    check_ids("ids", torch.empty(3, dtype=torch.long, device="meta"), 1)
+    with pytest.raises(ValueError, match=r"'ids' must lie in 0\.\.4 \(got 5\)"):
+        check_ids("ids", torch.tensor([0, 5]), 5)
+
+
+@st.composite
+def edge_lists(draw):
+    num_rows, num_cols = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    num_edges = draw(st.integers(0, 30))
+    row, col = (rng.integers(0, n, num_edges) for n in (num_rows, num_cols))
+    return row, col, num_rows, num_cols
+
+
+@given(edge_lists())
+def test_neighbors_are_sorted_and_unique(problem):
+    row, col, num_rows, num_cols = problem
+    neighbors = sorted_neighbors(torch.from_numpy(row), torch.from_numpy(col), num_rows, num_cols)
+    expected = [
+        sorted({int(c) for r, c in zip(row, col, strict=True) if r == n}) for n in range(num_rows)
+    ]
+    assert neighbors.ptr.dtype == neighbors.col.dtype == torch.int64
+    found = [neighbors.col[a:b].tolist() for a, b in neighbors.ptr.unfold(0, 2, 1).tolist()]
+    assert found == expected
+    assert neighbors.degree.tolist() == [len(e) for e in expected]
+
+
+@given(edge_lists(), st.lists(st.integers(0, 5), max_size=8))
+def test_edges_of_rows(problem, rows):
+    row, col, num_rows, num_cols = problem
+    rows = [r % num_rows for r in rows]  # repeated, in any order, some without a neighbour
+    neighbors = sorted_neighbors(torch.from_numpy(row), torch.from_numpy(col), num_rows, num_cols)
+    place, neighbor = neighbors.of(torch.tensor(rows, dtype=torch.long))
+    expected = [
+        (position, int(c)) for position, r in enumerate(rows) for c in np.unique(col[row == r])
+    ]
+    assert list(zip(place.tolist(), neighbor.tolist(), strict=True)) == expected
+
+
+def test_keys_beyond_32_bits():
+    row, col = torch.tensor([99_999, 99_999, 0]), torch.tensor([99_998, 5, 99_999])
+    neighbors = sorted_neighbors(row, col, 100_000, 100_000)
+    assert neighbors.of(torch.tensor([99_999]))[1].tolist() == [5, 99_998]
+    assert neighbors.of(torch.tensor([0, 1]))[1].tolist() == [99_999]
+
+
+def test_neighbors_is_a_plain_pair():
+    ptr, col = Neighbors(torch.tensor([0, 1]), torch.tensor([7]))
+    assert ptr.tolist() == [0, 1] and col.tolist() == [7]
