@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.models import MF, LightGCN, Recommender
+from pyg_kd.typing import XDict
+
+MODELS = [MF, LightGCN]
+
+
+class Doubled(Recommender):
+    """The least that a subclass writes."""
+
+    def forward(self, data: HeteroData) -> XDict:
+        return {"user": 2 * self.user_embedding, "item": 2 * self.item_embedding}
+
+
+def graph(num_users: int = 4, num_items: int = 5) -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+    data["user", "rates", "item"].edge_index = torch.tensor([[0, 1, 3, 3], [4, 2, 0, 1]])
+    return data
+
+
+@pytest.mark.parametrize("model", [*MODELS, Doubled])
+def test_embeddings_have_the_size_of_the_graph(model):
+    kwargs = {"init_std": 0.1} if model is Doubled else {}
+    net = model(graph(), 3, **kwargs)
+    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+    assert shapes == {"user_embedding": (4, 3), "item_embedding": (5, 3)}
+    x_dict = net(graph())
+    assert {k: tuple(v.shape) for k, v in x_dict.items()} == {"user": (4, 3), "item": (5, 3)}
+    assert (net.num_users, net.num_items, net.dim) == (4, 5, 3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_embeddings_are_drawn_with_the_deviation_asked_for(model):
+    data = graph(2000, 3000)
+    for std in (0.01, 2.0):
+        net = model(data, 8, init_std=std)
+        for table in net.parameters():
+            assert table.mean().item() == pytest.approx(0, abs=0.03 * std)
+            assert table.std().item() == pytest.approx(std, rel=0.03)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_seed_decides_the_embeddings(model):
+    def tables(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        return [p.detach() for p in model(graph(), 3).parameters()]
+
+    for a, b, other in zip(tables(1), tables(1), tables(2), strict=True):
+        assert torch.equal(a, b) and not torch.equal(a, other)
+    net = model(graph(), 3)
+    before = [p.detach().clone() for p in net.parameters()]
+    net.reset_parameters()
+    assert all(not torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+def test_scores_are_inner_products():
+    net = Doubled(graph(), 3, 1.0).double()
+    x_dict = net(graph())
+    x_user, x_item = (x_dict[k].detach().numpy() for k in ("user", "item"))
+    edge_index = torch.tensor([[3, 0, 3], [1, 4, 1]])
+    expected = [x_user[u] @ x_item[i] for u, i in edge_index.t().tolist()]
+    scores = net.score(x_dict, edge_index)
+    np.testing.assert_allclose(scores.detach().numpy(), expected, rtol=1e-12)
+    scores.sum().backward()
+    assert net.user_embedding.grad[[1, 2]].eq(0).all() and net.user_embedding.grad[3].ne(0).all()
+
+    block = net.score_block(x_dict["user"][1:3], x_dict["item"][:4])
+    np.testing.assert_allclose(block.detach().numpy(), x_user[1:3] @ x_item[:4].T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("sizes", [(5, 5), (4, 6)])
+def test_a_graph_of_another_size_is_refused(model, sizes):
+    net = model(graph(), 3)
+    message = rf"'data' has {sizes[0]} users and {sizes[1]} items, .* built for 4 and 5"
+    with pytest.raises(ValueError, match=message):
+        net(graph(*sizes))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_options_out_of_range(model):
+    for dim in (0, -3):
+        with pytest.raises(ValueError, match=rf"'dim' must be positive \(got {dim}\)"):
+            model(graph(), dim)
+    with pytest.raises(TypeError, match="'data' must be a HeteroData"):
+        model(torch.ones(3), 2)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_state_survives_a_round_trip(model, tmp_path):
+    first, second = model(graph(), 3), model(graph(), 3)
+    first(graph())  # whatever is cached is not part of the state
+    torch.save(first.state_dict(), tmp_path / "model.pt")
+    second.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    for a, b in zip(first(graph()).values(), second(graph()).values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_base_class_computes_nothing():
+    with pytest.raises(NotImplementedError):
+        Recommender(graph(), 3, 0.1)(graph())
+    assert repr(Doubled(graph(), 3, 0.1)) == "Doubled(4, 5, dim=3)"
+    assert Doubled.default_loss == "bpr"
