@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyg_kd import Distillation
+
+
+class Counting(Distillation):
+    """Counts how often it is set up; has a parameter on request."""
+
+    needs = ("teacher_x",)
+
+    def __init__(self, trained: bool = True) -> None:
+        super().__init__()
+        self.trained, self.widths = trained, []
+
+    def setup(self, graph, dim: int) -> None:
+        self.widths.append(dim)
+        if self.trained:
+            self.scale = torch.nn.Parameter(torch.ones(dim))
+
+    def forward(self, x_dict, graph, batch):
+        self.ensure_bound(x_dict, graph)
+        return x_dict["user"][batch.users].sum()
+
+
+class Needless(Distillation):
+    def forward(self, x_dict, graph, batch):
+        self.ensure_bound(x_dict, graph)
+        return x_dict["user"][batch.users].square().sum()
+
+
+def test_setup_runs_once_for_a_graph_and_a_width(problem) -> None:
+    method = Counting()
+    assert method.bind(problem.graph, 4) is method
+    method.bind(problem.graph, 4)
+    assert method.widths == [4]
+    method.bind(problem.graph, 3)
+    assert method.widths == [4, 3]
+
+
+def test_a_refused_graph_leaves_the_binding_alone(problem) -> None:
+    method = Counting().bind(problem.graph, 4)
+    graph = problem.graph.clone()
+    graph.graph_fingerprint = "0" * 64
+    with pytest.raises(ValueError, match="another graph"):
+        method.bind(graph, 4)
+    assert method(problem.x_dict, problem.graph, problem.batch).item() != 0
+    assert method.widths == [4]
+
+
+def test_without_parameters_the_first_call_binds(problem) -> None:
+    method = Counting(trained=False)
+    method(problem.x_dict, problem.graph, problem.batch)
+    method(problem.x_dict, problem.graph, problem.batch)
+    assert method.widths == [4]
+
+
+def test_with_parameters_the_first_call_is_refused(problem) -> None:
+    method = Counting()
+    with pytest.raises(RuntimeError, match=r"Counting has parameters: call \.bind\(graph, dim=4\)"):
+        method(problem.x_dict, problem.graph, problem.batch)
+    loss = method.bind(problem.graph, 4)(problem.x_dict, problem.graph, problem.batch)
+    assert bool(loss.isfinite())
+
+
+def test_a_method_without_needs_takes_any_graph(problem) -> None:
+    graph = problem.graph.clone()
+    for store in graph.node_stores:
+        del store["teacher_x"]
+    del graph.graph_fingerprint
+    method = Needless()
+    users = problem.batch.user.unique()
+    expected = problem.x_dict["user"][users].square().sum()
+    assert torch.equal(method(problem.x_dict, graph, problem.batch), expected)
+    method.on_epoch_start(0, 1)
+
+
+def test_forward_is_to_be_written(problem) -> None:
+    with pytest.raises(NotImplementedError):
+        Distillation()(problem.x_dict, problem.graph, problem.batch)

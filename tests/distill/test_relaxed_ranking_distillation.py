@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from math import exp, log
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd import RelaxedRankingDistillation
+from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.typing import INTERACTS, Batch
+
+SMALL = {"num_interesting": 5, "num_uninteresting": 4}
+
+
+def list_loss(scores: list[float], tail: list[float]) -> float:
+    total = 0.0
+    for k in range(len(scores)):
+        below = sum(map(exp, scores[k:])) + sum(map(exp, tail))
+        total -= log(exp(scores[k]) / below)
+    return total
+
+
+def oracle(method: RelaxedRankingDistillation, problem, batch: Batch, x_dict: dict) -> float:
+    """The loss of the lists that the method drew, user by user and place by place."""
+    user, item = (x_dict[key] for key in ("user", "item"))
+    total = 0.0
+    for u in sorted(set(batch.user.tolist())):
+        drawn = method.lists[u].tolist()
+        score = {i: float(user[u] @ item[i]) for i in drawn if i >= 0}
+        k = method.num_interesting
+        listed, tail = ([score[i] for i in part if i >= 0] for part in (drawn[:k], drawn[k:]))
+        total += list_loss(listed, tail)
+    return total
+
+
+def arrays(x_dict: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {key: x.detach().double().numpy() for key, x in x_dict.items()}
+
+
+def same_everywhere(num_users: int, seen: list[int], ranked: list[int], num_items: int):
+    """A graph whose users all have the same history and the same list."""
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+    user = torch.arange(num_users).repeat_interleave(len(seen))
+    data[INTERACTS].edge_index = torch.stack([user, torch.tensor(seen).repeat(num_users)])
+    data["user"].teacher_items = torch.tensor(ranked, dtype=torch.int32).expand(num_users, -1)
+    data.graph_fingerprint = graph_fingerprint(data)
+    return data
+
+
+@pytest.mark.parametrize("position", ["top", "exponential"])
+@pytest.mark.parametrize("sizes", [(5, 4), (1, 1), (30, 20)])
+def test_value_and_gradient(problem, position: str, sizes: tuple[int, int]) -> None:
+    method = RelaxedRankingDistillation(
+        num_interesting=sizes[0], num_uninteresting=sizes[1], position=position
+    ).bind(problem.graph, 4)
+    loss = method(problem.x_dict, problem.graph, problem.batch)
+    loss.backward()
+    student = arrays(problem.x_dict)
+    expected = oracle(method, problem, problem.batch, student)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    rng = np.random.default_rng(0)
+    way = {key: rng.standard_normal(x.shape) for key, x in student.items()}
+    ahead, back = (
+        oracle(
+            method,
+            problem,
+            problem.batch,
+            {key: student[key] + sign * 1e-6 * way[key] for key in student},
+        )
+        for sign in (1, -1)
+    )
+    found = sum((x.grad.numpy() * way[key]).sum() for key, x in problem.x_dict.items())
+    assert found == pytest.approx((ahead - back) / 2e-6, rel=1e-4)
+
+
+def test_only_users_of_the_batch_and_their_lists_learn(problem) -> None:
+    method = RelaxedRankingDistillation(**SMALL).bind(problem.graph, 4)
+    method(problem.x_dict, problem.graph, problem.batch).backward()
+    users = problem.batch.user.unique()
+    learning = {k: x.grad.abs().sum(1).nonzero().squeeze(1) for k, x in problem.x_dict.items()}
+    assert torch.equal(learning["user"], users)
+    assert torch.equal(learning["item"], method.lists[users].unique().long())
+
+
+def test_top_is_the_start_of_the_ranking_at_every_epoch(problem) -> None:
+    method = RelaxedRankingDistillation(**SMALL).bind(problem.graph, 4)
+    for epoch in range(3):
+        method.on_epoch_start(epoch, 3)
+        assert method.lists[:, :5].tolist() == problem.ranked[:, :5].tolist()
+
+
+def test_exponential_keeps_the_order_and_repeats_nothing(problem) -> None:
+    method = RelaxedRankingDistillation(**SMALL, position="exponential").bind(problem.graph, 4)
+    draws = []
+    for epoch in range(20):
+        method.on_epoch_start(epoch, 20)
+        for user, drawn in enumerate(method.lists[:, :5].tolist()):
+            ranks = [problem.ranked[user].tolist().index(i) for i in drawn]
+            assert ranks == sorted(set(ranks))
+        draws.append(method.lists[:, :5].clone())
+    assert not any(torch.equal(draws[0], other) for other in draws[1:])
+
+
+def test_exponential_frequencies() -> None:
+    num_users, num_ranked, k, temperature = 20_000, 25, 5, 4.0
+    graph = same_everywhere(num_users, [0], list(range(1, num_ranked + 1)), 40)
+    method = RelaxedRankingDistillation(
+        num_interesting=k, num_uninteresting=1, position="exponential", temperature=temperature
+    ).bind(graph, 4)
+    ranks = method.lists[:, :k].long() - 1
+    found = np.bincount(ranks.flatten(), minlength=num_ranked) / num_users
+    # One after another, each time among those that are left.
+    rng = np.random.default_rng(0)
+    p = np.exp(-np.arange(num_ranked) / temperature)
+    expected = np.zeros(num_ranked)
+    for _ in range(20_000):
+        expected[rng.choice(num_ranked, k, replace=False, p=p / p.sum())] += 1 / 20_000
+    sigma = np.sqrt(expected * (1 - expected) * 2 / 20_000)
+    assert (np.abs(found - expected) < 5 * sigma + 1e-4).all()
+
+
+def test_a_single_exponential_draw_follows_the_law() -> None:
+    num_users, num_ranked, temperature = 20_000, 12, 3.0
+    graph = same_everywhere(num_users, [0], list(range(1, num_ranked + 1)), 20)
+    method = RelaxedRankingDistillation(
+        num_interesting=1, num_uninteresting=1, position="exponential", temperature=temperature
+    ).bind(graph, 4)
+    found = np.bincount(method.lists[:, 0].long() - 1, minlength=num_ranked)
+    p = np.exp(-np.arange(num_ranked) / temperature)
+    expected = num_users * p / p.sum()
+    assert ((found - expected) ** 2 / expected).sum() < 31.3  # chi-square, 11 degrees, p = 0.001
+
+
+def test_uninteresting_items_are_uniform_among_the_unlisted() -> None:
+    num_users, seen, ranked = 9_000, [2, 7], [0, 5, 9, 4]
+    graph = same_everywhere(num_users, seen, ranked, 16)
+    method = RelaxedRankingDistillation(num_interesting=2, num_uninteresting=3).bind(graph, 4)
+    drawn = method.lists[:, 2:].long()
+    assert bool((drawn.sort(1).values.diff(dim=1) > 0).all())  # nothing twice
+    left = [i for i in range(16) if i not in seen + ranked]
+    count = np.bincount(drawn.flatten(), minlength=16)
+    assert [i for i in range(16) if count[i]] == left
+    share = 3 / len(left)
+    sigma = (num_users * share * (1 - share)) ** 0.5
+    assert (np.abs(count[left] - num_users * share) < 5 * sigma).all()
+
+
+def test_uninteresting_items_are_drawn_anew(problem) -> None:
+    method = RelaxedRankingDistillation(**SMALL).bind(problem.graph, 4)
+    before = method.lists.clone()
+    method.on_epoch_start(1, 2)
+    for user in range(25):
+        excluded = problem.seen[user] | set(problem.ranked[user].tolist())
+        assert not excluded & set(method.lists[user, 5:].tolist())
+    assert not torch.equal(before[:, 5:], method.lists[:, 5:])
+
+
+@pytest.mark.parametrize("position", ["top", "exponential"])
+def test_num_ranked_cuts_the_list(problem, position: str) -> None:
+    method = RelaxedRankingDistillation(
+        num_interesting=5, num_uninteresting=60, position=position, num_ranked=8
+    ).bind(problem.graph, 4)
+    for user, drawn in enumerate(method.lists.tolist()):
+        listed, below = drawn[:5], {i for i in drawn[5:] if i >= 0}
+        head = problem.ranked[user, :8].tolist()
+        assert set(listed) <= set(head)
+        # With 60 draws all that are left are drawn: what the teacher ranks further down as well.
+        assert below == set(range(60)) - problem.seen[user] - set(head)
+
+
+def test_users_without_a_ranking_contribute_nothing(problem) -> None:
+    user = int(problem.batch.user[0])
+    problem.graph["user"].teacher_items[user] = -1
+    method = RelaxedRankingDistillation(**SMALL).bind(problem.graph, 4)
+    loss = method(problem.x_dict, problem.graph, problem.batch)
+    loss.backward()
+    keep = problem.batch.user != user
+    others = Batch(*(getattr(problem.batch, n)[keep] for n in ("user", "positive", "negative")))
+    expected = oracle(method, problem, others, arrays(problem.x_dict))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert not problem.x_dict["user"].grad[user].any()
+    alone = Batch(problem.batch.user[:1], problem.batch.positive[:1], problem.batch.negative[:1])
+    assert method(problem.x_dict, problem.graph, alone).item() == 0
+
+
+@pytest.mark.parametrize("position", ["top", "exponential"])
+def test_short_lists_are_padded(problem, position: str) -> None:
+    user = int(problem.batch.user[0])
+    problem.graph["user"].teacher_items[user, 3:] = -1
+    method = RelaxedRankingDistillation(**SMALL, position=position).bind(problem.graph, 4)
+    expected = [*problem.ranked[user, :3].tolist(), -1, -1]
+    assert method.lists[user, :5].tolist() == expected
+    loss = method(problem.x_dict, problem.graph, problem.batch)
+    loss.backward()
+    student = arrays(problem.x_dict)
+    assert loss.item() == pytest.approx(oracle(method, problem, problem.batch, student), rel=1e-5)
+    assert all(bool(x.grad.isfinite().all()) for x in problem.x_dict.values())
+
+
+def test_fewer_unlisted_items_than_draws(problem) -> None:
+    method = RelaxedRankingDistillation(num_interesting=5, num_uninteresting=40)
+    method.bind(problem.graph, 4)
+    for user in range(25):
+        below = [i for i in method.lists[user, 5:].tolist() if i >= 0]
+        left = set(range(60)) - problem.seen[user] - set(problem.ranked[user].tolist())
+        assert sorted(below) == sorted(left)
+    student = arrays(problem.x_dict)
+    loss = method(problem.x_dict, problem.graph, problem.batch).item()
+    assert loss == pytest.approx(oracle(method, problem, problem.batch, student), rel=1e-5)
+
+
+def test_large_scores_stay_finite(problem) -> None:
+    method = RelaxedRankingDistillation(**SMALL).bind(problem.graph, 4)
+    x_dict = {k: (x.detach() * 100).requires_grad_() for k, x in problem.x_dict.items()}
+    loss = method(x_dict, problem.graph, problem.batch)
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert all(bool(x.grad.isfinite().all()) for x in x_dict.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"position": "best"}, r"'position' must be one of \('top', 'exponential'\).*'best'"),
+        ({"num_interesting": 0}, r"'num_interesting' must be positive \(got 0\)"),
+        ({"num_uninteresting": 0}, "'num_uninteresting'.*0"),
+        ({"temperature": 0.0}, "'temperature'.*0.0"),
+        ({"num_ranked": 39}, r"'num_ranked' must be 40 or more \(got 39\)"),
+    ],
+)
+def test_refused_options(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RelaxedRankingDistillation(**options)
+
+
+def test_lists_shorter_than_asked_for(problem) -> None:
+    with pytest.raises(ValueError, match=r"'num_interesting' is 31.*30 items.*num_items >= 31"):
+        RelaxedRankingDistillation(num_interesting=31).bind(problem.graph, 4)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_geometric.data import HeteroData
+
+from pyg_kd.loader import InteractionLoader, interaction_loader
+from pyg_kd.typing import INTERACTS, Batch
+
+
+def graph(pairs: np.ndarray, num_users: int, num_items: int) -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+    data[INTERACTS].edge_index = torch.from_numpy(pairs.T.copy())
+    return data
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    rng = np.random.default_rng(0)
+    return graph(np.argwhere(rng.random((30, 20)) < 0.4), 30, 20)
+
+
+def triples(batches: list[Batch]) -> list[torch.Tensor]:
+    parts = zip(*((b.user, b.positive, b.negative) for b in batches), strict=True)
+    return [torch.cat(part) for part in parts]
+
+
+def edges(data: HeteroData) -> list[list[int]]:
+    return sorted(data[INTERACTS].edge_index.t().tolist())
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 10_000])
+def test_every_interaction_once_an_epoch(data, batch_size: int) -> None:
+    loader = InteractionLoader(data, batch_size)
+    for _ in range(2):
+        batches = list(loader)
+        user, positive, negative = triples(batches)
+        assert sorted(torch.stack([user, positive], 1).tolist()) == edges(data)
+        assert len(batches) == len(loader) == -(-user.numel() // batch_size)
+        assert {len(b) for b in batches[:-1]} <= {batch_size}
+        assert negative.shape == user.shape
+        assert {t.dtype for t in (user, positive, negative)} == {torch.int64}
+
+
+def test_repeated_edges_are_repeated(data) -> None:
+    edge_index = data[INTERACTS].edge_index
+    data[INTERACTS].edge_index = torch.cat([edge_index, edge_index[:, :3]], 1)
+    user, positive, _ = triples(list(InteractionLoader(data, 16)))
+    assert sorted(torch.stack([user, positive], 1).tolist()) == edges(data)
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    num_users=st.integers(1, 8),
+    num_items=st.integers(2, 9),
+    batch_size=st.integers(1, 20),
+    num_negatives=st.integers(1, 3),
+)
+def test_negatives_are_unseen(seed, num_users, num_items, batch_size, num_negatives) -> None:
+    rng = np.random.default_rng(seed)
+    seen = rng.random((num_users, num_items)) < rng.random()
+    seen[:, rng.integers(num_items)] = False  # something is left for everyone
+    if not seen.any():
+        return
+    data = graph(np.argwhere(seen), num_users, num_items)
+    loader = InteractionLoader(data, batch_size, num_negatives=num_negatives, seed=seed)
+    user, _, negative = triples(list(loader))
+    shape = (len(user),) if num_negatives == 1 else (len(user), num_negatives)
+    assert negative.shape == shape
+    negative = negative.view(len(user), -1).numpy()
+    assert ((negative >= 0) & (negative < num_items)).all()
+    assert not seen[user.numpy()[:, None], negative].any()
+
+
+def test_negatives_are_uniform() -> None:
+    pairs = np.array([[0, 1], [0, 4], [1, 0]])
+    data = graph(np.repeat(pairs, 6_000, axis=0), 2, 6)
+    user, _, negative = triples(list(InteractionLoader(data, 1_000)))
+    for u, left in ((0, [0, 2, 3, 5]), (1, [1, 2, 3, 4, 5])):
+        count = np.bincount(negative[user == u], minlength=6)[left]
+        expected = count.sum() / len(left)
+        # Chi-square with at most 4 degrees of freedom: beyond 18.5 with p = 0.001.
+        assert ((count - expected) ** 2 / expected).sum() < 18.5
+
+
+def test_order_is_shuffled_anew_every_epoch(data) -> None:
+    loader = InteractionLoader(data, 16)
+    first, second = (triples(list(loader)) for _ in range(2))
+    assert not torch.equal(first[0], second[0])
+    assert not torch.equal(first[0], data[INTERACTS].edge_index[0])
+
+
+def test_same_seed_same_bits_whatever_else_is_drawn(data) -> None:
+    a = InteractionLoader(data, 16, num_negatives=2, seed=5)
+    first = [triples(list(a)) for _ in range(2)]
+    torch.manual_seed(99)
+    b = InteractionLoader(data, 16, num_negatives=2, seed=5)
+    second = [triples(list(b)) for _ in range(2)]
+    assert all(map(torch.equal, sum(first, []), sum(second, [])))
+    other = triples(list(InteractionLoader(data, 16, num_negatives=2, seed=6)))
+    assert not torch.equal(other[0], first[0][0])
+
+
+def test_iterating_leaves_the_global_state_alone(data) -> None:
+    before = torch.get_rng_state()
+    list(InteractionLoader(data, 16))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_epoch_can_be_asked_for(data) -> None:
+    loader = InteractionLoader(data, 16)
+    epochs = [triples(list(loader)) for _ in range(3)]
+    assert loader.epoch == 3
+    loader.epoch = 1
+    assert all(map(torch.equal, triples(list(loader)), epochs[1]))
+    assert loader.epoch == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 16, 40])
+def test_chunks_do_not_show(data, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    whole = list(InteractionLoader(data, 16))
+    monkeypatch.setattr(interaction_loader, "CHUNK", chunk)
+    parts = list(InteractionLoader(data, 16))
+    assert [len(b) for b in parts] == [len(b) for b in whole]
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.equal(a.user, b.user) and torch.equal(a.positive, b.positive)
+    seen = set(map(tuple, edges(data)))
+    user, _, negative = triples(parts)
+    assert not seen & set(zip(user.tolist(), negative.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("num_negatives", [1, 2])
+def test_shares_make_up_the_batch(data, world_size: int, num_negatives: int) -> None:
+    options = {"num_negatives": num_negatives, "seed": 3}
+    whole = list(InteractionLoader(data, 16, **options))
+    shares = [
+        list(InteractionLoader(data, 16, rank=rank, world_size=world_size, **options))
+        for rank in range(world_size)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        for name in ("user", "positive", "negative"):
+            together = torch.empty_like(getattr(batch, name))
+            for rank, part in enumerate(parts):
+                together[rank::world_size] = getattr(part, name)
+            assert torch.equal(together, getattr(batch, name))
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_negatives"])
+def test_sizes_must_be_positive(data, name: str) -> None:
+    options = {"batch_size": 16, "num_negatives": 1} | {name: 0}
+    with pytest.raises(ValueError, match=rf"'{name}' must be positive \(got 0\)"):
+        InteractionLoader(data, **options)
+
+
+def test_no_interactions() -> None:
+    with pytest.raises(ValueError, match="'data' has no interactions"):
+        InteractionLoader(graph(np.zeros((0, 2), dtype=np.int64), 3, 4), 16)
+
+
+def test_a_user_who_has_seen_everything() -> None:
+    pairs = np.array([[0, 1], [1, 0], [1, 1], [1, 2]])
+    with pytest.raises(ValueError, match="user 1 has seen all 3 items"):
+        InteractionLoader(graph(pairs, 2, 3), 16)
+
+
+def test_something_else_than_a_graph() -> None:
+    with pytest.raises(TypeError, match="'data' must be a HeteroData"):
+        InteractionLoader([1, 2], 16)
+
+
+def test_repr(data) -> None:
+    count = data[INTERACTS].edge_index.size(1)
+    text = f"InteractionLoader({count}, batch_size=16, num_negatives=2, seed=4)"
+    assert repr(InteractionLoader(data, 16, num_negatives=2, seed=4)) == text
