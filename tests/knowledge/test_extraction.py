@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
+from pyg_kd.models import MF, LightGCN
+from pyg_kd.typing import INTERACTS
+
+
+def oracle(scores: np.ndarray, pairs: set[tuple[int, int]], k: int) -> list[list[int]]:
+    """The unseen columns of each row, best first, the lower id first among equals."""
+    out = []
+    for row, values in enumerate(scores):
+        left = [c for c in range(len(values)) if (row, c) not in pairs]
+        left.sort(key=lambda c, values=values: (-values[c], c))
+        out.append((left + [-1] * k)[:k])
+    return out
+
+
+def scores_of(teacher, data: HeteroData) -> np.ndarray:
+    x_dict = teacher(data)
+    return (x_dict["user"].double() @ x_dict["item"].double().t()).detach().numpy()
+
+
+def pairs_of(data: HeteroData, by_item: bool = False) -> set[tuple[int, int]]:
+    pairs = data[INTERACTS].edge_index.t().tolist()
+    return {(i, u) if by_item else (u, i) for u, i in pairs}
+
+
+@pytest.mark.parametrize("blocks", [{}, {"row_block": 4, "col_tile": 7}, {"row_block": 1}])
+@pytest.mark.parametrize("k", [1, 10, 31])
+def test_rankings_of_items(data, teacher, k: int, blocks: dict) -> None:
+    graph = extract_knowledge(teacher, data, num_items=k, **blocks)
+    ranked = graph["user"].teacher_items
+    assert ranked.dtype == torch.int32 and ranked.shape == (23, k)
+    scores = scores_of(teacher, data)
+    assert len(np.unique(scores[0])) < 8  # equal scores are the rule here
+    assert ranked.tolist() == oracle(scores, pairs_of(data), k)
+    assert "teacher_users" not in graph["item"]
+
+
+@pytest.mark.parametrize("blocks", [{}, {"row_block": 5, "col_tile": 6}])
+@pytest.mark.parametrize("k", [1, 8, 23])
+def test_rankings_of_users(data, teacher, k: int, blocks: dict) -> None:
+    graph = extract_knowledge(teacher, data, num_items=0, num_users=k, **blocks)
+    ranked = graph["item"].teacher_users
+    assert ranked.dtype == torch.int32 and ranked.shape == (31, k)
+    assert ranked.tolist() == oracle(scores_of(teacher, data).T, pairs_of(data, True), k)
+    assert "teacher_items" not in graph["user"]
+
+
+def test_seen_items_never_appear_and_short_lists_are_padded(data, teacher) -> None:
+    ranked = extract_knowledge(teacher, data, num_items=31)["user"].teacher_items
+    degree = torch.bincount(data[INTERACTS].edge_index[0], minlength=23)
+    assert torch.equal((ranked < 0).sum(1), degree)
+    for user, row in enumerate(ranked.tolist()):
+        assert not {(user, item) for item in row} & pairs_of(data)
+
+
+def test_some_users_only(data, teacher) -> None:
+    users = torch.tensor([7, 2, 19])
+    whole = extract_knowledge(teacher, data, num_items=6)
+    part = extract_knowledge(teacher, data, num_items=6, users=users, row_block=2)
+    assert torch.equal(part["user"].teacher_items[users], whole["user"].teacher_items[users])
+    others = [u for u in range(23) if u not in users.tolist()]
+    assert bool((part["user"].teacher_items[others] == -1).all())
+
+
+def test_shards_of_users_make_up_the_whole(data, teacher) -> None:
+    whole = extract_knowledge(teacher, data, num_items=6)["user"].teacher_items
+    parts = [
+        extract_knowledge(teacher, data, num_items=6, users=users)["user"].teacher_items
+        for users in torch.arange(23).tensor_split(4)
+    ]
+    assert torch.equal(torch.stack(parts).max(0).values, whole)
+
+
+@pytest.mark.parametrize("model_class", [MF, LightGCN])
+def test_representations_are_final_and_constant(data, model_class) -> None:
+    teacher = model_class(data, 5)
+    graph = extract_knowledge(teacher, data, num_items=3)
+    for node_type, x in teacher(data).items():
+        stored = graph[node_type].teacher_x
+        assert torch.equal(stored, x) and not stored.requires_grad
+    before = graph["user"].teacher_x.clone()
+    with torch.no_grad():
+        teacher.user_embedding.add_(1)
+    assert torch.equal(graph["user"].teacher_x, before)
+
+
+def test_the_graph_given_is_left_alone(data, teacher) -> None:
+    before = data.to_dict()
+    graph = extract_knowledge(teacher, data, num_items=3)
+    assert graph is not data and data.to_dict().keys() == before.keys()
+    assert set(data["user"].keys()) == {"num_nodes"}
+    assert "graph_fingerprint" not in data
+    assert graph[INTERACTS].edge_index is data[INTERACTS].edge_index
+
+
+def test_fingerprints(data, teacher) -> None:
+    graph = extract_knowledge(teacher, data, num_items=3)
+    assert graph.graph_fingerprint == graph_fingerprint(data)
+    assert graph.teacher_fingerprint == model_fingerprint(teacher)
+
+
+def test_float64(data, teacher) -> None:
+    teacher = teacher.double()
+    # A difference that float32 does not see.
+    with torch.no_grad():
+        teacher.item_embedding += torch.linspace(0, 1e-10, 31, dtype=torch.double).unsqueeze(1)
+    graph = extract_knowledge(teacher, data, num_items=31)
+    assert graph["item"].teacher_x.dtype == torch.double
+    expected = oracle(scores_of(teacher, data), pairs_of(data), 31)
+    assert graph["user"].teacher_items.tolist() == expected
+    rounded = extract_knowledge(teacher.float(), data, num_items=31)
+    assert rounded["user"].teacher_items.tolist() != expected
+
+
+class Dropping(MF):
+    """Representations are noise while training; the score is a distance."""
+
+    def forward(self, data: HeteroData) -> dict[str, Tensor]:
+        drop = torch.nn.functional.dropout
+        return {key: drop(x, 0.5, self.training) for key, x in super().forward(data).items()}
+
+    def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
+        return -(x_user.unsqueeze(1) - x_item).square().sum(2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_is_restored(data, training: bool) -> None:
+    teacher = Dropping(data, 4).train(training)
+    graph = extract_knowledge(teacher, data, num_items=3)
+    assert teacher.training is training
+    assert torch.equal(graph["user"].teacher_x, teacher.user_embedding)
+
+
+def test_mode_is_restored_after_a_failure(data) -> None:
+    teacher = Dropping(data, 4).train()
+
+    def broken(data: HeteroData) -> dict[str, Tensor]:
+        raise RuntimeError("no representations")
+
+    teacher.forward = broken
+    with pytest.raises(RuntimeError, match="no representations"):
+        extract_knowledge(teacher, data, num_items=3)
+    assert teacher.training
+
+
+def test_a_score_that_is_no_inner_product(data) -> None:
+    teacher = Dropping(data, 4).eval()
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.copy_(torch.randint(-3, 4, weight.shape))
+    graph = extract_knowledge(teacher, data, num_items=9, num_users=7, row_block=4, col_tile=5)
+    user, item = (teacher(data)[key].detach().numpy() for key in ("user", "item"))
+    scores = -((user[:, None] - item) ** 2).sum(2)
+    assert graph["user"].teacher_items.tolist() == oracle(scores, pairs_of(data), 9)
+    assert graph["item"].teacher_users.tolist() == oracle(scores.T, pairs_of(data, True), 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_items": 32}, r"'num_items' must lie in 0\.\.31 \(got 32\)"),
+        ({"num_items": -1}, r"'num_items'.*-1"),
+        ({"num_items": 3, "num_users": 24}, r"'num_users' must lie in 0\.\.23 \(got 24\)"),
+        ({}, r"'num_items'.*500"),
+        ({"num_items": 3, "users": torch.tensor([23])}, r"'users' must lie in 0\.\.22 \(got 23\)"),
+        ({"num_items": 3, "users": torch.tensor([-1])}, r"'users'.*-1"),
+        ({"num_items": 3, "row_block": 0}, "'row_block'.*0"),
+    ],
+)
+def test_refused_options(data, teacher, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        extract_knowledge(teacher, data, **options)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("node_type", ["user", "item"])
+def test_a_broken_teacher(data, teacher, node_type: str, value: float) -> None:
+    with torch.no_grad():
+        getattr(teacher, f"{node_type}_embedding")[5, 1] = value
+    with pytest.raises(ValueError, match=f"{node_type!r} are not all finite"):
+        extract_knowledge(teacher, data, num_items=3)
+
+
+def test_a_teacher_of_another_size(data) -> None:
+    other = HeteroData()
+    other["user"].num_nodes, other["item"].num_nodes = 23, 30
+    other[INTERACTS].edge_index = torch.zeros(2, 1, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"23 users and 31 items.*23 and 30"):
+        extract_knowledge(MF(other, 3), data, num_items=3)
+
+
+def test_half_precision_is_ranked_in_full(data, teacher) -> None:
+    expected = extract_knowledge(teacher, data, num_items=9)["user"].teacher_items
+    found = extract_knowledge(teacher.bfloat16(), data, num_items=9)["user"].teacher_items
+    assert torch.equal(found, expected)  # small whole numbers are exact in it

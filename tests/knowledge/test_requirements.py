@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.knowledge.requirements import KNOWLEDGE, check_knowledge
+from pyg_kd.typing import INTERACTS
+
+
+@pytest.fixture
+def graph(data, teacher):
+    return extract_knowledge(teacher, data, num_items=5, num_users=4)
+
+
+def test_everything_is_there(graph) -> None:
+    assert check_knowledge(graph, "Some", tuple(KNOWLEDGE)) == graph.graph_fingerprint
+
+
+def test_nothing_is_needed(data) -> None:
+    assert check_knowledge(data, "Some", ()) == ""
+
+
+@pytest.mark.parametrize(
+    ("need", "node_type", "call"),
+    [
+        ("teacher_x", "user", r"extract_knowledge\(teacher, data\)"),
+        ("teacher_x", "item", r"extract_knowledge\(teacher, data\)"),
+        ("teacher_items", "user", r"extract_knowledge\(teacher, data, num_items=500\)"),
+        ("teacher_users", "item", r"extract_knowledge\(teacher, data, num_users=500\)"),
+    ],
+)
+def test_missing(graph, need: str, node_type: str, call: str) -> None:
+    del graph[node_type][need]
+    message = rf"Some needs 'graph\['{node_type}'\]\.{need}', which is missing: call graph = {call}"
+    with pytest.raises(ValueError, match=message):
+        check_knowledge(graph, "Some", (need,))
+
+
+def test_wrong_number_of_rows(graph) -> None:
+    graph["item"].teacher_x = graph["item"].teacher_x[:-2]
+    with pytest.raises(ValueError, match=r"'graph\['item'\]\.teacher_x' has 29 rows for 31 nodes"):
+        check_knowledge(graph, "Some", ("teacher_x",))
+
+
+def test_other_edges(graph) -> None:
+    graph[INTERACTS].edge_index = graph[INTERACTS].edge_index[:, :-1]
+    with pytest.raises(ValueError, match=f"another graph.*{graph.graph_fingerprint[:12]}"):
+        check_knowledge(graph, "Some", ("teacher_x",))
+
+
+def test_no_fingerprint(graph) -> None:
+    del graph.graph_fingerprint
+    with pytest.raises(ValueError, match=r"another graph \(fingerprint None"):
+        check_knowledge(graph, "Some", ("teacher_x",))

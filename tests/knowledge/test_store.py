@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pyg_kd.knowledge import extract_knowledge, load_knowledge, save_knowledge, store
+from pyg_kd.typing import INTERACTS
+
+
+@pytest.fixture
+def graph(data, teacher):
+    return extract_knowledge(teacher, data, num_items=5, num_users=4)
+
+
+@pytest.fixture
+def path(graph, tmp_path: Path) -> Path:
+    path = tmp_path / "teacher.safetensors"
+    save_knowledge(graph, path)
+    return path
+
+
+def test_round_trip(data, graph, path: Path) -> None:
+    loaded = load_knowledge(path, data)
+    for node_type, name in (
+        ("user", "teacher_x"),
+        ("item", "teacher_x"),
+        ("user", "teacher_items"),
+        ("item", "teacher_users"),
+    ):
+        assert torch.equal(loaded[node_type][name], graph[node_type][name])
+        assert loaded[node_type][name].dtype == graph[node_type][name].dtype
+    assert loaded.graph_fingerprint == graph.graph_fingerprint
+    assert loaded.teacher_fingerprint == graph.teacher_fingerprint
+
+
+def test_part_of_the_knowledge(data, teacher, tmp_path: Path) -> None:
+    save_knowledge(extract_knowledge(teacher, data, num_items=0), tmp_path / "x.safetensors")
+    loaded = load_knowledge(tmp_path / "x.safetensors", data)
+    assert "teacher_x" in loaded["user"] and "teacher_items" not in loaded["user"]
+
+
+def test_the_graph_given_is_left_alone(data, path: Path) -> None:
+    loaded = load_knowledge(path, data)
+    assert set(data["user"].keys()) == {"num_nodes"} and "graph_fingerprint" not in data
+    assert loaded[INTERACTS].edge_index is data[INTERACTS].edge_index
+
+
+def test_order_of_the_edges_does_not_matter(data, path: Path) -> None:
+    edges = data[INTERACTS].edge_index
+    data[INTERACTS].edge_index = edges[:, torch.randperm(edges.size(1))]
+    assert "teacher_x" in load_knowledge(path, data)["user"]
+
+
+def test_a_name_as_text_and_folders_that_are_missing(graph, data, tmp_path: Path) -> None:
+    path = str(tmp_path / "a" / "b" / "teacher.safetensors")
+    save_knowledge(graph, path)
+    assert "teacher_x" in load_knowledge(path, data)["user"]
+
+
+def test_knowledge_of_another_graph(data, path: Path) -> None:
+    data[INTERACTS].edge_index = data[INTERACTS].edge_index[:, 1:]
+    with pytest.raises(ValueError, match=r"teacher\.safetensors' holds knowledge of another graph"):
+        load_knowledge(path, data)
+
+
+def test_missing_file(data, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no knowledge file at .*nothing\.safetensors"):
+        load_knowledge(tmp_path / "nothing.safetensors", data)
+    with pytest.raises(FileNotFoundError):
+        load_knowledge(tmp_path, data)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_file(data, path: Path, kept: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"teacher\.safetensors' is truncated or no safetensors"):
+        load_knowledge(path, data)
+
+
+def test_one_byte_short(data, path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="truncated"):
+        load_knowledge(path, data)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "pyg_kd.knowledge.0"}])
+def test_foreign_file(data, tmp_path: Path, metadata: dict | None) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"user.teacher_x": torch.zeros(23, 3)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match=r"other\.safetensors' is no knowledge file"):
+        load_knowledge(path, data)
+
+
+def test_some_text(data, tmp_path: Path) -> None:
+    path = tmp_path / "text.safetensors"
+    path.write_text("user,item\n" * 100)
+    with pytest.raises(ValueError, match="no safetensors file"):
+        load_knowledge(path, data)
+
+
+def test_nothing_to_save(data, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no knowledge: call extract_knowledge\(teacher, data\)"):
+        save_knowledge(data, tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_no_part_of_a_file(graph, tmp_path: Path, monkeypatch) -> None:
+    def full_disk(tensors: dict, path: str, metadata: dict) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(store, "save_file", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save_knowledge(graph, tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_the_file_before_it(graph, data, path: Path, monkeypatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(store, "save_file", broken)
+    with pytest.raises(OSError, match="no space"):
+        save_knowledge(graph, path)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_saving_again_replaces(graph, data, path: Path) -> None:
+    graph["user"].teacher_x = graph["user"].teacher_x + 1
+    save_knowledge(graph, path)
+    assert torch.equal(load_knowledge(path, data)["user"].teacher_x, graph["user"].teacher_x)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_view_is_saved_as_what_it_shows(graph, data, tmp_path: Path) -> None:
+    graph["user"].teacher_x = torch.randn(3, 23).t()
+    save_knowledge(graph, tmp_path / "x.safetensors")
+    loaded = load_knowledge(tmp_path / "x.safetensors", data)
+    assert torch.equal(loaded["user"].teacher_x, graph["user"].teacher_x)
