@@ -1,223 +1,127 @@
-"""A run that was interrupted and continued ends with the bits of one that was not."""
-
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-from pathlib import Path
+import math
 
 import pytest
 import torch
+from torch import nn
+from torch_geometric.data import HeteroData
 
-from pyg_kd import RelaxedRankingDistillation, TopologyDistillation
-from pyg_kd.datasets import SyntheticInteractions
-from pyg_kd.knowledge import extract_knowledge
+from pyg_kd import Distillation, RelaxedRankingDistillation, TopologyDistillation
+from pyg_kd.evaluation import evaluate
 from pyg_kd.models import MF, LightGCN
-from pyg_kd.training import BPR, Trainer, validate
-from pyg_kd.transforms import UserSplit
+from pyg_kd.training import BPR, SampledSoftmax, Trainer
 
-ROOT = Path(__file__).parents[2]
-OPTIONS = {"batch_size": 128, "accelerator": "cpu", "progress": False, "max_epochs": 4}
+OPTIONS = {"batch_size": 128, "accelerator": "cpu", "progress": False}
 
 
-class Interrupting:
-    """The default validation, with an interruption after some epochs."""
-
-    def __init__(self, epochs: int, interruption) -> None:
-        self.left, self.interruption = epochs, interruption
-
-    def __call__(self, model, data, val_data):
-        self.left -= 1
-        if self.left < 0:
-            self.interruption()
-        return validate(model, data, val_data, "recall@20")
+def trainer(**options) -> Trainer:
+    return Trainer(**OPTIONS | {"max_epochs": 3} | options)
 
 
-def interrupt():
-    raise KeyboardInterrupt
+def model_of(data: HeteroData, kind: type = MF, dim: int = 6):
+    torch.manual_seed(3)
+    return kind(data, dim=dim)
 
 
-def methods():
-    ranking = RelaxedRankingDistillation(
-        num_interesting=6, num_uninteresting=6, position="exponential"
-    )
+def methods() -> list[tuple[Distillation, float]]:
+    ranking = RelaxedRankingDistillation(num_interesting=6, num_uninteresting=6)
     return [(TopologyDistillation(num_groups=4), 1e-3), (ranking, 1e-2)]
 
 
-def fit(folder, data, val_data, *, kind=LightGCN, seed=0, pairs=None, resume=True, **options):
-    torch.manual_seed(seed)
-    model = kind(data, dim=6)
-    trainer = Trainer(**OPTIONS | {"checkpoint_dir": folder} | options)
-    pairs = methods() if pairs is None else pairs
-    history = trainer.fit(model, data, val_data=val_data, distillations=pairs, resume=resume)
-    return model, history
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def losses(history) -> list[dict[str, float]]:
-    return [{name: v for name, v in row.items() if name != "seconds"} for row in history]
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def assert_same(first, second) -> None:
-    (model, history), (again, other) = first, second
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
-    assert losses(history) == losses(other)
-    assert history.best_epoch == other.best_epoch is not None
-
-
-@pytest.mark.parametrize("epochs", [0, 1, 3])
 @pytest.mark.parametrize("kind", [MF, LightGCN])
-def test_interrupted_run_continues_to_the_same_bits(tmp_path, graph, val, kind, epochs):
-    whole = fit(tmp_path / "whole", graph, val, kind=kind)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "part", graph, val, kind=kind, evaluator=Interrupting(epochs, interrupt))
-    assert (tmp_path / "part" / "last.pt").exists() == (epochs > 0)
-    # The weights a continued run starts with do not count once there is a checkpoint.
-    again = fit(tmp_path / "part", graph, val, kind=kind, seed=0 if epochs == 0 else 9)
-    assert_same(whole, again)
-    assert len(again[1]) == 4
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax", SampledSoftmax(negatives="both")])
+def test_loss_falls_and_ranking_improves(train, val, kind, loss):
+    model = model_of(train, kind)
+    before = evaluate(model, train, val, 20)["recall@20"]
+    history = trainer(max_epochs=8, loss=loss).fit(model, train, val_data=val)
+    assert history["loss"][-1] < 0.95 * history["loss"][0]
+    assert evaluate(model, train, val, 20)["recall@20"] > before
 
 
-def test_interrupted_model_has_its_best_weights(tmp_path, train, val):
-    model = LightGCN(train, dim=6)
-    values = iter([0.3, 0.2])
-    seen = []
-
-    def evaluator(model, data, val_data):
-        seen.append(model.user_embedding.detach().clone())
-        try:
-            return {"recall@20": next(values)}
-        except StopIteration:
-            raise KeyboardInterrupt from None
-
-    with pytest.raises(KeyboardInterrupt):
-        Trainer(**OPTIONS, evaluator=evaluator).fit(model, train, val_data=val)
-    assert torch.equal(model.user_embedding, seen[0])
-    assert not torch.equal(seen[0], seen[2])
+def test_a_student_follows_its_teacher(graph):
+    history = trainer(max_epochs=8, base_weight=0).fit(
+        model_of(graph), graph, distillations=[(methods()[1][0], 1.0)]
+    )
+    name = "RelaxedRankingDistillation"
+    assert history[name][-1] < 0.9 * history[name][0]
 
 
-def problem():
-    """What both processes of the next test build for themselves."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    data = SyntheticInteractions(num_users=40, num_items=30, num_edges=400)[0]
-    data, val_data, _ = UserSplit(val=0.2)(data)
-    return extract_knowledge(MF(data, dim=12), data, num_items=15), val_data
+def test_loss_is_the_mean_over_all_interactions(train):
+    # So small a rate that the weights of the first batch are those of the last.
+    model = model_of(train)
+    history = trainer(max_epochs=1, lr=1e-12, num_negatives=2).fit(model, train)
+    # All scores are about 0, so each of the two triples of an interaction costs log 2.
+    assert history["loss"] == [pytest.approx(2 * math.log(2), rel=1e-3)]
 
 
-SCRIPT = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-from test_run import Interrupting, fit, problem
-kill = Interrupting(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
-fit(sys.argv[2], *problem(), evaluator=kill)
-"""
+def test_default_loss_is_the_models_own(train):
+    first, second = model_of(train, LightGCN), model_of(train, LightGCN)
+    trainer(max_epochs=1).fit(first, train)
+    trainer(max_epochs=1, loss="sampled_softmax").fit(second, train)
+    assert same(weights(first), weights(second))
 
 
-def test_killed_process_continues_to_the_same_bits(tmp_path):
-    threads = torch.get_num_threads()
-    args = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path / "killed")]
-    killed = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    state = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
-    assert (state["epoch"], len(state["rows"])) == (2, 2)
-    try:
-        data, val_data = problem()
-        assert_same(
-            fit(tmp_path / "whole", data, val_data), fit(tmp_path / "killed", data, val_data)
-        )
-    finally:
-        torch.set_num_threads(threads)
+def test_weight_decay_shrinks(train):
+    free, decayed = model_of(train), model_of(train)
+    trainer().fit(free, train)
+    trainer(weight_decay=0.5).fit(decayed, train)
+    assert decayed.user_embedding.norm() < free.user_embedding.norm()
 
 
-def test_finished_run_has_nothing_left(tmp_path, graph, val):
-    whole = fit(tmp_path, graph, val)
-    before = (tmp_path / "last.pt").read_bytes()
-    assert_same(whole, fit(tmp_path, graph, val, seed=9))
-    assert (tmp_path / "last.pt").read_bytes() == before
+@pytest.mark.parametrize("kind", [MF, LightGCN])
+def test_same_seed_same_bits(graph, val, kind):
+    results = []
+    for noise, seed in ((1, 5), (2, 5), (3, 6)):
+        model = model_of(graph, kind)
+        torch.manual_seed(noise)  # what came before a run does not count
+        history = trainer(seed=seed).fit(model, graph, val_data=val, distillations=methods())
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+        results.append((weights(model), rows))
+    assert same(results[0][0], results[1][0]) and results[0][1] == results[1][1]
+    assert not same(results[0][0], results[2][0]) and results[0][1] != results[2][1]
 
 
-def test_stopped_run_stays_stopped(tmp_path, train, val):
-    def falling(model, data, val_data):
-        return {"recall@20": 0.0}
+class Drawing(BPR):
+    """Notes a number of the global random state at every step."""
 
-    options = {"evaluator": falling, "patience": 2, "max_epochs": 9, "pairs": []}
-    first = fit(tmp_path, train, val, **options)
-    again = fit(tmp_path, train, val, **options)
-    assert len(first[1]) == len(again[1]) == 3
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
 
-
-def test_without_methods_a_run_can_be_made_longer(tmp_path, train, val):
-    fit(tmp_path / "short", train, val, pairs=[], max_epochs=2)
-    again = fit(tmp_path / "short", train, val, pairs=[], seed=9)
-    assert_same(fit(tmp_path / "whole", train, val, pairs=[]), again)
+    def forward(self, x_dict, batch):
+        self.drawn.append(torch.rand(1).item())
+        return super().forward(x_dict, batch)
 
 
-def test_without_resume_a_run_starts_again(tmp_path, graph, val):
-    fit(tmp_path, graph, val)
-    first = fit(tmp_path, graph, val, resume=False, max_epochs=2)
-    assert len(first[1]) == 2
-    assert len(fit(tmp_path, graph, val, max_epochs=2)[1]) == 2
+def test_epochs_and_seeds_draw_numbers_of_their_own(train):
+    drawn = {}
+    for seed, epochs in ((0, 3), (0, 2), (1, 2)):
+        loss = Drawing()
+        trainer(seed=seed, max_epochs=epochs, loss=loss).fit(model_of(train), train)
+        drawn[seed, epochs] = loss.drawn
+    assert drawn[0, 3][: len(drawn[0, 2])] == drawn[0, 2]
+    different = drawn[0, 3] + drawn[1, 2]
+    assert len(set(different)) == len(different) == 5 * math.ceil(515 / 128)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("lr", {"lr": 0.02}),
-        ("seed", {"options_seed": 1}),
-        ("batch_size", {"batch_size": 64}),
-        ("weight_decay", {"weight_decay": 0.1}),
-        ("base_weight", {"base_weight": 0.5}),
-        ("num_negatives", {"num_negatives": 2}),
-        ("metric", {"metric": "ndcg@20"}),
-        ("precision", {"precision": "bf16-mixed"}),
-        ("max_epochs", {"max_epochs": 5}),
-        ("model", {"kind": MF}),
-        ("loss", {"loss": BPR()}),
-        ("distillations", {"pairs": methods()[:1]}),
-        ("weights", {"pairs": [(m, 2 * w) for m, w in methods()]}),
-    ],
-)
-def test_checkpoint_of_other_options(tmp_path, graph, val, name, options):
-    fit(tmp_path, graph, val, max_epochs=1, pairs=methods())
-    before = (tmp_path / "last.pt").read_bytes()
-    options = {"max_epochs": 1} | options
-    if "options_seed" in options:  # `seed` of `fit` draws the weights, which does not matter
-        with pytest.raises(ValueError, match=r"of another run: seed was 0, is 1"):
-            Trainer(**OPTIONS | {"max_epochs": 1}, checkpoint_dir=tmp_path, seed=1).fit(
-                LightGCN(graph, dim=6), graph, distillations=methods(), resume=True
-            )
-    else:
-        with pytest.raises(ValueError, match=rf"last.pt' is of another run: {name} was .*, is "):
-            fit(tmp_path, graph, val, **options)
-    assert (tmp_path / "last.pt").read_bytes() == before
+def test_methods_start_anew_in_every_run(graph):
+    pairs, first, second = methods(), model_of(graph), model_of(graph)
+    trainer().fit(first, graph, distillations=pairs)
+    trainer().fit(second, graph, distillations=pairs)
+    assert same(weights(first), weights(second))
 
 
-def test_checkpoint_of_another_graph_or_teacher(tmp_path, graph, val):
-    fit(tmp_path, graph, val)
-    other = extract_knowledge(LightGCN(graph, dim=12), graph, num_items=25)
-    with pytest.raises(ValueError, match=r"of another run: teacher was '\w+', is '\w+'"):
-        fit(tmp_path, other, val)
-    graph["user", "item"].edge_index = graph["user", "item"].edge_index[:, 1:]
-    other = extract_knowledge(LightGCN(graph, dim=12), graph, num_items=25)
-    with pytest.raises(ValueError, match=r"of another run: graph was '\w+', is '\w+'"):
-        fit(tmp_path, other, val)
-    data = SyntheticInteractions(num_users=61, num_items=50, num_edges=700)[0]
-    other = extract_knowledge(LightGCN(data, dim=12), data, num_items=25)
-    with pytest.raises(
-        ValueError, match=r"of another run: model was 'LightGCN\(60, .*'LightGCN\(61"
-    ):
-        fit(tmp_path, other, None)
-
-
-def test_damaged_checkpoint(tmp_path, graph, val):
-    fit(tmp_path, graph, val)
-    path = tmp_path / "last.pt"
-    path.write_bytes(path.read_bytes()[:-100])
-    model = LightGCN(graph, dim=6)
-    before = model.user_embedding.detach().clone()
-    trainer = Trainer(**OPTIONS, checkpoint_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"last.pt' is truncated or no checkpoint of a trainer"):
-        trainer.fit(model, graph, val_data=val, distillations=methods(), resume=True)
-    assert torch.equal(model.user_embedding, before)
+def test_methods_serve_students_of_any_width(graph):
+    pairs = methods()
+    for dim in (3, 6):
+        history = trainer(max_epochs=1).fit(model_of(graph, dim=dim), graph, distillations=pairs)
+        assert len(history) == 1
