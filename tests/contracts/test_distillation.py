@@ -13,6 +13,7 @@ from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
 from pyg_kd.knowledge.requirements import KNOWLEDGE
 from pyg_kd.models import MF
+from pyg_kd.training import Trainer, TrainingDiverged
 from pyg_kd.typing import INTERACTS, Batch
 
 
@@ -179,6 +180,18 @@ def test_nan_is_not_hidden(make, world, node_type: str) -> None:
         else:  # which items a method looks at is its own affair
             x_dict["item"][:, 2] = torch.nan
     assert bool(world.loss(method, x_dict).isnan())
+
+
+def test_the_trainer_stops_at_nan(method_cls, world) -> None:
+    student = MF(world.data, world.dim, init_std=1.0)
+    with torch.no_grad():
+        student.item_embedding[:, 2] = torch.nan
+    # The base loss is left out, so that the method's own loss has to tell.
+    trainer = Trainer(
+        max_epochs=1, batch_size=160, accelerator="cpu", progress=False, base_weight=0.0
+    )
+    with pytest.raises(TrainingDiverged, match=f"{method_cls.__name__}.*not finite"):
+        trainer.fit(student, world.graph, distillations=[(method_cls(), 1.0)])
 
 
 def relabelled(world, user: Tensor, item: Tensor):

@@ -1,0 +1,179 @@
+"""What every model keeps, found by looking at what the package exports."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.training.losses import BASE_LOSSES
+from pyg_kd.typing import INTERACTS, Batch
+
+DIM = 5
+
+
+@pytest.fixture
+def model(model_cls, world):
+    return model_cls(world.data, DIM)
+
+
+def sizes(data: HeteroData) -> tuple[int, int]:
+    return data["user"].num_nodes, data["item"].num_nodes
+
+
+def test_representations(model, world) -> None:
+    x_dict = model(world.data)
+    assert set(x_dict) == {"user", "item"}
+    for node_type, x in x_dict.items():
+        assert x.shape == (world.data[node_type].num_nodes, DIM)
+        assert x.dtype == torch.float32 and bool(x.isfinite().all()) and x.requires_grad
+
+
+def test_repr(model_cls, world) -> None:
+    text = repr(model_cls(world.data, DIM))
+    users, items = sizes(world.data)
+    assert text.startswith(f"{model_cls.__name__}({users}, {items}, dim={DIM}")
+    assert text == repr(model_cls(world.data, DIM)) and "\n" not in text
+
+
+def test_default_loss_is_known(model_cls) -> None:
+    assert model_cls.default_loss in BASE_LOSSES
+
+
+def test_pairs_and_blocks_agree(model, world) -> None:
+    x_dict = model(world.data)
+    edges = world.data[INTERACTS].edge_index[:, :50].flip(1)
+    block = model.score_block(x_dict["user"], x_dict["item"])
+    assert block.shape == sizes(world.data)
+    torch.testing.assert_close(model.score(x_dict, edges), block[edges[0], edges[1]])
+
+
+def test_every_parameter_learns(model, world) -> None:
+    x_dict = model(world.data)
+    model.score(x_dict, world.data[INTERACTS].edge_index).square().sum().backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_plain_loop_decreases_the_loss(model, world) -> None:
+    loss = BASE_LOSSES["bpr"]()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    values = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        value = loss(model(world.data), world.batch)
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < 0.7 * values[0]
+
+
+def test_same_seed_same_bits(model_cls, world) -> None:
+    results: list[list[Tensor]] = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = model_cls(world.data, DIM)
+        x_dict = model(world.data)
+        BASE_LOSSES["bpr"]()(x_dict, world.batch).backward()
+        results.append([*x_dict.values(), *(p.grad for p in model.parameters())])
+    assert all(map(torch.equal, *results))
+
+
+def test_reset_parameters(model, world) -> None:
+    before = [p.detach().clone() for p in model.parameters()]
+    model.reset_parameters()
+    assert not any(map(torch.equal, before, model.parameters()))
+
+
+def test_state_dict_round_trip(model_cls, model, world) -> None:
+    other = model_cls(world.data, DIM)
+    other.load_state_dict(model.state_dict())
+    expected = model(world.data)
+    assert all(torch.equal(x, expected[key]) for key, x in other(world.data).items())
+
+
+def test_deep_copy(model, world) -> None:
+    expected = {key: x.detach().clone() for key, x in model(world.data).items()}
+    twin = copy.deepcopy(model)
+    assert all(torch.equal(x, expected[key]) for key, x in twin(world.data).items())
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert all(torch.equal(x, expected[key]) for key, x in model(world.data).items())
+
+
+@pytest.mark.parametrize("node_type", ["user", "item"])
+def test_graph_of_another_size(model, world, node_type: str) -> None:
+    data = world.data.clone()
+    data[node_type].num_nodes += 1
+    with pytest.raises(ValueError, match=f"{sizes(data)[0]} users and {sizes(data)[1]} items"):
+        model(data)
+
+
+def test_width_must_be_positive(model_cls, world) -> None:
+    with pytest.raises(ValueError, match=r"'dim' must be positive \(got 0\)"):
+        model_cls(world.data, 0)
+
+
+def test_something_else_than_a_graph(model_cls) -> None:
+    with pytest.raises(TypeError, match="'data' must be a HeteroData"):
+        model_cls([1, 2], DIM)
+
+
+def test_entities_without_edges(model_cls, world) -> None:
+    data = world.data.clone()
+    edges = data[INTERACTS].edge_index
+    data[INTERACTS].edge_index = edges[:, (edges[0] != 3) & (edges[1] != 7)]
+    model = model_cls(data, DIM)
+    x_dict = model(data)
+    sum(x.square().sum() for x in x_dict.values()).backward()
+    assert all(bool(x.isfinite().all()) for x in x_dict.values())
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_changed_edges_are_noticed(model, world) -> None:
+    # Whatever a model keeps of a graph must not outlive the graph's edges.
+    data = world.data.clone()
+    model(data)
+    edges = data[INTERACTS].edge_index
+    for change in ("in place", "another tensor"):
+        if change == "in place":
+            edges[1] = (edges[1] + 1) % data["item"].num_nodes
+        else:
+            data[INTERACTS].edge_index = edges[:, ::2].clone()
+        twin = copy.deepcopy(model)
+        if hasattr(twin, "_cached"):
+            twin._cached = None
+        expected = twin(data)
+        assert all(torch.equal(x, expected[key]) for key, x in model(data).items())
+
+
+def test_names_of_entities_do_not_matter(model, world) -> None:
+    num_users, num_items = sizes(world.data)
+    rename = {"user": torch.randperm(num_users), "item": torch.randperm(num_items)}
+    data = world.data.clone()
+    edges = data[INTERACTS].edge_index
+    edges = torch.stack([rename["user"][edges[0]], rename["item"][edges[1]]])
+    data[INTERACTS].edge_index = edges[:, torch.randperm(edges.size(1))]
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for node_type, new in rename.items():
+            getattr(twin, f"{node_type}_embedding")[new] = getattr(model, f"{node_type}_embedding")
+    expected, found = model(world.data), twin(data)
+    for node_type, new in rename.items():
+        torch.testing.assert_close(found[node_type][new], expected[node_type])
+    batch, loss = world.batch, BASE_LOSSES["bpr"]()
+    user, items = rename["user"][batch.user], rename["item"]
+    other = Batch(user, items[batch.positive], items[batch.negative])
+    torch.testing.assert_close(loss(found, other), loss(expected, batch))
+
+
+def test_float64(model, world) -> None:
+    expected = model(world.data)
+    found = copy.deepcopy(model).double()(world.data)
+    assert all(x.dtype == torch.double for x in found.values())
+    for key, x in found.items():
+        torch.testing.assert_close(x.float(), expected[key], rtol=1e-4, atol=1e-6)
