@@ -185,3 +185,13 @@ def test_more_entries_than_the_dense_matrix_has(dtype):
         product[r] += v * y[c].double().numpy()
     out = csr_matmul(ptr, col, value, y)
     np.testing.assert_allclose(out.double().numpy(), product, atol=tolerance)
+
+
+def test_under_autocast_the_kernels_return_float32():
+    x, y, value = (torch.randn(s).bfloat16() for s in ((NUM_COLS, 3), (4, 3), (6,)))
+    with torch.autocast("cpu", torch.bfloat16):
+        product, scores = csr_matmul(PTR, COL, value, x), sampled_matmul(PTR, COL, y, x)
+        assert csr_matmul(PTR, COL, value.double(), x.double()).dtype == torch.float64
+    assert product.dtype == scores.dtype == torch.float32
+    assert torch.equal(product, csr_matmul(PTR, COL, value.float(), x.float()))
+    assert torch.equal(scores, sampled_matmul(PTR, COL, y.float(), x.float()))

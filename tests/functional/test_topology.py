@@ -206,7 +206,7 @@ def test_groups_of_one_have_no_entity_loss():
 
 
 @pytest.mark.parametrize("b", [8, 40, 2000])
-@pytest.mark.parametrize(("dtype", "per_pair"), [(torch.float64, 1e-15), (torch.float32, 1e-7)])
+@pytest.mark.parametrize(("dtype", "per_pair"), [(torch.float64, 1e-15), (torch.float32, 2e-8)])
 def test_a_rotated_teacher_costs_nothing(b, dtype, per_pair):
     # All cosines agree, so the three norms of the identity cancel; what is left is rounding.
     t = torch.randn(b, 16, dtype=torch.double)
