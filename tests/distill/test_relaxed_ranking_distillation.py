@@ -176,6 +176,7 @@ def test_users_without_a_ranking_contribute_nothing(problem) -> None:
     user = int(problem.batch.user[0])
     problem.graph["user"].teacher_items[user] = -1
     method = RelaxedRankingDistillation(**SMALL).bind(problem.graph, 4)
+    assert bool((method.lists[user] == -1).all())
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     keep = problem.batch.user != user

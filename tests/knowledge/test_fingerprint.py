@@ -54,14 +54,21 @@ def test_sizes_count(data, node_type: str) -> None:
 
 
 def test_sizes_do_not_stand_in_for_each_other() -> None:
-    # The same key, user * items + item, of two graphs of different shape.
+    # The same key, user * items + item, of graphs of different shapes.
     prints = set()
-    for num_users, num_items, edge in ((2, 6, (1, 0)), (3, 3, (2, 0)), (7, 2, (3, 0))):
+    for num_users, num_items, edge in (
+        (2, 6, (1, 0)),
+        (3, 3, (2, 0)),
+        (7, 2, (3, 0)),
+        (2, 7, (0, 6)),
+        (2, 8, (0, 6)),
+        (3, 8, (0, 6)),
+    ):
         data = HeteroData()
         data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
         data[INTERACTS].edge_index = torch.tensor(edge).unsqueeze(1)
         prints.add(graph_fingerprint(data))
-    assert len(prints) == 3
+    assert len(prints) == 6
 
 
 def test_what_else_a_graph_carries_does_not_count(data) -> None:
