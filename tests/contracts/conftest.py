@@ -51,7 +51,7 @@ def choices(cls: type[Distillation], name: str) -> tuple[str, ...]:
 class Variant:
     """A method with one combination of its named choices."""
 
-    def __init__(self, cls: type[Distillation], kwargs: dict[str, str]) -> None:
+    def __init__(self, cls: type[Distillation], kwargs: dict[str, str | bool]) -> None:
         self.cls, self.kwargs = cls, kwargs
 
     def __call__(self) -> Distillation:
@@ -62,10 +62,11 @@ def variants() -> Iterator[Variant]:
     """Every method with every combination of choices that it accepts and that its repr tells."""
     for cls in methods():
         parameters = inspect.signature(cls).parameters.values()
-        names = [p.name for p in parameters if isinstance(p.default, str)]
+        axes = {p.name: choices(cls, p.name) for p in parameters if isinstance(p.default, str)}
+        axes |= {p.name: (False, True) for p in parameters if isinstance(p.default, bool)}
         seen = set()
-        for values in itertools.product(*(choices(cls, name) for name in names)):
-            variant = Variant(cls, dict(zip(names, values, strict=True)))
+        for values in itertools.product(*axes.values()):
+            variant = Variant(cls, dict(zip(axes, values, strict=True)))
             try:
                 text = repr(variant())
             except ValueError:
@@ -78,7 +79,7 @@ def variants() -> Iterator[Variant]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "make" in metafunc.fixturenames:
         found = list(variants())
-        ids = ["-".join([v.cls.__name__, *v.kwargs.values()]) for v in found]
+        ids = ["-".join([v.cls.__name__, *map(str, v.kwargs.values())]) for v in found]
         metafunc.parametrize("make", found, ids=ids)
     if "method_cls" in metafunc.fixturenames:
         metafunc.parametrize("method_cls", methods(), ids=lambda cls: cls.__name__)
@@ -110,8 +111,9 @@ class World:
         """Representations of a student, leaves that want gradient."""
         generator = torch.Generator().manual_seed(seed)
         return {
-            node_type: torch.randn(self.graph[node_type].num_nodes, self.dim, generator=generator)
-            .requires_grad_()
+            node_type: torch.randn(
+                self.graph[node_type].num_nodes, self.dim, generator=generator
+            ).requires_grad_()
             for node_type in ("user", "item")
         }
 

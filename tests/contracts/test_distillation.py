@@ -96,7 +96,7 @@ def test_knowledge_is_left_alone(make, world) -> None:
 
 def test_plain_loop_decreases_the_loss(make, world) -> None:
     method, x_dict = world.bind(make), world.x_dict()
-    optimizer = torch.optim.Adam([*x_dict.values(), *method.parameters()], lr=0.01)
+    optimizer = torch.optim.Adam([*x_dict.values(), *method.parameters()], lr=0.03)
     first = world.loss(method, x_dict).item()
     for step in range(30):
         optimizer.zero_grad()

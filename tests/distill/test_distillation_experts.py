@@ -124,7 +124,7 @@ def test_an_expert_is_chosen_as_often_as_its_weight(problem) -> None:
     rebuilt = mixture(torch.zeros(20_000, 4), teacher, method.tau)
     share = torch.bincount(rebuilt[:, 0].round().long(), minlength=3) / 20_000
     expected = mixture.selection(teacher[0]).softmax(0)
-    assert float((share - expected).abs().max()) < 5 * (0.25 / 20_000) ** 0.5
+    assert (share - expected).abs().max().item() < 5 * (0.25 / 20_000) ** 0.5
 
 
 def test_hidden_width(problem) -> None:
