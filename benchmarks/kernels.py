@@ -1,6 +1,6 @@
 """The hot operations against their naive forms, all in one run.
 
-    python benchmarks/kernels.py --root DIR     # DIR holds gowalla/train.txt, or is downloaded to
+python benchmarks/kernels.py --root DIR     # DIR holds gowalla/train.txt, or is downloaded to
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def scores(num_users: int, num_items: int, num_edges: int, dim: int) -> dict[str
     return dict(zip(("ours", "naive"), milliseconds(ours, naive, runs=5), strict=True))
 
 
-def topology(num_entities: int, dense: bool, width: int = 20, teacher: int = 200) -> dict[str, float]:
+def topology(
+    num_entities: int, dense: bool, width: int = 20, teacher: int = 200
+) -> dict[str, float]:
     """Ours against the dense form; forward and backward."""
     t = torch.randn(num_entities, teacher)
     s = torch.randn(num_entities, width, requires_grad=True)
@@ -115,15 +117,23 @@ def main() -> None:
     propagation_ms, scores_ms = result["propagation"], result["edge_scores"]
     small, large = result["topology 10000"], result["topology 40000"]
     ratios = {
-        "propagation: gather-scatter / ours (aim 10)": propagation_ms["gather-scatter"] / propagation_ms["ours"],
-        "propagation: ours / bare CSR (aim below 1.3)": propagation_ms["ours"] / propagation_ms["bare CSR products"],
+        "propagation: gather-scatter / ours (aim 10)": propagation_ms["gather-scatter"]
+        / propagation_ms["ours"],
+        "propagation: ours / bare CSR (aim below 1.3)": propagation_ms["ours"]
+        / propagation_ms["bare CSR products"],
         "edge scores: naive / ours (aim 8)": scores_ms["naive"] / scores_ms["ours"],
         "topology, 10,000 entities: dense / ours (aim 10)": small["naive"] / small["ours"],
         "topology: 40,000 / 10,000 entities (aim below 5)": large["ours"] / small["ours"],
     }
-    table(["milliseconds", "form", "median"], [
-        [name, form, ms] for name, forms in result.items() if isinstance(forms, dict) for form, ms in forms.items()
-    ])
+    table(
+        ["milliseconds", "form", "median"],
+        [
+            [name, form, ms]
+            for name, forms in result.items()
+            if isinstance(forms, dict)
+            for form, ms in forms.items()
+        ],
+    )
     table(["ratio", "value"], [[name, value] for name, value in ratios.items()])
     write("kernels", {"milliseconds": result, "ratios": ratios})
 

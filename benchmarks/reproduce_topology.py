@@ -59,7 +59,9 @@ def main() -> None:
     def fit(name: str, model: MF, data, distillations=()) -> None:
         history = trainer.fit(model, data, val_data=test, distillations=distillations)
         curves[name], seconds[name] = history[METRIC], history["seconds"]
-        print(f"{name}: {METRIC} {curves[name][-1]:.4f}, {sum(seconds[name]) / len(history):.2f} s/epoch")
+        print(
+            f"{name}: {METRIC} {curves[name][-1]:.4f}, {sum(seconds[name]) / len(history):.2f} s/epoch"
+        )
 
     torch.manual_seed(args.seed)
     teacher = MF(train, dim=200)
@@ -69,7 +71,9 @@ def main() -> None:
         "student 20": [],
         "FTD 20": [(TopologyDistillation(mode="full"), 1e-3)],
         "HTD 20": [(TopologyDistillation(mode="hierarchical"), 1e-3)],
-        "HTD 20, reference": [(TopologyDistillation(mode="hierarchical", variant="reference"), 1e-3)],
+        "HTD 20, reference": [
+            (TopologyDistillation(mode="hierarchical", variant="reference"), 1e-3)
+        ],
     }
     for name, distillations in methods.items():
         torch.manual_seed(args.seed)
@@ -81,12 +85,19 @@ def main() -> None:
         rows.append([name, f"{curve[-1]:.4f}", f"{published:.4f}", f"{curve[-1] - published:+.4f}"])
     table(["model", "Recall@50", "authors", "difference"], rows)
     epochs = list(range(10, args.epochs + 1, 10))
-    write("reproduce_topology", {
-        "data": "CiteULike, leave-one-out", "metric": "Recall@50, test, full ranking",
-        "seed": args.seed, "epochs": epochs, "curves": curves, "published": PUBLISHED,
-        "mean seconds an epoch": {n: sum(s) / len(s) for n, s in seconds.items()},
-        "seconds an epoch": seconds,
-    })
+    write(
+        "reproduce_topology",
+        {
+            "data": "CiteULike, leave-one-out",
+            "metric": "Recall@50, test, full ranking",
+            "seed": args.seed,
+            "epochs": epochs,
+            "curves": curves,
+            "published": PUBLISHED,
+            "mean seconds an epoch": {n: sum(s) / len(s) for n, s in seconds.items()},
+            "seconds an epoch": seconds,
+        },
+    )
     draw(epochs, curves, args.reference)
 
 

@@ -40,12 +40,14 @@ class Batch:
     @cached_property
     def users(self) -> Tensor:
         """The unique users of the batch, ascending, int64."""
-        return self.user.unique()
+        users: Tensor = self.user.unique()
+        return users
 
     @cached_property
     def items(self) -> Tensor:
         """The unique items of the batch, positives and negatives together."""
-        return cat([self.positive, self.negative.flatten()]).unique()
+        items: Tensor = cat([self.positive, self.negative.flatten()]).unique()
+        return items
 
     def __len__(self) -> int:
         return self.user.numel()

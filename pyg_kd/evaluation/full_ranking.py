@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, overload
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
-from pyg_kd.evaluation.task import Ranker, Task, evaluation_task, inference, representations
+from pyg_kd.evaluation.ranker import Ranker, representations
+from pyg_kd.functional.inference import inference
 from pyg_kd.functional.metrics import (
     METRICS,
     check_lengths,
     check_metrics,
-    hit_matrix,
     ranking_metrics,
 )
-from pyg_kd.functional.ranking import rank_unseen
+from pyg_kd.functional.task import ranking_task
 
 
 class PerUser(NamedTuple):
@@ -106,35 +105,17 @@ def evaluate(
     check_metrics(metrics)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"'batch_size' must be at least 1 (got {batch_size})")
-    task = evaluation_task(data, target_data)
+    task = ranking_task(data, target_data)
     ks = check_lengths((k,) if isinstance(k, int) else k, task.num_items)
     with inference(model):
         x_user, x_item = representations(model, data, task)
-        hits = _hits(model, x_user, x_item, task, ks[-1], batch_size, progress)
+        with tqdm(total=task.users.numel(), unit="user", disable=not progress) as bar:
+            hits = task.hits(
+                lambda rows, cols: model.score_block(x_user[rows], x_item[cols]),
+                ks[-1],
+                row_block=batch_size,
+                progress=bar.update,
+            )
     values = ranking_metrics(hits, task.targets.degree[task.users], ks, metrics)
     mean = {name: float(value.mean()) for name, value in values.items()}
     return PerUser(mean, values, task.users) if per_user else mean
-
-
-def _hits(
-    model: Ranker,
-    x_user: Tensor,
-    x_item: Tensor,
-    task: Task,
-    k: int,
-    batch_size: int | None,
-    progress: bool,
-) -> Tensor:
-    with tqdm(total=task.users.numel(), unit="user", disable=not progress) as bar:
-        ranking = rank_unseen(
-            lambda rows, cols: model.score_block(x_user[rows], x_item[cols]),
-            task.num_users,
-            task.num_items,
-            k,
-            seen=task.seen,
-            rows=task.users,
-            row_block=batch_size,
-            progress=bar.update,
-        )
-        blocks = [hit_matrix(r.rows, r.ids, task.targets, task.num_items) for r in ranking]
-    return torch.cat(blocks)

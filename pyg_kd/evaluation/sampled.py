@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.evaluation.task import Ranker, Task, evaluation_task, inference, representations
+from pyg_kd.evaluation.ranker import Ranker, representations
 from pyg_kd.functional.bipartite import Neighbors, sorted_neighbors
+from pyg_kd.functional.inference import inference
 from pyg_kd.functional.metrics import METRICS, check_lengths, check_metrics, ranking_metrics
 from pyg_kd.functional.ranking import BLOCK_ENTRIES
 from pyg_kd.functional.sampling import UnseenItems
+from pyg_kd.functional.task import Task, ranking_task
 
 
 def evaluate_sampled(
@@ -61,7 +63,7 @@ def evaluate_sampled(
         raise ValueError(f"'num_negatives' must be at least 1 (got {num_negatives})")
     check_metrics(metrics)
     ks = check_lengths((k,) if isinstance(k, int) else k, num_negatives + 1)
-    task = evaluation_task(data, target_data)
+    task = ranking_task(data, target_data)
     warnings.warn(
         f"Metrics against {num_negatives} sampled items do not keep the order of methods: "
         f"use 'evaluate' to compare them",

@@ -69,21 +69,22 @@ def interactions(data: HeteroData) -> Interactions:
         if size is None:
             raise ValueError(f"'data[{node_type!r}].num_nodes' is not set")
         sizes.append(int(size))
-    edge_index = _edges(data[edge_types[0]].get("edge_index"))
+    edge_index = as_edges(data[edge_types[0]].get("edge_index"))
     check_ids("edge_index[0] (users)", edge_index[0], sizes[0])
     check_ids("edge_index[1] (items)", edge_index[1], sizes[1])
     return Interactions(edge_index, sizes[0], sizes[1])
 
 
-def _edges(edge_index: object) -> Tensor:
+def as_edges(edge_index: object, name: str = "edge_index") -> Tensor:
+    """A plain int64 ``[2, E]`` tensor of what is given as edges, or an error naming ``name``."""
     if isinstance(edge_index, EdgeIndex):
         edge_index = edge_index.as_tensor()
     if not isinstance(edge_index, Tensor):
-        raise TypeError(f"'edge_index' must be a tensor (got {type(edge_index).__name__})")
+        raise TypeError(f"{name!r} must be a tensor (got {type(edge_index).__name__})")
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise ValueError(f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})")
+        raise ValueError(f"{name!r} must have shape [2, E] (got {list(edge_index.shape)})")
     if edge_index.dtype not in (torch.int32, torch.int64):
-        raise TypeError(f"'edge_index' must be int64 (got {edge_index.dtype})")
+        raise TypeError(f"{name!r} must be int64 (got {edge_index.dtype})")
     # Pairs of ids become one key, which exceeds 32 bits.
     return edge_index.long()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
+from pyg_kd.functional.bipartite import check_ids
 from pyg_kd.functional.sparse import csr_matmul, sampled_matmul
 
 
@@ -30,7 +31,8 @@ def edge_scores(x_user: Tensor, x_item: Tensor, edge_index: Tensor) -> Tensor:
         Scores in the order of the edges, ``[E]``.
 
     Raises:
-        ValueError: If the widths differ or ``edge_index`` is not ``[2, E]``.
+        ValueError: If the widths differ, ``edge_index`` is not ``[2, E]``, or an id
+            is out of range.
 
     Example:
         >>> x_user, x_item = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -45,6 +47,9 @@ def edge_scores(x_user: Tensor, x_item: Tensor, edge_index: Tensor) -> Tensor:
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})")
     row, col = edge_index
+    # The kernels trust the ids: a wrong one would read foreign memory.
+    check_ids("edge_index[0]", row, x_user.size(0))
+    check_ids("edge_index[1]", col, x_item.size(0))
     if bool((row[1:] < row[:-1]).any()):
         row, order = torch.sort(row, stable=True)
         scores = _score(x_user, x_item, row, col[order])
@@ -67,7 +72,7 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
     rows = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
     row = rows[:-1].repeat_interleave(items.size(1), output_size=items.numel())
     col = items.clamp(min=0).flatten().to(torch.int32)
-    scores = _EdgeScores.apply(x_user, x_item, rows * items.size(1), row, col)
+    scores: Tensor = _EdgeScores.apply(x_user, x_item, rows * items.size(1), row, col)
     return scores.view(items.shape).masked_fill(items < 0, -torch.inf)
 
 
@@ -84,7 +89,8 @@ class _EdgeScores(torch.autograd.Function):
         ctx: Any, x_user: Tensor, x_item: Tensor, ptr: Tensor, row: Tensor, col: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x_user, x_item, ptr, row, col)
-        return sampled_matmul(ptr, col, x_user, x_item)
+        scores: Tensor = sampled_matmul(ptr, col, x_user, x_item)
+        return scores
 
     @staticmethod
     @once_differentiable

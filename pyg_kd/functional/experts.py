@@ -58,7 +58,8 @@ class _MixtureOfExperts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
         ctx.save_for_backward(*inputs)
-        return experts_forward(*inputs)
+        y: Tensor = experts_forward(*inputs)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -85,7 +86,8 @@ class _Edges:
 
     def to_entities(self, edge_value: Tensor, weight: Tensor) -> Tensor:
         """Weighted sum over the edges of each entity."""
-        return csr_matmul(self.ptr, self.position, weight, edge_value)
+        total: Tensor = csr_matmul(self.ptr, self.position, weight, edge_value)
+        return total
 
     def segments(self, *values: Tensor) -> Iterator[tuple[Any, ...]]:
         """The rows of every expert that has any, cut from arrays sorted by expert."""

@@ -50,10 +50,12 @@ def sampled_matmul(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
     if col.numel() > x.size(0) * y.size(0):
         # The kernel refuses such a pattern, and the dense product is smaller than the result.
         row = torch.repeat_interleave(ptr.diff(), output_size=col.numel())
-        return (x.to(dtype) @ y.to(dtype).t())[row.long(), col.long()].to(x.dtype)
+        dense = x.to(dtype) @ y.to(dtype).t()
+        return dense[row.long(), col.long()].to(x.dtype)
     pattern = _csr(ptr, col, torch.zeros(col.numel(), dtype=dtype, device=x.device), y.size(0))
     scores = torch.sparse.sampled_addmm(pattern, x.to(dtype), y.to(dtype).t(), beta=0.0)
-    return scores.values().to(x.dtype)
+    values: Tensor = scores.values()
+    return values.to(x.dtype)
 
 
 @sampled_matmul.register_fake

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.utils import scatter
 
-from pyg_kd.functional.list_likelihood import reduce
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 
 #: What the group level compares: prototypes with entities, or with each other.
@@ -45,8 +44,10 @@ def full_topology_loss(student: Tensor, teacher: Tensor, *, reduction: str = "su
     """
     check_rows(student, teacher)
     end = torch.tensor([student.size(0)])
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"'reduction' must be 'sum' or 'mean' (got {reduction!r})")
     loss = _grouped_pairs(student, teacher, end, positive_pairs_only=False)
-    return reduce(loss if reduction != "mean" else loss / max(student.size(0), 1) ** 2, reduction)
+    return loss / max(student.size(0), 1) ** 2 if reduction == "mean" else loss
 
 
 def hierarchical_topology_loss(
@@ -152,6 +153,7 @@ class _GroupedPairs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> Tensor:
+        value: Tensor
         value, grad = grouped_pairs(s, t.to(s.dtype), end, positive_pairs_only)
         ctx.save_for_backward(grad)
         return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from pyg_kd.functional.bipartite import Neighbors, check_ids, interactions, sorted_neighbors
+from pyg_kd.functional.inference import inference
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
 from pyg_kd.models.base import Recommender
@@ -62,12 +62,15 @@ def extract_knowledge(
     """
     teacher.check_data(data)
     edge_index, all_users, all_items = interactions(data)
-    for name, value, limit in (("num_items", num_items, all_items), ("num_users", num_users, all_users)):
+    for name, value, limit in (
+        ("num_items", num_items, all_items),
+        ("num_users", num_users, all_users),
+    ):
         if not 0 <= value <= limit:
             raise ValueError(f"{name!r} must lie in 0..{limit} (got {value})")
     if users is not None:
         check_ids("users", users, all_users)
-    with _evaluating(teacher):
+    with inference(teacher):
         x_dict = {key: x.detach() for key, x in teacher(data).items()}
     for node_type, x in x_dict.items():
         if not bool(x.isfinite().all()):
@@ -77,7 +80,7 @@ def extract_knowledge(
     graph.graph_fingerprint = graph_fingerprint(data)
     graph.teacher_fingerprint = model_fingerprint(teacher)
     graph[USER].teacher_x, graph[ITEM].teacher_x = x_dict[USER].clone(), x_dict[ITEM].clone()
-    blocks = {"row_block": row_block, "col_tile": col_tile, "progress": progress}
+    blocks: dict[str, Any] = {"row_block": row_block, "col_tile": col_tile, "progress": progress}
     if num_items:
         seen = sorted_neighbors(edge_index[0], edge_index[1], all_users, all_items)
         graph[USER].teacher_items = _rank(teacher, x_dict, False, seen, num_items, users, **blocks)
@@ -110,20 +113,14 @@ def _rank(
     label = "ranking users" if by_item else "ranking items"
     with tqdm(total=total, desc=label, unit="row", disable=not progress, leave=False) as bar:
         for block in rank_unseen(
-            score_block, len(x_row), len(x_col), k, seen=seen, rows=rows, progress=bar.update, **blocks
+            score_block,
+            len(x_row),
+            len(x_col),
+            k,
+            seen=seen,
+            rows=rows,
+            progress=bar.update,
+            **blocks,
         ):
             ranked[block.rows] = block.ids.to(torch.int32)
     return ranked
-
-
-class _evaluating(AbstractContextManager[None]):  # noqa: N801
-    """Evaluation mode for a while."""
-
-    def __init__(self, model: Recommender) -> None:
-        self.model, self.training = model, model.training
-
-    def __enter__(self) -> None:
-        self.model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.model.train(self.training)

@@ -15,12 +15,13 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
+from pyg_kd.functional.inference import inference
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.training.checkpoint import load_checkpoint, save_checkpoint
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective, broken_nodes
-from pyg_kd.training.validation import Validation, evaluating
+from pyg_kd.training.validation import Validation
 
 if TYPE_CHECKING:
     from pyg_kd.training.trainer import Trainer
@@ -149,7 +150,7 @@ class Run:
     def validate(self, val_data: HeteroData, taken: dict[str, float]) -> dict[str, float]:
         """Metrics of the model; the best weights are kept."""
         trainer, model = self.trainer, self.objective.model
-        with evaluating(model):
+        with inference(model):
             if trainer.evaluator is not None:
                 values = trainer.evaluator(model, self.data, val_data)
             else:

@@ -7,10 +7,11 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.evaluation import evaluate
+from pyg_kd.functional.inference import inference
 from pyg_kd.functional.metrics import METRICS
 from pyg_kd.models import MF, LightGCN
 from pyg_kd.training import validate
-from pyg_kd.training.validation import Validation, evaluating, parse_metric
+from pyg_kd.training.validation import Validation, parse_metric
 from pyg_kd.typing import INTERACTS
 
 
@@ -66,7 +67,7 @@ def test_mode_and_gradients(train, val):
     model = Modes(train, dim=6).train()
     validate(model, train, val, "recall@10")
     assert (model.seen, model.training) == ([(False, False)], True)
-    with pytest.raises(RuntimeError, match="inside"), evaluating(model):
+    with pytest.raises(RuntimeError, match="inside"), inference(model):
         assert not model.training
         raise RuntimeError("inside")
     assert model.training
