@@ -58,6 +58,27 @@ def reduce(loss: Tensor, reduction: str) -> Tensor:
     return loss.sum() if reduction == "sum" else loss.mean()
 
 
+#: Spread of scores up to which exponentials of differences stay normal numbers in float64.
+MAX_SPREAD = 600.0
+
+
+@torch.library.custom_op("pyg_kd::log_cumsum_exp", mutates_args=())
+def log_cumsum_exp(x: Tensor) -> Tensor:
+    """``logcumsumexp`` over the last axis, by a plain cumulative sum where that is exact."""
+    top = x.amax(-1, keepdim=True)
+    # A row of padding alone has no maximum to subtract.
+    top = torch.where(top == -torch.inf, 0.0, top)
+    low = torch.where(x == -torch.inf, top, x).amin(-1, keepdim=True)
+    if bool((top - low <= MAX_SPREAD).all()):
+        return (x - top).double().exp_().cumsum(-1).log_().to(x.dtype).add_(top)
+    return x.logcumsumexp(-1)
+
+
+@log_cumsum_exp.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
 class _ListLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, listed: Tensor, tail: Tensor) -> Tensor:
@@ -65,7 +86,7 @@ class _ListLikelihood(torch.autograd.Function):
         dtype = torch.promote_types(listed.dtype, torch.float32)
         s, t = listed.to(dtype), tail.to(dtype)
         tail_lse = t.logsumexp(-1, keepdim=True)
-        suffix = s.flip(-1).logcumsumexp(-1).flip(-1)
+        suffix = log_cumsum_exp(s.flip(-1)).flip(-1)
         lse = torch.logaddexp(suffix, tail_lse)
         valid = s != -torch.inf  # NaN is no padding: it has to show
         ctx.save_for_backward(listed, tail, lse)
@@ -79,7 +100,7 @@ class _ListLikelihood(torch.autograd.Function):
         valid = s != -torch.inf
         # An item takes part in the denominators of all places up to its own:
         # dL/ds_m = sum_{k <= m} exp(s_m - lse_k) - 1, and all K of them for the tail.
-        inverse = torch.where(valid, -lse, -torch.inf).logcumsumexp(-1)
+        inverse = log_cumsum_exp(torch.where(valid, -lse, -torch.inf))
         grad_listed = torch.where(valid, (s + inverse).exp() - 1, 0.0)
         grad_tail = torch.where(t != -torch.inf, (t + inverse[..., -1:]).exp(), 0.0)
         return (g * grad_listed).to(listed.dtype), (g * grad_tail).to(tail.dtype)
