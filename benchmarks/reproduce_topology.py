@@ -60,7 +60,8 @@ def main() -> None:
         history = trainer.fit(model, data, val_data=test, distillations=distillations)
         curves[name], seconds[name] = history[METRIC], history["seconds"]
         print(
-            f"{name}: {METRIC} {curves[name][-1]:.4f}, {sum(seconds[name]) / len(history):.2f} s/epoch"
+            f"{name}: {METRIC} {curves[name][-1]:.4f}, "
+            f"{sum(seconds[name]) / len(history):.2f} s/epoch"
         )
 
     torch.manual_seed(args.seed)

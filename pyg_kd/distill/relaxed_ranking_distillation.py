@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
@@ -39,10 +38,8 @@ class RelaxedRankingDistillation(Distillation):
             replacement with :math:`p(r) \propto e^{-r / T}` and sorts them.
         temperature: :math:`T` of the exponential scheme, in ranks.
         num_ranked: Length of the teacher's list that is used, all of it at most.
-        cosine: Score by the cosine and not by the inner product, for a student
-            whose base loss does so too.
-        scale: Factor of the student's scores: with ``cosine``, the inverse of
-            the temperature of the base loss.
+        scale: Factor of the student's scores :math:`s_{ui}`: the inverse of the
+            temperature of its base loss, where that has one.
 
     Raises:
         ValueError: If an option is unknown or out of range, or the graph
@@ -63,7 +60,6 @@ class RelaxedRankingDistillation(Distillation):
         position: str = "top",
         temperature: float = 10.0,
         num_ranked: int = 500,
-        cosine: bool = False,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
@@ -77,7 +73,7 @@ class RelaxedRankingDistillation(Distillation):
             raise ValueError(f"'num_ranked' must be {num_interesting} or more (got {num_ranked})")
         self.num_interesting, self.num_uninteresting = num_interesting, num_uninteresting
         self.position, self.temperature, self.num_ranked = position, temperature, num_ranked
-        self.cosine, self.scale = cosine, scale
+        self.scale = scale
         self.ranked: Tensor
         self.lists: Tensor
         self.register_buffer("ranked", None, persistent=False)
@@ -121,8 +117,6 @@ class RelaxedRankingDistillation(Distillation):
         """The list loss of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         x_user, x_item = gather_rows(x_dict[USER], batch.users), x_dict[ITEM]
-        if self.cosine:
-            x_user, x_item = normalize(x_user, dim=1), normalize(x_item, dim=1)
         scores = list_scores(x_user * self.scale, x_item, self.lists[batch.users])
         return list_likelihood_loss(
             scores[:, : self.num_interesting], scores[:, self.num_interesting :]
@@ -132,5 +126,5 @@ class RelaxedRankingDistillation(Distillation):
         return (
             f"RelaxedRankingDistillation({self.num_interesting}, {self.num_uninteresting}, "
             f"position={self.position!r}, temperature={self.temperature}, "
-            f"num_ranked={self.num_ranked}, cosine={self.cosine}, scale={self.scale})"
+            f"num_ranked={self.num_ranked}, scale={self.scale})"
         )

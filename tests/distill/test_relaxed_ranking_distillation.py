@@ -29,7 +29,7 @@ def oracle(method: RelaxedRankingDistillation, problem, batch: Batch, x_dict: di
     total = 0.0
     for u in sorted(set(batch.user.tolist())):
         drawn = method.lists[u].tolist()
-        score = {i: float(user[u] @ item[i]) for i in drawn if i >= 0}
+        score = {i: method.scale * float(user[u] @ item[i]) for i in drawn if i >= 0}
         k = method.num_interesting
         listed, tail = ([score[i] for i in part if i >= 0] for part in (drawn[:k], drawn[k:]))
         total += list_loss(listed, tail)
@@ -53,9 +53,10 @@ def same_everywhere(num_users: int, seen: list[int], ranked: list[int], num_item
 
 @pytest.mark.parametrize("position", ["top", "exponential"])
 @pytest.mark.parametrize("sizes", [(5, 4), (1, 1), (30, 20)])
-def test_value_and_gradient(problem, position: str, sizes: tuple[int, int]) -> None:
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_value_and_gradient(problem, position: str, sizes: tuple[int, int], scale: float) -> None:
     method = RelaxedRankingDistillation(
-        num_interesting=sizes[0], num_uninteresting=sizes[1], position=position
+        num_interesting=sizes[0], num_uninteresting=sizes[1], position=position, scale=scale
     ).bind(problem.graph, 4)
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
