@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from copy import copy, deepcopy
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,7 @@ class Run:
         if self.best is not None:
             self.objective.model.load_state_dict(self.best)
 
+    @cached_property
     def key(self) -> dict[str, Any]:
         """What makes the continuation of a run the same run."""
         trainer, objective = self.trainer, self.objective
@@ -196,7 +198,7 @@ class Run:
     def save(self, path: Path) -> None:
         """Write the state after an epoch."""
         state = {
-            "key": self.key(),
+            "key": self.key,
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
@@ -210,7 +212,7 @@ class Run:
 
     def load(self, path: Path) -> None:
         """Continue from a state that :meth:`save` wrote."""
-        state = load_checkpoint(path, self.key())
+        state = load_checkpoint(path, self.key)
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.best_value = state["best"], state["best_value"]
