@@ -10,11 +10,13 @@ from pyg_kd.models.mf import MF
 from pyg_kd.models.mult_vae import MultVAE
 from pyg_kd.models.multi_branch import MultiBranch
 from pyg_kd.models.neumf import NeuMF
+from pyg_kd.models.ngcf import NGCF
 
 __all__ = [
     "Recommender",
     "MF",
     "LightGCN",
+    "NGCF",
     "CML",
     "NeuMF",
     "MultiBranch",

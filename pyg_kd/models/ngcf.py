@@ -1,0 +1,111 @@
+"""Neural graph collaborative filtering."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, normalize
+from torch_geometric.data import HeteroData
+
+from pyg_kd.functional.dropout import dropout
+from pyg_kd.functional.propagate import normalized_adjacency, propagate
+from pyg_kd.models.base import Recommender
+from pyg_kd.typing import ITEM, USER, XDict
+
+
+class NGCF(Recommender):
+    r"""The graph recommender of `"Neural Graph Collaborative Filtering"
+    <https://arxiv.org/abs/1905.08108>`_.
+
+    A message says what a neighbour is, and what it has in common with the node:
+
+    .. math::
+        M_l = \hat A X_{l-1}, \qquad
+        X_l = \mathrm{LeakyReLU}_{0.2}\left((X_{l-1} + M_l)\, W_l^\top
+              + (M_l \odot X_{l-1})\, V_l^\top\right), \qquad
+        X' = [X_0 \,\|\, X_1 \,\|\, \dots \,\|\, X_L]
+
+    Scores are inner products. All layers have the width of the embeddings. Message dropout takes
+    entries of :math:`X_l`, as in the authors' code; node dropout there is none. That code also
+    gives the layers biases and rows of unit length before they are put side by side, which the
+    paper does not: the latter is ``normalize``.
+
+    Args:
+        data: The training graph.
+        dim: Width of the embeddings and of every layer.
+        num_layers: Number of layers :math:`L`.
+        dropout: Share of the entries of a layer's output that are dropped in training.
+        normalize: Scale the rows of every layer's output to unit length.
+        init_std: Standard deviation of the initial embeddings.
+
+    Raises:
+        ValueError: If ``num_layers`` is not positive or ``dropout`` lies outside of [0, 1).
+
+    Example:
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> data = SyntheticInteractions(None, num_users=20, num_items=10, num_edges=80)[0]
+        >>> NGCF(data, dim=4, num_layers=2)(data)["item"].shape
+        torch.Size([10, 12])
+    """
+
+    default_loss: ClassVar[str] = "sampled_softmax"
+
+    def __init__(
+        self,
+        data: HeteroData,
+        dim: int,
+        num_layers: int = 2,
+        *,
+        dropout: float = 0.1,
+        normalize: bool = False,
+        init_std: float = 0.1,
+    ) -> None:
+        super().__init__(data, dim)
+        if num_layers < 1:
+            raise ValueError(f"'num_layers' must be positive (got {num_layers})")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        self.num_layers, self.dropout, self.normalize = num_layers, dropout, normalize
+        self.init_std = init_std
+        self.user_embedding = nn.Parameter(torch.empty(self.num_users, dim))
+        self.item_embedding = nn.Parameter(torch.empty(self.num_items, dim))
+        self.neighbor = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.affinity = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the embeddings anew, and the layers after Glorot, as the paper does."""
+        super().reset_parameters()
+        for layer in (*self.neighbor, *self.affinity):
+            nn.init.xavier_uniform_(layer.weight)
+
+    @property
+    def out_dim(self) -> int:
+        """The embeddings and all layers side by side."""
+        return (self.num_layers + 1) * self.dim
+
+    def forward(self, data: HeteroData) -> XDict:
+        """The embeddings and what every layer makes of them over the edges of ``data``."""
+        adjacency = self.once(data, normalized_adjacency)
+        x: list[Tensor] = [self.user_embedding, self.item_embedding]
+        out = [[embedding] for embedding in x]
+        for neighbor, affinity in zip(self.neighbor, self.affinity, strict=True):
+            for side, mean in enumerate(propagate(x[0], x[1], adjacency, num_layers=1)):
+                total = 2 * mean  # X + M, for one layer of propagation is the mean of the two
+                message = total - x[side]
+                x[side] = leaky_relu(neighbor(total) + affinity(message * x[side]), 0.2)
+                if self.training:
+                    x[side] = dropout(x[side], self.dropout)
+                out[side].append(self._row(x[side]))
+        return {USER: torch.cat(out[0], 1), ITEM: torch.cat(out[1], 1)}
+
+    def _row(self, x: Tensor) -> Tensor:
+        return normalize(x) if self.normalize else x
+
+    def __repr__(self) -> str:
+        return (
+            f"{super().__repr__()[:-1]}, num_layers={self.num_layers}, dropout={self.dropout}, "
+            f"normalize={self.normalize})"
+        )
