@@ -35,6 +35,7 @@ from report import RESULTS, table, write
 import pyg_kd as kd
 from pyg_kd.datasets import CiteULike
 from pyg_kd.evaluation import PerUser, compare, evaluate, evaluate_sampled
+from pyg_kd.evaluation.significance import holm
 from pyg_kd.knowledge import extract_knowledge, load_knowledge, save_knowledge
 from pyg_kd.models import MF, LightGCN, Recommender
 from pyg_kd.training import Trainer
@@ -267,8 +268,8 @@ class Runner:
         return json.loads(path.read_text())
 
 
-def compare_world(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """All rows of a world."""
+def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """All rows of a world: those of the methods that are named, the others from ``before``."""
     world, runner, first = WORLDS[name], Runner(args), args.seeds[0]
     teachers = runner.all([(name, "teacher", (), seed) for seed in args.seeds])
     chosen = [m for m in world.recipes if m in args.methods or m == ALONE]
@@ -278,9 +279,10 @@ def compare_world(name: str, args: argparse.Namespace) -> dict[str, Any]:
         if row:
             validated[method][setting] = row["validation"]
     best = {m: (max(v, key=v.__getitem__),) for m, v in validated.items() if v}
+    known = {m: tuple(row["settings"]) for m, row in before.get("rows", {}).items()} | best
     for combination, parts in COMBINATIONS.items():
-        if combination in args.methods and set(parts) <= best.keys():
-            best[combination] = tuple(best[part][0] for part in parts)
+        if combination in args.methods and set(parts) <= known.keys():
+            best[combination] = tuple(known[part][0] for part in parts)
     final = [(name, m, s, seed) for m, s in best.items() for seed in args.seeds]
     if world.model is MF:
         final += [(name, f"ALS {width}", (), s) for width in (20, 64, 200) for s in args.seeds]
@@ -288,20 +290,36 @@ def compare_world(name: str, args: argparse.Namespace) -> dict[str, Any]:
     for run, row in zip(final, runner.all(final), strict=True):
         if row:
             rows.setdefault(run[1], []).append(row)
-    return summary(name, rows, best, validated, args)
+    found = summary(rows, best, name, args)
+    found = {m: row for m, row in before.get("rows", {}).items() if m not in found} | found
+    for metric in SHOWN:
+        tests = [row[f"{metric} against alone"] for row in found.values() if tested(row)]
+        adjusted = holm([test["p_value"] for test in tests])
+        for test, value in zip(tests, adjusted, strict=True):
+            test["adjusted"] = value
+    # In the order of the recipes, whenever they were run.
+    order = ["teacher", *world.recipes, *COMBINATIONS]
+    found = dict(sorted(found.items(), key=lambda r: [*order, r[0]].index(r[0])))
+    show(name, found)
+    validated = {m: v for m, v in validated.items() if v}
+    return {"rows": found, "validation": before.get("validation", {}) | validated}
+
+
+def tested(row: dict[str, Any]) -> bool:
+    """Whether a row was tested against the student alone."""
+    return f"{METRIC} against alone" in row
 
 
 def summary(
-    name: str,
     rows: dict[str, list[dict[str, Any]]],
     best: dict[str, tuple[float, ...]],
-    validated: dict[str, dict[float, float]],
+    world: str,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Means, deviations, tests, cost; and the table."""
+    """Means, deviations, tests and cost of the rows that were run."""
     values = {}
     for method in rows:
-        paths = [run_path(args.out, name, method, best.get(method, ()), s) for s in args.seeds]
+        paths = [run_path(args.out, world, method, best.get(method, ()), s) for s in args.seeds]
         parts = [torch.load(p.with_suffix(".pt"), weights_only=True) for p in paths if p.exists()]
         values[method] = {m: torch.stack([p[m] for p in parts]).mean(0) for m in SHOWN}
     alone = rows[ALONE]
@@ -310,14 +328,14 @@ def summary(
         metric: compare(values[ALONE][metric], {m: values[m][metric] for m in others})
         for metric in SHOWN
     }
-    found, lines = {}, []
+    found = {}
     low, high = (mean(r["test"][METRIC] for r in rows[m]) for m in (ALONE, "teacher"))
     for method, runs in rows.items():
         entry: dict[str, Any] = {"seeds": len(runs), "settings": best.get(method, ())}
         for metric in SHOWN:
-            tested = [r["test"][metric] for r in runs]
-            entry[metric] = mean(tested)
-            entry[f"{metric} deviation"] = stdev(tested) if len(tested) > 1 else None
+            on_test = [r["test"][metric] for r in runs]
+            entry[metric] = mean(on_test)
+            entry[f"{metric} deviation"] = stdev(on_test) if len(on_test) > 1 else None
             if method in others:
                 entry[f"{metric} against alone"] = tests[metric][method]._asdict()
         entry["gap closed"] = (entry[METRIC] - low) / (high - low)
@@ -330,16 +348,22 @@ def summary(
             if key in runs[0]:
                 entry[key] = median(r[key] for r in runs)
         found[method] = entry
-        p = tests["ndcg@20"][method].adjusted if method in others else None
+    return found
+
+
+def show(name: str, rows: dict[str, Any]) -> None:
+    """The table of a world."""
+    lines = []
+    for method, row in rows.items():
+        p = row["ndcg@20 against alone"]["adjusted"] if tested(row) else None
         lines.append(
-            [method, "/".join(map(str, entry["settings"])) or "-"]
-            + [f"{entry[m]:.4f}±{entry[f'{m} deviation'] or 0:.4f}" for m in SHOWN]
-            + [f"{100 * entry['gap closed']:.0f} %", "-" if p is None else f"{p:.1g}"]
-            + [f"{entry['cost']:.1f}x" if "cost" in entry else "-", entry["peak GB"]]
+            [method, "/".join(map(str, row["settings"])) or "-"]
+            + [f"{row[m]:.4f}±{row[f'{m} deviation'] or 0:.4f}" for m in SHOWN]
+            + [f"{100 * row['gap closed']:.0f} %", "-" if p is None else f"{p:.1g}"]
+            + [f"{row['cost']:.1f}x" if "cost" in row else "-", row["peak GB"]]
         )
     print(f"\n{name}")
     table(["method", "setting", *SHOWN, "gap closed", "p (Holm)", "cost", "peak GB"], lines)
-    return {"rows": found, "validation": validated}
 
 
 def main() -> None:
@@ -363,7 +387,7 @@ def main() -> None:
     results = RESULTS / "compare_methods.json"
     worlds = json.loads(results.read_text())["worlds"] if results.exists() else {}
     for name in args.worlds:
-        worlds[name] = compare_world(name, args)
+        worlds[name] = compare_world(name, worlds.get(name, {}), args)
         write(
             "compare_methods",
             {"data": "CiteULike, leave-one-out", "seeds": args.seeds, "worlds": worlds},

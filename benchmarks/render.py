@@ -89,7 +89,7 @@ def compare_methods(result: dict[str, Any]) -> str:
             ]
             for name, row in found["rows"].items()
         ]
-        parts += [f"### {world}\n", table([*header, "Seeds", "Cost", "Peak GB"], rows), ""]
+        parts += [f"### {world}\n", table([*header, "Cost", "Peak GB"], rows), ""]
     first = next(iter(result["worlds"].values()))["rows"]
     rows = [
         [name, f"{ours['hit_rate@5']:.4f}", f"{theirs[0]:.4f}", f"{ours['ndcg@5']:.4f}",
