@@ -12,6 +12,7 @@ from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_sampling import RankSampler
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 GUIDES = ("student", "teacher")
@@ -72,19 +73,14 @@ class CollaborativeDistillation(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if guide not in GUIDES:
-            raise ValueError(f"'guide' must be one of {GUIDES} (got {guide!r})")
-        for name, value in {"num_sampled": num_sampled, "rank_decay": rank_decay}.items():
-            if value <= 0:
-                raise ValueError(f"{name!r} must be positive (got {value})")
+        require_choice(GUIDES, guide=guide)
+        require_positive(num_sampled=num_sampled, rank_decay=rank_decay, scale=scale)
         if num_candidates < num_sampled:
             raise ValueError(
                 f"'num_candidates' must be {num_sampled} or more (got {num_candidates})"
             )
         if len(target) != 2 or target[0] <= 0:
             raise ValueError(f"'target' must be two numbers, the first positive (got {target})")
-        if scale <= 0:
-            raise ValueError(f"'scale' must be positive (got {scale})")
         self.num_sampled, self.guide, self.rank_decay = num_sampled, guide, rank_decay
         self.target, self.num_candidates, self.scale = target, num_candidates, scale
         self.sampled: Tensor

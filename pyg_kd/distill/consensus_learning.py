@@ -16,6 +16,7 @@ from pyg_kd.functional.head_scores import head_scores
 from pyg_kd.functional.heads import Head
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.unseen_ranking import top_unseen
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -84,9 +85,8 @@ class ConsensusLearning(Distillation):
         self.window, self.period, self.num_listed = window, period, num_listed
         self.temperature, self.deviation = temperature, deviation
         self.distance_scale, self.scale = distance_scale, scale
-        for name in ("window", "period", "temperature", "deviation", "distance_scale", "scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name!r} must be positive (got {getattr(self, name)})")
+        require_positive(window=window, period=period, temperature=temperature)
+        require_positive(deviation=deviation, distance_scale=distance_scale, scale=scale)
         if (heads if isinstance(heads, int) else len(heads)) < 1:
             raise ValueError(f"'heads' must be one or more (got {heads})")
         if num_listed < 2:

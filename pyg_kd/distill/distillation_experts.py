@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.experts import mixture_of_experts
 from pyg_kd.functional.gather import gather_rows
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -84,8 +85,7 @@ class DistillationExperts(Distillation):
         self, *, num_experts: int = 30, temperature: tuple[float, float] = (1.0, 1e-10)
     ) -> None:
         super().__init__()
-        if num_experts < 1:
-            raise ValueError(f"'num_experts' must be positive (got {num_experts})")
+        require_positive(num_experts=num_experts)
         if len(temperature) != 2 or min(temperature) <= 0:
             raise ValueError(f"'temperature' must be two positive numbers (got {temperature})")
         self.num_experts = num_experts

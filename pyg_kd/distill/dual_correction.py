@@ -12,6 +12,7 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.rank_corrections import RankCorrections
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 SIDES = ("both", "user", "item")
@@ -88,14 +89,11 @@ class DualCorrection(Distillation):
         item_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if sides not in SIDES:
-            raise ValueError(f"'sides' must be one of {SIDES} (got {sides!r})")
+        require_choice(SIDES, sides=sides)
         self.num_underestimated, self.num_overestimated = num_underestimated, num_overestimated
         self.epsilon, self.refresh_every, self.num_ranked = epsilon, refresh_every, num_ranked
         self.scale, self.sides, self.item_weight = scale, sides, item_weight
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name!r} must be positive (got {getattr(self, name)})")
+        require_positive(**{name: getattr(self, name) for name in POSITIVE})
         # An instance may need less than its class, whose attribute it hides.
         vars(self)["needs"] = tuple(RANKING[side] for side in self._sides)
         self.corrections = nn.ModuleDict()

@@ -15,6 +15,7 @@ from pyg_kd.functional.excluded_pairs import excluded_pairs
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_discrepancy import GAINS
 from pyg_kd.functional.teacher_states import TeacherStates
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -82,15 +83,13 @@ class HetComp(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if gain not in GAINS:
-            raise ValueError(f"'gain' must be one of {GAINS} (got {gain!r})")
+        require_choice(GAINS, gain=gain)
+        require_positive(num_listed=num_listed, interval=interval, alpha=alpha, scale=scale)
+        require_positive(num_compared=num_compared, fine_weight=fine_weight)
         self.num_listed, self.interval, self.num_compared = num_listed, interval, num_compared
         self.alpha, self.alpha_decay, self.gain = alpha, alpha_decay, gain
         self.consistency, self.dynamic, self.adaptive = consistency, dynamic, adaptive
         self.fine_weight, self.scale = fine_weight, scale
-        for name in ("num_listed", "interval", "alpha", "num_compared", "fine_weight", "scale"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name!r} must be positive (got {getattr(self, name)})")
         if not 0 < alpha_decay <= 1:
             raise ValueError(f"'alpha_decay' must lie in (0, 1] (got {alpha_decay})")
         self.lists: Tensor

@@ -7,6 +7,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.gather import gather_rows
+from pyg_kd.options import require_choice
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 PROJECTORS = ("linear", "mlp")
@@ -41,8 +42,7 @@ class HintRegression(Distillation):
 
     def __init__(self, *, projector: str = "linear") -> None:
         super().__init__()
-        if projector not in PROJECTORS:
-            raise ValueError(f"'projector' must be one of {PROJECTORS} (got {projector!r})")
+        require_choice(PROJECTORS, projector=projector)
         self.projector = projector
         self.projectors = nn.ModuleDict()
 

@@ -11,6 +11,7 @@ from pyg_kd.functional.candidate_lists import CandidateLists
 from pyg_kd.functional.distinct import distinct_ids
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.ranked_lists import ListOptions, RankedLists
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 EXPAND = ("both", "interesting")
@@ -80,10 +81,8 @@ class ItemSideRankingRegularization(Distillation):
         self.options = ListOptions(
             num_interesting, num_uninteresting, position, temperature, num_ranked
         )
-        if scale <= 0:
-            raise ValueError(f"'scale' must be positive (got {scale})")
-        if expand not in EXPAND:
-            raise ValueError(f"'expand' must be one of {EXPAND} (got {expand!r})")
+        require_positive(scale=scale)
+        require_choice(EXPAND, expand=expand)
         if not isinstance(ranking, RelaxedRankingDistillation | None):
             raise TypeError(
                 f"'ranking' must be a RelaxedRankingDistillation (got {type(ranking).__name__})"

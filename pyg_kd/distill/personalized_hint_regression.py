@@ -14,6 +14,7 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.bipartite import interactions, sorted_neighbors
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 #: Entries of the projections that are made at once, whatever the batch.
@@ -56,8 +57,8 @@ class PersonalizedHintRegression(Distillation):
         self, *, hidden: int | None = None, enrich: bool = True, shared: bool = True
     ) -> None:
         super().__init__()
-        if hidden is not None and hidden < 1:
-            raise ValueError(f"'hidden' must be positive (got {hidden})")
+        if hidden is not None:
+            require_positive(hidden=hidden)
         self.hidden, self.enrich, self.shared = hidden, enrich, shared
         self.nets = nn.ModuleList()
         self.register_buffer("user_view", None, persistent=False)

@@ -12,6 +12,7 @@ from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.ranked_lists import draw_places
 from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 REGULARIZERS = ("list", "pair")
@@ -70,16 +71,13 @@ class PreferenceConsistentDistillation(Distillation):
         temperature: tuple[float, float] = (1.0, 1e-10),
     ) -> None:
         super().__init__()
-        if regularizer not in REGULARIZERS:
-            raise ValueError(f"'regularizer' must be one of {REGULARIZERS} (got {regularizer!r})")
+        require_choice(REGULARIZERS, regularizer=regularizer)
         if alpha < 0:
             raise ValueError(f"'alpha' must not be negative (got {alpha})")
         if num_items < 2:  # one item has no order
             raise ValueError(f"'num_items' must be 2 or more (got {num_items})")
-        scales = {"softmax_temperature": softmax_temperature, "rank_temperature": rank_temperature}
-        for name, value in scales.items():
-            if value <= 0:
-                raise ValueError(f"{name!r} must be positive (got {value})")
+        require_positive(softmax_temperature=softmax_temperature)
+        require_positive(rank_temperature=rank_temperature)
         self.regularizer, self.alpha = regularizer, alpha
         self.num_items = num_items if regularizer == "list" else 2
         if num_ranked < self.num_items:

@@ -13,6 +13,7 @@ from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_discrepancy import find_in_lists
 from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.unseen_ranking import top_unseen
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 VARIANTS = ("paper", "reference")
@@ -72,14 +73,12 @@ class RejuvenatedCrossEntropy(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"'variant' must be one of {VARIANTS} (got {variant!r})")
+        require_choice(VARIANTS, variant=variant)
+        require_positive(num_listed=num_listed, num_sampled=num_sampled, scale=scale)
+        require_positive(sampling_temperature=sampling_temperature, temperature=temperature)
         self.num_listed, self.num_sampled = num_listed, num_sampled
         self.num_candidates, self.sampling_temperature = num_candidates, sampling_temperature
         self.beta, self.temperature, self.variant, self.scale = beta, temperature, variant, scale
-        for name in ("num_listed", "num_sampled", "sampling_temperature", "temperature", "scale"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name!r} must be positive (got {getattr(self, name)})")
         least = {"beta": 0, "num_candidates": max(num_listed, num_sampled)}
         for name, value in least.items():
             if getattr(self, name) < value:

@@ -10,6 +10,7 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.ranked_lists import ListOptions, RankedLists
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -62,8 +63,7 @@ class RelaxedRankingDistillation(Distillation):
         self.options = ListOptions(
             num_interesting, num_uninteresting, position, temperature, num_ranked
         )
-        if scale <= 0:
-            raise ValueError(f"'scale' must be positive (got {scale})")
+        require_positive(scale=scale)
         self.num_interesting, self.num_uninteresting = num_interesting, num_uninteresting
         self.scale = scale
         self.lists: Tensor

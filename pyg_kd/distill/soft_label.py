@@ -15,6 +15,7 @@ from pyg_kd.functional.multinomial import catalogue_cross_entropy
 from pyg_kd.functional.propagate import CSR
 from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
 from pyg_kd.knowledge.requirements import check_knowledge
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 TARGETS = ("rank", "score")
@@ -70,13 +71,10 @@ class SoftLabel(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        for name, choice, allowed in (("target", target, TARGETS), ("tail", tail, TAILS)):
-            if choice not in allowed:
-                raise ValueError(f"{name!r} must be one of {allowed} (got {choice!r})")
-        values = {"num_listed": num_listed, "temperature": temperature, "scale": scale}
-        for name, value in (values | {"temperature_score": temperature_score}).items():
-            if value <= 0:
-                raise ValueError(f"{name!r} must be positive (got {value})")
+        require_choice(TARGETS, target=target)
+        require_choice(TAILS, tail=tail)
+        require_positive(num_listed=num_listed, temperature=temperature, scale=scale)
+        require_positive(temperature_score=temperature_score)
         if own_weight < 0 or (own_weight > 0 and tail == "list"):
             raise ValueError(
                 f"'own_weight' must be 0, or positive with tail='catalogue' (got {own_weight} "

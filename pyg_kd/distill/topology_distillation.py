@@ -10,6 +10,7 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.topology import LEVELS, full_topology_loss, hierarchical_topology_loss
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 MODES = ("full", "hierarchical")
@@ -71,13 +72,11 @@ class TopologyDistillation(Distillation):
         entities: str = "batch",
     ) -> None:
         super().__init__()
-        choices = {"mode": (mode, MODES), "level": (level, LEVELS)}
-        choices |= {"variant": (variant, VARIANTS), "entities": (entities, ENTITIES)}
-        for name, (value, allowed) in choices.items():
-            if value not in allowed:
-                raise ValueError(f"{name!r} must be one of {allowed} (got {value!r})")
-        if num_groups < 1:
-            raise ValueError(f"'num_groups' must be positive (got {num_groups})")
+        require_choice(MODES, mode=mode)
+        require_choice(LEVELS, level=level)
+        require_choice(VARIANTS, variant=variant)
+        require_choice(ENTITIES, entities=entities)
+        require_positive(num_groups=num_groups)
         if not 0 <= gamma <= 1:
             raise ValueError(f"'gamma' must lie in [0, 1] (got {gamma})")
         if entities == "all" and mode != "full":

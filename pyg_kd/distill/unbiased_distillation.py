@@ -11,7 +11,8 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.bipartite import Neighbors, interactions, sorted_neighbors
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
-from pyg_kd.functional.ranking import rank_unseen
+from pyg_kd.functional.unseen_ranking import top_unseen
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -61,10 +62,8 @@ class UnbiasedDistillation(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        values = {"num_groups": num_groups, "num_pairs": num_pairs}
-        for name, value in (values | {"temperature": temperature, "scale": scale}).items():
-            if value <= 0:
-                raise ValueError(f"{name!r} must be positive (got {value})")
+        require_positive(num_groups=num_groups, num_pairs=num_pairs)
+        require_positive(temperature=temperature, scale=scale)
         if num_ranked < 2:
             raise ValueError(f"'num_ranked' must be 2 or more (got {num_ranked})")
         self.num_groups, self.num_pairs, self.num_ranked = num_groups, num_pairs, num_ranked
@@ -140,12 +139,6 @@ def rank_members(
     owner, hidden = seen.row, place[seen.col]
     inside = hidden >= 0
     seen = sorted_neighbors(owner[inside], hidden[inside], num_users, members.numel())
-    for block in rank_unseen(
-        lambda rows, cols: x_user[rows] @ x_member[cols].t(),
-        num_users,
-        members.numel(),
-        out.size(1),
-        seen=seen,
-    ):
-        items = members[block.ids.clamp(min=0)].to(out.dtype)
-        out[block.rows] = items.masked_fill_(block.ids < 0, -1)
+    ranked = top_unseen(x_user, x_member, *seen, out.size(1))
+    items = members[ranked.clamp(min=0).long()].to(out.dtype)
+    out.copy_(items.masked_fill_(ranked < 0, -1))

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 from pyg_kd.functional.tile_places import tile_places
+from pyg_kd.options import require_positive
 
 #: Scores that exist at once: 1 MiB on a CPU, where caches decide; few large kernels elsewhere.
 CPU_ENTRIES, OTHER_ENTRIES = 2**18, 2**24
@@ -68,8 +69,7 @@ def catalogue_logsumexp(
     rows = max(min(x_user.size(0), MAX_ROWS), 1)
     if tile is None:
         tile = (CPU_ENTRIES if x_user.device.type == "cpu" else OTHER_ENTRIES) // rows
-    if tile < 1:
-        raise ValueError(f"'tile' must be positive (got {tile})")
+    require_positive(tile=tile)
     tile, place, count = min(tile, x_item.size(0)), None, None
     if excluded is not None:
         if excluded.dim() != 2 or excluded.size(0) != 2:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyg_kd.options import require_choice
+
 #: Whose rank tells how much a shared item is worth.
 GAINS = ("teacher", "student")
 
@@ -71,8 +73,7 @@ def rank_discrepancy(student: Tensor, teacher: Tensor, *, gain: str = "teacher")
         >>> rank_discrepancy(torch.tensor([4, 2]), torch.tensor([2, 4]))
         tensor(0.0304)
     """
-    if gain not in GAINS:
-        raise ValueError(f"'gain' must be one of {GAINS} (got {gain!r})")
+    require_choice(GAINS, gain=gain)
     rank = rank_in(student, teacher)
     longest = max(student.size(-1), teacher.size(-1))
     place = torch.arange(longest, device=rank.device, dtype=torch.float32)

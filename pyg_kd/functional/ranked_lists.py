@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.functional.bipartite import Neighbors, interactions, sorted_neighbors
 from pyg_kd.functional.row_blocks import row_blocks
 from pyg_kd.functional.sampling import UnseenItems
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER
 
 POSITIONS = ("top", "exponential")
@@ -30,11 +31,12 @@ class ListOptions:
     num_ranked: int
 
     def __post_init__(self) -> None:
-        if self.position not in POSITIONS:
-            raise ValueError(f"'position' must be one of {POSITIONS} (got {self.position!r})")
-        for name in ("num_interesting", "num_uninteresting", "temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name!r} must be positive (got {getattr(self, name)})")
+        require_choice(POSITIONS, position=self.position)
+        require_positive(
+            num_interesting=self.num_interesting,
+            num_uninteresting=self.num_uninteresting,
+            temperature=self.temperature,
+        )
         if self.num_ranked < self.num_interesting:
             raise ValueError(
                 f"'num_ranked' must be {self.num_interesting} or more (got {self.num_ranked})"

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch_geometric.utils import scatter
 
 from pyg_kd.functional.sparse import keep_float32, require_one_device
+from pyg_kd.options import require_choice
 
 #: What the group level compares: prototypes with entities, or with each other.
 LEVELS = ("prototype-entity", "prototype-prototype")
@@ -93,8 +94,7 @@ def hierarchical_topology_loss(
         ValueError: If shapes differ or ``level`` is unknown.
     """
     check_rows(student, teacher)
-    if level not in LEVELS:
-        raise ValueError(f"'level' must be one of {LEVELS} (got {level!r})")
+    require_choice(LEVELS, level=level)
     if group.shape != student.shape[:1]:
         raise ValueError(f"'group' must be [{student.size(0)}] (got {list(group.shape)})")
     order = torch.argsort(group, stable=True)

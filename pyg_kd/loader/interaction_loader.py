@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.sampling import UnseenItems
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import Batch
 
 #: Interactions for which negatives are drawn at a time.
@@ -65,11 +66,8 @@ class InteractionLoader:
     ) -> None:
         edges = interactions(data)
         edge_index, _, num_items = edges
-        for name, value in (("batch_size", batch_size), ("num_negatives", num_negatives)):
-            if value < 1:
-                raise ValueError(f"{name!r} must be positive (got {value})")
-        if by not in UNITS:
-            raise ValueError(f"'by' must be one of {UNITS} (got {by!r})")
+        require_positive(batch_size=batch_size, num_negatives=num_negatives)
+        require_choice(UNITS, by=by)
         if not 0 <= rank < world_size:
             raise ValueError(f"'rank' must lie in 0..{world_size - 1} (got {rank})")
         if edge_index.size(1) == 0:

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.edge_scores import edge_scores
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 #: A matrix of any library that NumPy reads.
@@ -62,8 +63,7 @@ class Recommender(nn.Module):
 
     def __init__(self, data: HeteroData, dim: int, init_std: float | None = None) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"'dim' must be positive (got {dim})")
+        require_positive(dim=dim)
         _, self.num_users, self.num_items = interactions(data)
         self.dim = dim
         self._cached: tuple[Tensor, int, Any] | None = None

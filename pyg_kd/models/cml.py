@@ -12,6 +12,7 @@ from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.unit_ball import unit_ball
 from pyg_kd.models.base import Recommender
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -55,8 +56,7 @@ class CML(Recommender):
         self, data: HeteroData, dim: int, *, margin: float = 1.0, init_std: float = 0.01
     ) -> None:
         super().__init__(data, dim, init_std)
-        if not margin > 0:
-            raise ValueError(f"'margin' must be positive (got {margin})")
+        require_positive(margin=margin)
         self.margin = margin
 
     def forward(self, data: HeteroData) -> XDict:

@@ -12,6 +12,7 @@ from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.consensus import consensus
 from pyg_kd.functional.unseen_ranking import top_unseen
 from pyg_kd.models.base import Recommender
+from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, XDict
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ class Consensus(Recommender):
         self, model: MultiBranch, *, num_listed: int = 100, temperature: float = 10.0
     ) -> None:
         nn.Module.__init__(self)  # no embeddings but those of the model
-        for name, value in (("num_listed", num_listed), ("temperature", temperature)):
-            if not value > 0:
-                raise ValueError(f"{name!r} must be positive (got {value})")
+        require_positive(num_listed=num_listed, temperature=temperature)
         if model.num_items > MAX_ITEMS:
             raise ValueError(f"'model' must have {MAX_ITEMS} items at most (got {model.num_items})")
         self.model, self.num_listed, self.temperature = model, num_listed, temperature

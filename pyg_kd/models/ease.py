@@ -14,6 +14,7 @@ from pyg_kd.functional.row_matmul import row_matmul
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.fitted import check_fitted, numbers, one_hot, pair_scores
 from pyg_kd.models.gram import inverse_gram, quadratic_forms
+from pyg_kd.options import require_positive
 from pyg_kd.typing import XDict
 
 
@@ -61,8 +62,7 @@ class EASE(Recommender):
 
     def __init__(self, data: HeteroData, l2: float = 250.0, *, max_size: int = 20_000) -> None:
         super().__init__(data, dim=1)
-        if not l2 > 0:
-            raise ValueError(f"'l2' must be positive (got {l2})")
+        require_positive(l2=l2)
         size = min(self.num_users, self.num_items)
         if size > max_size:
             raise ValueError(

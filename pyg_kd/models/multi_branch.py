@@ -16,6 +16,7 @@ from pyg_kd.models.base import Recommender
 from pyg_kd.models.branch import HEADS, Branch
 from pyg_kd.models.branch_losses import Observed, branch_losses
 from pyg_kd.models.branch_weights import BranchWeights
+from pyg_kd.options import require_choice
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 if TYPE_CHECKING:
@@ -134,8 +135,7 @@ class MultiBranch(Recommender):
 
     def _place(self, name: str) -> int:
         names = tuple(head.name for head in self.layout)
-        if name not in names:
-            raise ValueError(f"'name' must be one of {names} (got {name!r})")
+        require_choice(names, name=name)
         return names.index(name)
 
     def head(self, name: str) -> HeadView:

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from pyg_kd.functional.base_loss import bpr_loss, softmax_loss
 from pyg_kd.functional.gather import gather_rows
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 NEGATIVES = ("uniform", "in_batch", "both")
@@ -63,11 +64,8 @@ class SampledSoftmax(nn.Module):
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        if negatives not in NEGATIVES:
-            raise ValueError(f"'negatives' must be one of {NEGATIVES} (got {negatives!r})")
-        for name, value in (("temperature", temperature), ("num_negatives", num_negatives)):
-            if value <= 0:
-                raise ValueError(f"{name!r} must be positive (got {value})")
+        require_choice(NEGATIVES, negatives=negatives)
+        require_positive(temperature=temperature, num_negatives=num_negatives)
         self.temperature, self.num_negatives = temperature, num_negatives
         self.negatives, self.normalize = negatives, normalize
 

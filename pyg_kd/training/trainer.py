@@ -20,6 +20,7 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.bipartite import interactions
 from pyg_kd.loader.interaction_loader import UNITS
 from pyg_kd.models.base import Recommender
+from pyg_kd.options import require_choice, require_positive
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import resolve_loss
 from pyg_kd.training.objective import Objective
@@ -120,10 +121,8 @@ class Trainer:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name!r} must be a positive integer (got {value!r})")
-        if self.batch_by not in UNITS:
-            raise ValueError(f"'batch_by' must be one of {UNITS} (got {self.batch_by!r})")
-        if not self.lr > 0:
-            raise ValueError(f"'lr' must be positive (got {self.lr})")
+        require_choice(UNITS, batch_by=self.batch_by)
+        require_positive(lr=self.lr)
         for name in ("weight_decay", "base_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name!r} must not be negative (got {getattr(self, name)})")
