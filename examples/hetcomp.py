@@ -1,0 +1,300 @@
+"""Six teachers of different kinds in one small student.
+
+Trains the teachers, each in a process of its own, and keeps how their rankings came about; then a
+narrow matrix factorisation: alone, from the best teacher, from the ensemble, and from the
+trajectories (HetComp), with and without its two parts. Prints a table and draws how the student
+followed the teachers.
+
+    python examples/hetcomp.py                                  # CiteULike, over an hour
+    python examples/hetcomp.py --dataset movielens-100k --fast  # some minutes
+
+Teachers that were trained before with the same options, under the same ``--out``, are not again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+
+from pyg_kd import HetComp, RelaxedRankingDistillation
+from pyg_kd.datasets import CiteULike, MovieLens100K, SyntheticInteractions
+from pyg_kd.evaluation import evaluate
+from pyg_kd.knowledge import (
+    Trajectory,
+    TrajectoryRecorder,
+    attach_trajectories,
+    load_knowledge,
+    save_knowledge,
+)
+from pyg_kd.models import CML, MF, ItemAE, LightGCN, MultVAE, NeuMF
+from pyg_kd.training import Trainer
+from pyg_kd.transforms import UserSplit
+
+METRICS = {"R@10": "recall@10", "R@50": "recall@50", "N@10": "ndcg@10", "N@50": "ndcg@50"}
+TEACHERS = {
+    "MF": (MF, {"weight_decay": 1e-4}),
+    "CML": (CML, {"num_negatives": 5}),
+    "NeuMF": (NeuMF, {"lr": 1e-3, "num_negatives": 4, "weight_decay": 1e-5}),
+    "LightGCN": (LightGCN, {"lr": 0.01}),
+    "MultVAE": (MultVAE, {"lr": 1e-3, "batch_by": "user", "batch_size": 256}),
+    "ItemAE": (ItemAE, {"lr": 1e-3}),
+}
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+parser.add_argument(
+    "--dataset", default="citeulike", choices=["citeulike", "movielens-100k", "synthetic"]
+)
+parser.add_argument("--root", help="folder of the data set; default: $PYG_KD_DATA or data/")
+parser.add_argument("--out", default="out/hetcomp", type=Path, help="folder for what is written")
+parser.add_argument(
+    "--strict", action="store_true", help="fail where the data set is not to be had"
+)
+parser.add_argument("--fast", action="store_true", help="a short run")
+parser.add_argument("--teachers", nargs="+", default=list(TEACHERS), choices=list(TEACHERS))
+parser.add_argument("--epochs", type=int, help="epochs of the students, visits of each user")
+parser.add_argument("--teacher-epochs", type=int, help="epochs of the teachers at most")
+parser.add_argument("--teacher-dim", type=int, default=64, help="width of the teachers")
+parser.add_argument("--student-dim", type=int, help="width of the student")
+parser.add_argument("--seeds", type=int, default=1, help="students are trained with so many seeds")
+parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
+parser.add_argument("--threads", type=int, help="threads of PyTorch in all")
+parser.add_argument("--one-teacher", choices=list(TEACHERS), help=argparse.SUPPRESS)
+args = parser.parse_args()
+threads = args.threads or torch.get_num_threads()
+torch.set_num_threads(threads)
+
+# 1. Data: 60 % of every user's interactions to train on, 20 % to validate, 20 % to test.
+folder = {"citeulike": "citeulike", "movielens-100k": "ml-100k"}.get(args.dataset)
+root = args.root or str(Path(os.environ.get("PYG_KD_DATA", "data")) / str(folder))
+label = args.dataset
+try:
+    if args.dataset == "citeulike":
+        data = CiteULike(root)[0]
+    elif args.dataset == "movielens-100k":
+        data = MovieLens100K(root)[0]
+except OSError as error:
+    if args.strict:
+        raise SystemExit(f"{args.dataset} is not to be had: {error}") from error
+    print(f"{error}\n{args.dataset} is not to be had: continuing on SYNTHETIC data", flush=True)
+    args.dataset = "synthetic"
+if args.dataset == "synthetic":
+    label = "SYNTHETIC"
+    data = SyntheticInteractions(None, num_users=1_000, num_items=800, num_edges=50_000, seed=0)[0]
+train, val, test = UserSplit(val=0.2, test=0.2, seed=0)(data)
+sparse = args.dataset == "citeulike"
+student_dim = args.student_dim or (20 if sparse else 8)
+epochs = args.epochs or (60 if args.fast else 200)
+teacher_epochs = args.teacher_epochs or (16 if args.fast else 60)
+args.out.mkdir(parents=True, exist_ok=True)
+
+
+def fit(model, graph, max_epochs, *, distillations=(), callbacks=(), **options):
+    options = {"batch_size": 1024, "lr": 0.003, "seed": 0, "metric": "recall@50"} | options
+    trainer = Trainer(max_epochs=max_epochs, progress=sys.stderr.isatty(), **options)
+    return trainer.fit(model, graph, val_data=val, distillations=distillations, callbacks=callbacks)
+
+
+def measure(model, targets):
+    found = evaluate(model, train, targets, k=(10, 50), metrics=("recall", "ndcg"))
+    return {name: found[metric] for name, metric in METRICS.items()}
+
+
+# 2. The teachers, every one with its trajectory: three early states, and the final one.
+def train_teacher(name):
+    torch.manual_seed(0)
+    make, options = TEACHERS[name]
+    teacher, recorder = make(train, args.teacher_dim), TrajectoryRecorder()
+    options = {"evaluate_every": 2, "patience": 5} | options
+    history = fit(teacher, train, teacher_epochs, callbacks=[recorder], **options)
+    # Early are the states before the best one, if they are as many as it takes.
+    best = history.best_epoch if history.best_epoch >= 4 else None
+    trajectory = recorder.finish(teacher, train, before=best)
+    save_knowledge(attach_trajectories(train, [trajectory]), trajectory_path(name))
+    row = {"model": f"teacher {name}", **measure(teacher, test), "epochs": len(history)}
+    row["s/epoch"] = statistics.mean(history["seconds"])
+    validation = measure(teacher, val)["R@50"]
+    found = {"options": teacher_options, "row": row, "validation": validation}
+    trajectory_path(name).with_suffix(".json").write_text(json.dumps(found))
+
+
+def trajectory_path(name):
+    return args.out / f"teacher-{name}.safetensors"
+
+
+def teacher_result(name):
+    path = trajectory_path(name).with_suffix(".json")
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if found.get("options") == teacher_options else None
+
+
+def in_own_process(name):
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(threads // args.jobs, 1))}
+    command = [sys.executable, *sys.argv, "--one-teacher", name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the teacher {name} could not be trained:\n{done.stderr}")
+    found = teacher_result(name)
+    print(
+        f"teacher {name}: {found['row']['epochs']} epochs, "
+        f"validation R@50 {found['validation']:.4f}",
+        flush=True,
+    )
+
+
+teacher_options = {"data": label, "epochs": teacher_epochs, "dim": args.teacher_dim}
+if args.one_teacher:
+    torch.set_num_threads(max(threads // args.jobs, 1))
+    train_teacher(args.one_teacher)
+    raise SystemExit
+
+print(
+    f"{label}: {train['user'].num_nodes:,} users, {train['item'].num_nodes:,} items, "
+    f"{train['user', 'item'].num_edges:,} training edges",
+    flush=True,
+)
+with ThreadPoolExecutor(args.jobs) as pool:
+    list(pool.map(in_own_process, [t for t in args.teachers if teacher_result(t) is None]))
+results = {name: teacher_result(name) for name in args.teachers}
+trajectories = []
+for name in args.teachers:
+    one = load_knowledge(trajectory_path(name), train)
+    states = one["user"].teacher_trajectory[:, 0], one["user"].teacher_observed[:, 0]
+    trajectories.append(Trajectory(*states, one.graph_fingerprint, *one.trajectory_fingerprints))
+graph = attach_trajectories(train, trajectories)
+save_knowledge(graph, args.out / "trajectories.safetensors")
+rows = [found["row"] for found in results.values()]
+
+
+# 3. Their ensemble, and the graphs that RRD learns from: one list a user.
+class Ranked(torch.nn.Module):
+    """Ranks by one list for every user; what is not on it comes last."""
+
+    def __init__(self, lists):
+        super().__init__()
+        self.lists = lists.long()
+
+    def forward(self, data):
+        return {t: torch.arange(data[t].num_nodes).unsqueeze(1) for t in ("user", "item")}
+
+    def score_block(self, x_user, x_item):
+        place = self.lists[x_user.squeeze(1)] - x_item[0]
+        # What is outside of the block goes to a column of its own.
+        place[(place < 0) | (place >= len(x_item))] = len(x_item)
+        rank = torch.arange(place.size(1), dtype=torch.float32).expand(place.shape)
+        scores = torch.full((len(x_user), len(x_item) + 1), -torch.inf)
+        return scores.scatter(1, place, -rank)[:, :-1]
+
+
+def with_lists(lists, name):
+    other = copy.copy(graph)
+    other["user"].teacher_items, other.teacher_fingerprint = lists, name
+    return other
+
+
+at_the_end = HetComp(dynamic=False).bind(graph, student_dim)
+ensemble = at_the_end.lists[:, graph["user"].teacher_observed.size(-1) :]
+rows.append({"model": "ensemble of them", **measure(Ranked(ensemble), test)})
+best = max(results, key=lambda name: results[name]["validation"])
+from_best = with_lists(trajectories[args.teachers.index(best)].items[:, -1], best)
+from_ensemble = with_lists(ensemble, "ensemble")
+
+# 4. The students. HetComp trains on its own loss alone, in batches of users; the others on BPR over
+# all interactions, and a third of the epochs are more steps than HetComp makes.
+progress, curves = [], {}
+
+
+def watched(method):
+    """Notes, every few epochs, where the pointers are and how far the student still is."""
+
+    def callback(epoch, model, data):
+        if epoch % 5 == 0:
+            distance = method.states.discrepancy(model(data)).mean(0)
+            pointer = method.states.pointer.float().mean(0)
+            progress.append((epoch + 1, pointer.tolist(), distance.tolist()))
+
+    return callback
+
+
+plain = {"max_epochs": max(epochs // 3, 1), "evaluate_every": 2}
+plain["weight_decay"] = 1e-3 if sparse else 1e-5
+users = {"max_epochs": epochs, "batch_by": "user", "batch_size": 256 if sparse else 64, "lr": 0.01}
+users |= {"base_weight": 0.0, "evaluate_every": 5, "patience": None}
+interval = max(epochs // 20, 1)
+students = {
+    "student alone": (graph, plain, lambda: None),
+    f"RRD from {best}": (from_best, plain, lambda: RelaxedRankingDistillation()),
+    "RRD from the ensemble": (from_ensemble, plain, lambda: RelaxedRankingDistillation()),
+    "HetComp": (graph, users, lambda: HetComp(interval=interval)),
+    "- dynamic construction": (graph, users, lambda: HetComp(interval=interval, dynamic=False)),
+    "- adaptive transfer": (graph, users, lambda: HetComp(interval=interval, adaptive=False)),
+    "- both": (graph, users, lambda: HetComp(dynamic=False, adaptive=False)),
+}
+for name, (knowledge, options, make) in students.items():
+    found = []
+    for seed in range(args.seeds):
+        torch.manual_seed(seed)
+        # A loss over the whole catalogue learns from larger embeddings than BPR does.
+        student = MF(knowledge, student_dim, **({"init_std": 0.1} if options is users else {}))
+        method, weight = make(), 0.01 if options is users else 0.003
+        history = fit(
+            student,
+            knowledge,
+            **options,
+            seed=seed,
+            distillations=[] if method is None else [(method, weight)],
+            callbacks=[watched(method)] if name == "HetComp" and seed == 0 else [],
+        )
+        found.append(measure(student, test))
+        curves.setdefault(name, [(r["epoch"], r["recall@50"]) for r in history if "recall@50" in r])
+    row = {"model": name, "epochs": len(history), "s/epoch": statistics.mean(history["seconds"])}
+    for metric in METRICS:
+        row[metric] = statistics.mean(f[metric] for f in found)
+        if args.seeds > 1:
+            row[f"{metric} deviation"] = statistics.stdev(f[metric] for f in found)
+    rows.append(row)
+    print(f"{name}: R@50 {row['R@50']:.4f}, {len(history)} epochs", flush=True)
+
+# 5. What came out, and what is kept.
+print(
+    f"\n{label}, teachers of width {args.teacher_dim}, students {student_dim}, seeds {args.seeds}"
+)
+header = f"{'model':24}" + "".join(f"{name:>8}" for name in METRICS)
+print(f"{header} {'epochs':>6} {'s/epoch':>8}")
+for row in rows:
+    values = "".join(f"{row[name]:8.4f}" for name in METRICS)
+    cost = f"{row['epochs']:6d} {row['s/epoch']:8.2f}" if "epochs" in row else ""
+    print(f"{row['model']:24}{values} {cost}")
+kept = {"data": label, "rows": rows, "teachers": args.teachers, "progress": progress}
+kept |= {"seeds": args.seeds, "teacher dim": args.teacher_dim, "student dim": student_dim}
+(args.out / "comparison.json").write_text(json.dumps(kept | {"curves": curves}, indent=1))
+
+figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+figure.suptitle(f"HetComp, {label}")
+epoch = [e for e, _, _ in progress]
+for x, name in enumerate(args.teachers):
+    for axis, column in zip(axes, (1, 2), strict=False):
+        axis.plot(epoch, [step[column][x] for step in progress], label=name)
+axes[0].set(xlabel="epoch", ylabel="mean pointer to a state of the teacher")
+axes[0].set_yticks(range(graph["user"].teacher_trajectory.size(2)))
+axes[1].set(xlabel="epoch", ylabel="mean discrepancy to the final state")
+axes[1].legend()
+for name, curve in curves.items():
+    if students[name][1] is users:
+        axes[2].plot([e + 1 for e, _ in curve], [v for _, v in curve], label=name)
+axes[2].set(xlabel="epoch", ylabel="validation Recall@50")
+axes[2].legend()
+figure.savefig(args.out / "progress.png", dpi=150)
+print(f"wrote trajectories, comparison.json and progress.png to {args.out}")
