@@ -18,3 +18,12 @@ def test_page_runs(path):
     if path.stem == "tutorial":
         assert 0 < names["metrics"]["recall@20"] < 1
         assert len(names["history"]) == 5
+    if path.stem == "many_teachers":
+        assert names["graph"]["user"].teacher_trajectory.shape[1:] == (3, 4, 100)
+        assert names["pointers"][0] == 0 < names["pointers"][-1] <= 3
+        assert sorted(names["pointers"]) == names["pointers"]
+        assert (
+            names["history"]["ConsensusLearning"][3] == 0 < names["history"]["ConsensusLearning"][4]
+        )
+        for found in (names["metrics"], names["head"], names["together"]):
+            assert 0 < found["recall@10"] < 1
