@@ -97,8 +97,18 @@ def recipes(scale: float, decays: Sequence[float], ranking: Sequence[float]) -> 
         "DCD": weighted(lambda: kd.DualCorrection(scale=scale), *ranking),
         "UnKD": weighted(lambda: kd.UnbiasedDistillation(scale=scale), *ranking),
         "RCE-KD": weighted(lambda: kd.RejuvenatedCrossEntropy(scale=scale), *ranking),
-        "SoftLabel, whole catalogue": Recipe(
+        SOFT_LABEL: Recipe(
             lambda own: [(kd.SoftLabel(own_weight=own), 1.0)], (0.3, 0.5, 1.0), by_user
+        ),
+        f"DE + {SOFT_LABEL}": Recipe(
+            lambda w: [(kd.SoftLabel(own_weight=0.3), 1.0), (kd.DistillationExperts(), w)],
+            (0.03, 0.1, 0.3),
+            by_user,
+        ),
+        f"FTD + {SOFT_LABEL}": Recipe(
+            lambda w: [(kd.SoftLabel(own_weight=0.3), 1.0), (kd.TopologyDistillation("full"), w)],
+            (3e-4, 1e-3, 3e-3),
+            by_user,
         ),
         # The same loss with next to nothing of the teacher: what the loss itself brings.
         "softmax of the whole catalogue, no teacher": Recipe(
@@ -109,12 +119,17 @@ def recipes(scale: float, decays: Sequence[float], ranking: Sequence[float]) -> 
     }
 
 
+SOFT_LABEL = "SoftLabel, whole catalogue"
 COMBINATIONS = {
     "HTD + RRD": ("HTD", "RRD"),
     "DE + RRD": ("DE", "RRD"),
     "PHR + IR-RRD": ("PHR", "IR-RRD"),
     "FTD + IR-RRD": ("FTD", "IR-RRD"),
+    "HTD + IR-RRD": ("HTD", "IR-RRD"),
+    "DE + IR-RRD": ("DE", "IR-RRD"),
 }
+#: What the weights of a combination are multiplied by.
+FACTORS = (1.0, 0.5, 0.25)
 
 
 class World(NamedTuple):
@@ -273,16 +288,21 @@ def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -
     world, runner, first = WORLDS[name], Runner(args), args.seeds[0]
     teachers = runner.all([(name, "teacher", (), seed) for seed in args.seeds])
     chosen = [m for m in world.recipes if m in args.methods or m == ALONE]
-    trials = [(name, m, (s,), first) for m in chosen for s in world.recipes[m].settings]
-    validated: dict[str, dict[float, float]] = {m: {} for m in chosen}
-    for (_, method, (setting,), _), row in zip(trials, runner.all(trials), strict=True):
-        if row:
-            validated[method][setting] = row["validation"]
-    best = {m: (max(v, key=v.__getitem__),) for m, v in validated.items() if v}
+    best: dict[str, tuple[float, ...]] = {
+        m: tuple(args.known[m]) for m in chosen if m in args.known
+    }
+    trials = {m: [(x,) for x in world.recipes[m].settings] for m in chosen if m not in best}
+    validated = validate(name, trials, runner, first)
+    best |= {m: max(v, key=v.__getitem__) for m, v in validated.items() if v}
     known = {m: tuple(row["settings"]) for m, row in before.get("rows", {}).items()} | best
-    for combination, parts in COMBINATIONS.items():
-        if combination in args.methods and set(parts) <= known.keys():
-            best[combination] = tuple(known[part][0] for part in parts)
+    trials = {
+        combination: [tuple(factor * known[part][0] for part in parts) for factor in FACTORS]
+        for combination, parts in COMBINATIONS.items()
+        if combination in args.methods and set(parts) <= known.keys()
+    }
+    together = validate(name, trials, runner, first)
+    best |= {m: max(v, key=v.__getitem__) for m, v in together.items() if v}
+    validated |= together
     final = [(name, m, s, seed) for m, s in best.items() for seed in args.seeds]
     if world.model is MF:
         final += [(name, f"ALS {width}", (), s) for width in (20, 64, 200) for s in args.seeds]
@@ -301,8 +321,24 @@ def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -
     order = ["teacher", *world.recipes, *COMBINATIONS]
     found = dict(sorted(found.items(), key=lambda r: [*order, r[0]].index(r[0])))
     show(name, found)
-    validated = {m: v for m, v in validated.items() if v}
-    return {"rows": found, "validation": before.get("validation", {}) | validated}
+    tried = {
+        m: {"/".join(f"{x:g}" for x in settings): value for settings, value in v.items()}
+        for m, v in validated.items()
+        if v
+    }
+    return {"rows": found, "validation": before.get("validation", {}) | tried}
+
+
+def validate(
+    world: str, trials: dict[str, list[tuple[float, ...]]], runner: Runner, seed: int
+) -> dict[str, dict[tuple[float, ...], float]]:
+    """The best validation value of every setting."""
+    runs = [(world, m, settings, seed) for m, of in trials.items() for settings in of]
+    found: dict[str, dict[tuple[float, ...], float]] = {m: {} for m in trials}
+    for (_, method, settings, _), row in zip(runs, runner.all(runs), strict=True):
+        if row:
+            found[method][settings] = row["validation"]
+    return found
 
 
 def tested(row: dict[str, Any]) -> bool:
@@ -376,6 +412,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
+        "--settings-of", choices=WORLDS, metavar="WORLD", help="tune nothing: take over settings"
+    )
+    parser.add_argument(
         "--cached", action="store_true", help="tabulate the runs that exist, train nothing"
     )
     parser.add_argument("--run", help="one run, as JSON: used by the script itself")
@@ -386,6 +425,8 @@ def main() -> None:
         return
     results = RESULTS / "compare_methods.json"
     worlds = json.loads(results.read_text())["worlds"] if results.exists() else {}
+    known = worlds[args.settings_of]["rows"] if args.settings_of else {}
+    args.known = {m: row["settings"] for m, row in known.items()}
     for name in args.worlds:
         worlds[name] = compare_world(name, worlds.get(name, {}), args)
         write(

@@ -7,15 +7,17 @@ Users with five items or more, 60/20/20 of each user at random, full ranking. Fo
 consensus learning; of the latter two the BPR head and the consensus of all heads are measured.
 Weights are those of the best validated epoch (Recall@50; of the BPR head where there are several).
 With ``--subset`` only users and items with ten interactions or more remain, counted once: the
-data of the authors' notebook.
+data of the authors' notebook. Runs are kept under ``--out``: a stopped comparison goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import statistics
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,24 +105,42 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--subset", action="store_true", help="the data of the authors' notebook")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("out/concf"), help="where runs are kept")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     data, runs = load(args.root, args.subset), {}
     for seed in args.seeds:
         train, val, test = UserSplit(val=0.2, test=0.2, seed=seed)(data)
         for name in ("bpr factorisation", "bpr branch", "five branches", "concf"):
-            found = run(name, train, val, test, seed, args.epochs)
+            label = f"{'subset-' * args.subset}{name.replace(' ', '_')}-{args.epochs}-{seed}.json"
+            path = args.out / label
+            if not path.exists():
+                found = run(name, train, val, test, seed, args.epochs)
+                path.write_text(json.dumps(found))
+            found = json.loads(path.read_text())
             runs.setdefault(name, []).append({"seed": seed, **found})
             print(name, seed, found["test"], f"{found['median seconds an epoch']:.2f} s/epoch")
 
-    rows = []
+    rows: dict[str, dict[str, float | None]] = {}
     for name, found in runs.items():
         for view in found[0]["test"]:
-            values = [[one["test"][view][key] for one in found] for key in METRICS.values()]
-            rows.append([f"{name}, {view}", *(f"{statistics.mean(v):.4f}" for v in values)])
-    table(["model", *METRICS], rows)
+            row = rows.setdefault(f"{name}, {view}", {})
+            for metric, key in METRICS.items():
+                values = [one["test"][view][key] for one in found]
+                row[metric] = statistics.mean(values)
+                row[f"{metric} deviation"] = statistics.stdev(values) if len(values) > 1 else None
+    lines = [[name, *(f"{row[metric]:.4f}" for metric in METRICS)] for name, row in rows.items()]
+    table(["model", *METRICS], lines)
     size = {t: data[t].num_nodes for t in ("user", "item")}
-    payload = {"data": "CiteULike", **vars(args), "nodes": size, "runs": runs}
+    payload = {
+        "data": "CiteULike",
+        "seeds": args.seeds,
+        "epochs": args.epochs,
+        "nodes": size,
+        "metrics": METRICS,
+    }
+    payload |= {"rows": rows, "runs": runs}
     write("concf_subset" if args.subset else "concf", payload)
 
 

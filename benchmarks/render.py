@@ -107,7 +107,7 @@ def compare_methods(result: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def training_cost(result: dict[str, Any]) -> str:
+def cost_rows(result: dict[str, Any]) -> str:
     rows = []
     for name, row in result["ours"].items():
         theirs = result["authors"].get(name)
@@ -120,14 +120,76 @@ def training_cost(result: dict[str, Any]) -> str:
                 f"{row['peak GB']:.2f}",
             ]
         )
+    return table(["Row", "Seconds", "authors' code", "ratio", "Peak GB"], rows)
+
+
+def training_cost(result: dict[str, Any]) -> str:
     return "\n".join(
         [
             "## Seconds an epoch\n",
             "`python benchmarks/training_cost.py`: CiteULike, leave-one-out, matrix factorisation "
             "of width 20 from 200, 113 batches of 1024, without evaluation. *Soft* is the first "
-            "epoch of an annealed routing, *sharp* its last. The authors' code ran on another "
-            f"machine of the same kind. Machine: {machine(result)}.\n",
-            table(["Row", "s/epoch", "authors' code", "ratio", "Peak GB"], rows),
+            "epoch of an annealed routing, *sharp* its last, *100 epochs* the mean over the whole "
+            "schedule. The authors' code ran on another machine of the same kind. "
+            f"Machine: {machine(result)}.\n",
+            cost_rows(result),
+            "",
+        ]
+    )
+
+
+def many_teachers_cost(result: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## Seconds an epoch of ConCF and HetComp\n",
+            "`python benchmarks/many_teachers_cost.py`: CiteULike; ConCF on users and items of ten "
+            "interactions or more (33 batches of 1024), HetComp on users of five or more (78 "
+            "batches), students of width 20. The authors' code ran on another machine of the same "
+            f"kind. Machine: {machine(result)}.\n",
+            cost_rows(result),
+            "",
+        ]
+    )
+
+
+def concf(result: dict[str, Any]) -> str:
+    nodes, names = result["nodes"], list(result["metrics"])
+    rows = [
+        [name, *(with_deviation(row, metric) for metric in names)]
+        for name, row in result["rows"].items()
+    ]
+    return "\n".join(
+        [
+            f"## ConCF, CiteULike, {nodes['user']:,} users and {nodes['item']:,} items\n",
+            "`python benchmarks/concf.py`: 60/20/20 of every user, full ranking, width 64, at most "
+            f"{result['epochs']} epochs, the best validated one; means over seeds "
+            f"{result['seeds']} (of split, embeddings and batches) with their standard "
+            f"deviation. Machine: {machine(result)}.\n",
+            table(["Model", *names], rows),
+            "",
+        ]
+    )
+
+
+def hetcomp(result: dict[str, Any]) -> str:
+    names = ["R@10", "R@50", "N@10", "N@50"]
+    rows = [
+        [
+            row["model"],
+            *(with_deviation({f"{m} deviation": None} | row, m) for m in names),
+            str(row.get("epochs", "")),
+            f"{row['s/epoch']:.2f}" if "s/epoch" in row else "",
+        ]
+        for row in result["rows"]
+    ]
+    return "\n".join(
+        [
+            "## HetComp: six teachers in one student, CiteULike\n",
+            f"`python examples/hetcomp.py --seeds {result['seeds']}`: users of five or more, "
+            "60/20/20, full ranking, teachers of width "
+            f"{result['teacher dim']}, students of width {result['student dim']}; one split and "
+            "one run of every teacher, students with their standard deviation over seeds.\n",
+            table(["Model", *names, "Epochs", "s/epoch"], rows),
             "",
         ]
     )
@@ -147,7 +209,11 @@ def kernels(result: dict[str, Any]) -> str:
 
 SECTIONS = {
     "compare_methods": compare_methods,
+    "hetcomp": hetcomp,
+    "concf": concf,
+    "concf_subset": concf,
     "training_cost": training_cost,
+    "many_teachers_cost": many_teachers_cost,
     "kernels": kernels,
 }
 
