@@ -37,10 +37,16 @@ class HetComp(Distillation):
         L_F = \sum_u L(P_u) + \frac{1}{2} \left[ L(N_u^{1:K/2}) + L(N_u^{1:K/10}) \right]
 
     over the unique users of a batch: :math:`z_u` is the log-sum-exp over *all* unobserved items
-    outside :math:`N_u`, the tail of RRD's list likelihood :math:`L` too. With weight 1e-2 the two
-    have the paper's weights. The authors train on them alone (``base_weight=0``); batches of
-    users (``batch_by="user"``) then repeat nobody. Theirs are also the first measurement and the
-    common phase of all users. Ranks beyond a recorded list count for nothing.
+    outside :math:`N_u`. The tail of RRD's list likelihood :math:`L` are all unobserved items that
+    are not on the list itself, and with :math:`P_u` those not in :math:`N_u^{1:K/2}`, as in the
+    authors' code. With weight 1e-2 the two have the paper's weights. The authors train on them
+    alone: give the trainer ``base_weight=0``, and ``batch_by="user"``, which then repeats nobody.
+
+    Theirs are also the first measurement and one phase for all users; they enter the second when
+    the mean pointer of every teacher rounds to the last state at two digits, and move pointers
+    after epoch 11, 21, ..., not 10, 20, .... Their :math:`P_u` stays as it was loaded. Since
+    :math:`lpha_e < 1` from the tenth move on, all have arrived a few moves later at the latest.
+    Ranks beyond a recorded list count for nothing.
 
     Args:
         num_listed: :math:`K`, or as many as the graph carries.
@@ -100,9 +106,10 @@ class HetComp(Distillation):
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Point at the first states, and list by them."""
-        seen, num = interactions(graph).by_user(), self.num_listed
-        items = graph[USER].teacher_trajectory[..., :num]
-        observed = graph[USER].teacher_observed[..., : max(num // 10, 1)]
+        seen, store = interactions(graph).by_user(), graph[USER]
+        items, observed = store.teacher_trajectory, store.teacher_observed
+        num = min(self.num_listed, items.size(-1))
+        self.sizes = num, max(num // 10, 1)
         self.states = TeacherStates(items, observed, seen, self.num_compared, self.gain)
         self.relist()
 
@@ -116,14 +123,15 @@ class HetComp(Distillation):
 
     def relist(self) -> None:
         """Lists and phase follow from the pointers."""
-        self.lists = self.states.ensemble(final=not self.dynamic, consistency=self.consistency)
+        options = {"final": not self.dynamic, "consistency": self.consistency}
+        self.lists = self.states.ensemble(*self.sizes, **options)
         self.fine = self.states.arrived | (not self.adaptive)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The loss of the unique users of the batch, coarse or fine."""
         self.ensure_bound(x_dict, graph)
         states, lists = self.states, self.lists[batch.users]
-        num_observed = states.observed.size(-1)
+        num_observed = self.sizes[1]
         x_user, x_item = gather_rows(x_dict[USER], batch.users) * self.scale, x_dict[ITEM]
         pairs = excluded_pairs(states.ptr, states.col, batch.users, lists[:, num_observed:])
         tail = catalogue_logsumexp(x_user, x_item, excluded=pairs)

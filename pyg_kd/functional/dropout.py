@@ -20,7 +20,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
         >>> dropout(torch.ones(3), 0.0)
         tensor([1., 1., 1.])
     """
-    steps = round(p * 2**16)
+    steps = min(round(p * 2**16), 2**16 - 1)
     if steps == 0:
         return x
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)

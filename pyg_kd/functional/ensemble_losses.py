@@ -37,13 +37,14 @@ def fine_grained_loss(observed: Tensor, listed: Tensor, tail: Tensor) -> Tensor:
     .. math::
         L_F = L(P) + \frac{1}{2} \left[ L(N^{1:K/2}) + L(N^{1:K/10}) \right]
 
-    with :math:`L` that of :func:`~pyg_kd.functional.list_likelihood_loss`, whose tail is the
-    same in all three. A part has one item at least.
+    with :math:`L` that of :func:`~pyg_kd.functional.list_likelihood_loss`. Its tail holds what is
+    not on the list: the rest of :math:`N` too, which for :math:`P` is what follows
+    :math:`N^{1:K/2}`. A part has one item at least.
 
     Args:
         observed: Scores of :math:`P`, best first, ``[..., P]``. ``-inf`` marks padding.
         listed: Scores of :math:`N`, best first, ``[..., K]``. ``-inf`` marks padding.
-        tail: Log-sum-exp of the scores of the tail, ``[...]``.
+        tail: Log-sum-exp of the scores of what is not listed at all, ``[...]``.
 
     Returns:
         One loss a list, ``[...]``.
@@ -51,10 +52,12 @@ def fine_grained_loss(observed: Tensor, listed: Tensor, tail: Tensor) -> Tensor:
     Example:
         >>> listed, tail = torch.zeros(1, 2), torch.zeros(1)
         >>> fine_grained_loss(torch.full((1, 1), -torch.inf), listed, tail)
-        tensor([0.6931])
+        tensor([1.0986])
     """
     num, tail = listed.size(-1), tail.unsqueeze(-1)
-    loss = list_likelihood_loss(observed, tail, reduction="none")
-    for head in (max(num // 2, 1), max(num // 10, 1)):
-        loss = loss + 0.5 * list_likelihood_loss(listed[..., :head], tail, reduction="none")
+    heads = max(num // 2, 1), max(num // 10, 1)
+    tails = [torch.cat([listed[..., head:], tail], -1) for head in heads]
+    loss = list_likelihood_loss(observed, tails[0], reduction="none")
+    for head, rest in zip(heads, tails, strict=True):
+        loss = loss + 0.5 * list_likelihood_loss(listed[..., :head], rest, reduction="none")
     return loss

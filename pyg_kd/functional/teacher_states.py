@@ -46,7 +46,9 @@ class TeacherStates(nn.Module):
         constants = {"items": items, "observed": observed, "ptr": seen.ptr, "col": seen.col}
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
-        pointer = torch.zeros(items.shape[:2], dtype=torch.int8, device=items.device)
+        # A teacher that repeats its first state, for all users alike, starts behind that.
+        repeated = (items[:, :, 1:] == items[:, :, :1]).all(3).all(0).cumprod(1).sum(1)
+        pointer = repeated.to(torch.int8).repeat(len(items), 1)
         self.register_buffer("pointer", pointer)
         # Nothing is measured yet.
         self.register_buffer("target", torch.full_like(pointer, torch.nan, dtype=torch.float32))
@@ -100,12 +102,16 @@ class TeacherStates(nn.Module):
             found.append(rank_discrepancy(student, teacher, gain=self.gain))
         return torch.cat(found)
 
-    def ensemble(self, *, final: bool, consistency: bool) -> Tensor:
+    def ensemble(
+        self, num_listed: int, num_observed: int, *, final: bool, consistency: bool
+    ) -> Tensor:
         r"""The rankings of all teachers in one, observed and unobserved items apart.
 
         See :func:`~pyg_kd.functional.rank_ensemble.rank_ensemble`.
 
         Args:
+            num_listed: Number K of unobserved items.
+            num_observed: Number P of observed items.
             final: At the last states, not at the pointers.
             consistency: Add :math:`e^{-\mathit{std} / 100}` for the standard deviation of an
                 item's rank over the states up to the one that counts.
@@ -117,9 +123,10 @@ class TeacherStates(nn.Module):
         parts = []
         for rows in self._blocks():
             at, row = state[rows].long(), []
-            for states in (self.observed[rows], self.items[rows]):
+            for k, all_states in ((num_observed, self.observed), (num_listed, self.items)):
+                states = all_states[rows]
                 extra = (-rank_spread(states, at) / 100).exp() if consistency else None
                 lists = at_state(states, at)
-                row.append(rank_ensemble(lists, states.size(3), extra=extra))
+                row.append(rank_ensemble(lists, k, extra=extra))
             parts.append(torch.cat(row, 1))
         return torch.cat(parts)

@@ -21,7 +21,7 @@ def attach_trajectories(
 
     The result is ``data``, copied shallowly, with ``data["user"].teacher_trajectory``
     (int32 ``[U, X, V, K]`` for ``X`` teachers) and ``data["user"].teacher_observed``
-    (int32 ``[U, X, V, K // 10]``), ``data.graph_fingerprint``, and
+    (int32 ``[U, X, V, P]`` for ``P`` observed items), ``data.graph_fingerprint``, and
     ``data.trajectory_fingerprints``, the list of the teachers' fingerprints. Other
     knowledge on the graph stays.
 
@@ -29,7 +29,8 @@ def attach_trajectories(
         data: The training graph.
         trajectories: One a teacher, of one graph and of one length ``K``.
         pad: A teacher with fewer states than others repeats its first one, as one that is
-            computed in closed form has to; otherwise it is refused.
+            computed in closed form has to; otherwise it is refused. HetComp starts behind
+            the repetitions.
 
     Raises:
         ValueError: If there is none, they are of another graph or of other catalogues, or

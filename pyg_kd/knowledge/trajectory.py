@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional.bipartite import interactions
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
 from pyg_kd.knowledge.observed_ranking import rank_observed
@@ -24,8 +25,8 @@ class Trajectory:
     Args:
         items: Of the items a user has no edge to, the best ``K`` in order, int32
             ``[U, V, K]``, padded with -1.
-        observed: Of the items it has an edge to, the best ``K // 10`` (one at least),
-            int32 ``[U, V, K // 10]``, padded with -1.
+        observed: Of the items it has an edge to, the best ``K`` at most, int32 ``[U, V, P]`` for
+            the largest number ``P`` of a user, padded with -1.
         graph_fingerprint: The graph.
         teacher_fingerprint: The teacher in its final state.
     """
@@ -57,6 +58,7 @@ class TrajectoryRecorder:
         >>> data = SyntheticInteractions(None, num_users=20, num_items=50, num_edges=80)[0]
         >>> teacher, recorder = MF(data, dim=4), TrajectoryRecorder(num_items=30, num_states=2)
         >>> recorder(0, teacher, data)  # by Trainer().fit(teacher, data, callbacks=[recorder])
+        >>> teacher.reset_parameters()  # in place of more training
         >>> recorder.finish(teacher, data).items.shape
         torch.Size([20, 2, 30])
     """
@@ -86,17 +88,23 @@ class TrajectoryRecorder:
         r"""Rank once more, and give the trajectory.
 
         Of more early states than it takes, evenly spaced ones are chosen, the first among them.
+        One that ranks as the final one does is none: the last epoch's, if its weights stayed.
 
         Args:
             model: The teacher after training.
             data: The graph it was trained on.
-            before: Only states before this epoch count: with the best validated weights
-                restored, ``history.best_epoch``.
+            before: Only states before this epoch count. With the best validated weights
+                restored it has to be ``history.best_epoch``: what came later is not early.
 
         Raises:
             ValueError: If fewer states were kept than ``num_states`` takes.
         """
-        early = [e for e in sorted(self.states) if before is None or e < before]
+        *final, teacher = rankings(model, data, self.num_items)
+        early = [
+            e
+            for e, (items, _) in sorted(self.states.items())
+            if (before is None or e < before) and not torch.equal(items, final[0])
+        ]
         num = self.num_states - 1
         if len(early) < num:
             raise ValueError(
@@ -104,7 +112,6 @@ class TrajectoryRecorder:
                 f"takes {num}: record earlier epochs, train longer or take fewer states"
             )
         chosen = [early[i * len(early) // num] for i in range(num)]
-        *final, teacher = rankings(model, data, self.num_items)
         columns = zip(*(self.states[e] for e in chosen), final, strict=True)
         items, observed = (torch.stack([s.to(c[-1].device) for s in c], 1) for c in columns)
         return Trajectory(items, observed, graph_fingerprint(data), teacher)
@@ -114,8 +121,10 @@ def rankings(model: Recommender, data: HeteroData, num_items: int) -> tuple[Tens
     r"""What a model ranks first now: unobserved items, observed items, and its fingerprint.
 
     Returns:
-        int32 ``[U, num_items]`` and ``[U, max(num_items // 10, 1)]``, padded with -1.
+        int32 ``[U, num_items]`` and, for the largest number of observed items of a user but no
+        more than ``num_items``, ``[U, P]``, padded with -1.
     """
     graph = extract_knowledge(model, data, num_items=num_items)
-    observed = rank_observed(model, data, max(num_items // 10, 1))
+    most = int(interactions(data).by_user().degree.max())
+    observed = rank_observed(model, data, min(most, num_items))
     return graph[USER].teacher_items, observed, graph.teacher_fingerprint

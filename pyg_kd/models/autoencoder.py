@@ -36,7 +36,10 @@ class Rows(NamedTuple):
         return cls(CSR(ptr, col, value), CSR(ptr, col, torch.ones_like(value)))
 
     def layer(self, index: Tensor, table: Tensor, p: float = 0.0) -> Tensor:
-        """Products of some rows with a table, ``[B, d]``; entries are left out with chance p."""
+        """Products of some rows with a table, ``[B, d]``.
+
+        Entries are left out with chance p, the others scaled by ``1 / (1 - p)``.
+        """
         # A number for every edge costs less than finding out which edges these rows have.
         unit = self.unit._replace(value=dropout(self.unit.value, p))
         return row_matmul(unit, index, table)

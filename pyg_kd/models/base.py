@@ -67,6 +67,7 @@ class Recommender(nn.Module):
         _, self.num_users, self.num_items = interactions(data)
         self.dim = dim
         self._cached: tuple[Tensor, int, Any] | None = None
+        self.register_load_state_dict_post_hook(_forget)
         if init_std is not None:
             self.init_std = init_std
             self.user_embedding = nn.Parameter(torch.empty(self.num_users, dim))
@@ -156,11 +157,11 @@ class Recommender(nn.Module):
         """What ``make`` returns for ``data``, made once a graph and device, and again when its
         edges change. A model has one such thing, which is not part of its state.
         """
+        self.check_data(data)
         edge_index = data[USER, ITEM].edge_index
         cached = self._cached
         # The tensor itself is kept, so `is` cannot be fooled; its version counts changes in place.
         if cached is None or cached[0] is not edge_index or cached[1] != edge_index._version:
-            self.check_data(data)
             cached = (edge_index, edge_index._version, make(data))
             self._cached = cached
         made: T = cached[2]
@@ -168,6 +169,11 @@ class Recommender(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_users}, {self.num_items}, dim={self.dim})"
+
+
+def _forget(model: Recommender, _: object) -> None:
+    """What was made once may have been made of the state that is replaced."""
+    model._cached = None
 
 
 def _vectors(name: str, value: Vectors, rows: int) -> Tensor:

@@ -34,7 +34,8 @@ class EASE(Recommender):
         X P = M X, \qquad \lambda P_{ii} = 1 - x_i^\top M x_i
 
     so that the matrix inverted is that of the items *or that of the users*, whichever are
-    fewer. It is kept, float32, and the cube of its size is the time it takes.
+    fewer. What is kept is as large as it, float32; while it is inverted two to three such matrices
+    exist, and the cube of its size is the time it takes.
 
     A score is no inner product of narrow vectors: representations are the numbers of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``.

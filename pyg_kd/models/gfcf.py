@@ -33,7 +33,9 @@ class GFCF(Recommender):
 
     with :math:`V` the right singular vectors of :math:`\tilde R` that belong to its ``dim``
     largest singular values. The first term is a linear filter, the second an ideal low-pass
-    filter; the public code leaves the second one out on Amazon-Book (``alpha=0``).
+    filter; the public code leaves the second one out on Amazon-Book (``alpha=0``). Where the
+    singular values on both sides of ``dim`` are equal, as those of several components of the graph
+    are, the filter is not unique: which of their vectors are taken depends on names.
 
     A score is no inner product of narrow vectors: representations are the numbers of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``, and :meth:`score_block` propagates the signals of the
@@ -133,5 +135,5 @@ def _singular_vectors(matrix: CSR, num_cols: int, rank: int) -> Tensor:
         raise ValueError("'data' has no interactions to filter")
     start = np.random.default_rng(0).random(min(rows.shape))
     vectors = svds(rows, rank, v0=start)[2]
-    # Signs and order do not matter: what is used is the projection.
+    # Signs and order do not matter: what is used is the projection, unique but for ties.
     return torch.from_numpy(vectors.T.astype(np.float32)).to(matrix.value.device)

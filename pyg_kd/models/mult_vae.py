@@ -47,7 +47,8 @@ class MultVAE(Recommender):
             ``dim``, as in the paper (600 and 200).
         dropout: Share of the interactions that a user is encoded without in training.
         kl_weight: The weight :math:`\beta`, or what it grows to.
-        anneal_steps: Batches in which :math:`\beta` grows linearly from 0; 0 (default) for none.
+        anneal_steps: Batches in which :math:`\beta` grows linearly to ``kl_weight``; 0 (default)
+            for none. (The authors' code names those to 1, of which it takes the first fifth.)
 
     Raises:
         ValueError: If an option is out of range.

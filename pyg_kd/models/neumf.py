@@ -36,7 +36,8 @@ class NeuMF(Recommender):
 
     A representation is :math:`[p \,\|\, q]`. The paper's output layer has no bias :math:`b`, its
     authors' code has one; rankings do not depend on it. Both parts are trained together from the
-    start, not each for itself first. A score costs a pass through the perceptron: a full ranking
+    start, not each for itself first, and layers start as PyTorch's do, not as normal of deviation
+    0.01. A score costs a pass through the perceptron: a full ranking
     takes tens of times as long as one by inner products.
 
     Args:

@@ -108,6 +108,17 @@ def test_state_is_the_model(fitted_cls, model, world) -> None:
     assert model_fingerprint(other) != model_fingerprint(MF(world.data, DIM))
 
 
+def test_another_state_is_of_another_graph(fitted_cls, model, world) -> None:
+    scores(model, world.data)
+    edges = world.data[INTERACTS].edge_index
+    mirrored = torch.stack([edges[0], world.data["item"].num_nodes - 1 - edges[1]])
+    data = changed(world.data, mirrored)
+    model.load_state_dict(fitted_cls(data, DIM).state_dict())
+    with pytest.raises(ValueError, match="'data' has other edges than the graph"):
+        model(world.data)
+    scores(model, data)
+
+
 def test_float64(model, world) -> None:
     found = scores(copy.deepcopy(model).double(), world.data)
     assert found.dtype == torch.double

@@ -134,10 +134,12 @@ def test_deep_copy(model, world) -> None:
 
 @pytest.mark.parametrize("node_type", ["user", "item"])
 def test_graph_of_another_size(model, world, node_type: str) -> None:
-    data = world.data.clone()
-    data[node_type].num_nodes += 1
-    with pytest.raises(ValueError, match=f"{sizes(data)[0]} users and {sizes(data)[1]} items"):
-        model(data)
+    model(world.data)
+    # Neither a copy nor one that shares the edges.
+    for data in (world.data.clone(), copy.copy(world.data)):
+        data[node_type].num_nodes += 1
+        with pytest.raises(ValueError, match=f"{sizes(data)[0]} users and {sizes(data)[1]} items"):
+            model(data)
 
 
 def test_width_must_be_positive(model_cls, world) -> None:

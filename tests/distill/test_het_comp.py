@@ -28,14 +28,15 @@ def setting(problem) -> SimpleNamespace:
     """The problem with three teachers over four states, and a user that none of them ranks."""
     rng = np.random.default_rng(1)
     items = np.full((25, TEACHERS, STATES, LISTED), -1)
-    observed = np.full((25, TEACHERS, STATES, LISTED // 10), -1)
+    most = max(map(len, problem.seen.values()))
+    observed = np.full((25, TEACHERS, STATES, most), -1)
     for u in range(24):
         unseen = [i for i in range(60) if i not in problem.seen[u]]
         for x in range(TEACHERS):
             for v in range(STATES):
                 items[u, x, v] = shortened(rng, rng.permutation(unseen).tolist(), LISTED)
                 own = rng.permutation(sorted(problem.seen[u])).tolist()
-                observed[u, x, v] = shortened(rng, own, LISTED // 10)
+                observed[u, x, v] = shortened(rng, own, most)
     store = problem.graph["user"]
     store.teacher_trajectory = torch.from_numpy(items).to(torch.int32)
     store.teacher_observed = torch.from_numpy(observed).to(torch.int32)
@@ -47,7 +48,7 @@ def setting(problem) -> SimpleNamespace:
 # The method user by user, in plain Python and float64.
 
 
-def ensemble(states: np.ndarray, pointer: np.ndarray, consistency: bool) -> list[int]:
+def ensemble(states: np.ndarray, pointer: np.ndarray, consistency: bool, k: int) -> list[int]:
     """Of one user: lists of every teacher and state, ``[X, V, K]``, and a state of each."""
     importance: dict[int, float] = {}
     first: dict[int, tuple[int, int]] = {}
@@ -64,7 +65,7 @@ def ensemble(states: np.ndarray, pointer: np.ndarray, consistency: bool) -> list
             importance[item] = importance.get(item, 0.0) + value
             first[item] = min(first.get(item, (rank, x)), (rank, x))
     ranked = sorted(importance, key=lambda i: (-round(importance[i], 9), first[i]))
-    return (ranked + [-1] * length)[:length]
+    return (ranked + [-1] * k)[:k]
 
 
 def discrepancy(student: list[int], teacher: list[int], gain: str) -> float:
@@ -133,26 +134,36 @@ def loss(setting, x_dict, lists: list[tuple[list[int], list[int]]], fine: bool, 
     for u in sorted(set(setting.batch.user.tolist())):
         s = scale * (x_item @ x_user[u])
         observed, listed = lists[u]
-        left = [i for i in range(len(s)) if i not in setting.seen[u] and i not in listed]
-        tail, k = log_sum([s[i] for i in left]), len(listed)
-        p, n = ([s[i] for i in items if i >= 0] for items in (observed, listed))
+        unobserved, k = [i for i in range(len(s)) if i not in setting.seen[u]], len(listed)
+
+        def but(items, s=s, unobserved=unobserved) -> float:
+            return log_sum([s[i] for i in unobserved if i not in items])
+
+        def of(items, s=s) -> list[float]:
+            return [s[i] for i in items if i >= 0]
+
         if fine:
-            parts = [n[: sum(i >= 0 for i in listed[:head])] for head in (k // 2, k // 10)]
-            total += likelihood(p, tail) + sum(0.5 * likelihood(part, tail) for part in parts)
+            half, tenth = listed[: k // 2], listed[: k // 10]
+            total += likelihood(of(observed), but(half))
+            total += 0.5 * (likelihood(of(half), but(half)) + likelihood(of(tenth), but(tenth)))
         else:
-            total += sum(log_sum([value, tail]) - value for value in p + n)
+            total += sum(log_sum([x, but(listed)]) - x for x in of(observed) + of(listed))
     return total
 
 
-def expected_lists(setting, at: np.ndarray, consistency: bool = False):
+def expected_lists(setting, at: np.ndarray, consistency: bool = False, num: int = LISTED):
+    sizes = max(num // 10, 1), num
     return [
-        tuple(ensemble(s[u], at[u], consistency) for s in (setting.observed, setting.items))
+        tuple(
+            ensemble(s[u], at[u], consistency, k)
+            for s, k in zip((setting.observed, setting.items), sizes, strict=True)
+        )
         for u in range(25)
     ]
 
 
 def lists_of(method: HetComp) -> list[tuple[list[int], list[int]]]:
-    num = method.states.observed.size(-1)
+    num = method.sizes[1]
     return [(row[:num], row[num:]) for row in method.lists.tolist()]
 
 
@@ -244,9 +255,10 @@ def test_the_order_counts_once_all_pointers_have_arrived(setting):
 @pytest.mark.parametrize("num_listed", [20, 7])
 def test_shorter_lists(setting, fine, num_listed):
     method = bound(setting, adaptive=not fine, num_listed=num_listed)
-    setting.items = setting.items[..., :num_listed]
-    setting.observed = setting.observed[..., : max(num_listed // 10, 1)]
-    assert lists_of(method) == expected_lists(setting, np.zeros((25, TEACHERS), int))
+    # Only what comes out of the ensemble is shorter, not what goes in, nor what is compared.
+    first = np.zeros((25, TEACHERS), int)
+    assert lists_of(method) == expected_lists(setting, first, num=num_listed)
+    assert method.states.num_compared == LISTED
     value = method(setting.x_dict, setting.graph, setting.batch)
     expected = dense_loss(setting, setting.x_dict, method, fine)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -258,12 +270,14 @@ def dense_loss(setting, x_dict, method: HetComp, fine: bool) -> Tensor:
     for u in setting.batch.user.unique().tolist():
         s = x_dict["item"].double() @ x_dict["user"][u].double()
         observed, listed = lists_of(method)[u]
-        hidden = torch.tensor(sorted(setting.seen[u] | {i for i in listed if i >= 0}))
-        rest = s.index_fill(0, hidden, -torch.inf) if len(hidden) else s
-        tail, k = rest.logsumexp(0), len(listed)
-        terms = []
-        heads = [(observed, 1.0), (listed[: max(k // 2, 1)], 0.5), (listed[: max(k // 10, 1)], 0.5)]
-        for items, weight in heads if fine else [(observed + listed, 1.0)]:
+        k, terms = len(listed), []
+        half, tenth = listed[: max(k // 2, 1)], listed[: max(k // 10, 1)]
+        # A list, what is not in its tail, and its weight.
+        heads = [(observed, half, 1.0), (half, half, 0.5), (tenth, tenth, 0.5)]
+        for items, besides, weight in heads if fine else [(observed + listed, listed, 1.0)]:
+            hidden = torch.tensor(sorted(setting.seen[u] | {i for i in besides if i >= 0}))
+            rest = s.index_fill(0, hidden, -torch.inf) if len(hidden) else s
+            tail = rest.logsumexp(0)
             items = [i for i in items if i >= 0]
             for place, item in enumerate(items):
                 below = s[torch.tensor(items[place:])] if fine else s[item : item + 1]
@@ -332,7 +346,17 @@ def test_one_teacher_lists_what_it_ranks(setting):
     store.teacher_observed = store.teacher_observed[:, :1]
     method = all_at(bound(setting), 2)
     assert torch.equal(method.lists[:, 2:], store.teacher_trajectory[:, 0, 2])
-    assert torch.equal(method.lists[:, :2], store.teacher_observed[:, 0, 2])
+    assert torch.equal(method.lists[:, :2], store.teacher_observed[:, 0, 2, :2])
+
+
+def test_a_teacher_in_closed_form_starts_at_its_only_state(setting):
+    store = setting.graph["user"]
+    for rankings in (store.teacher_trajectory, store.teacher_observed):
+        rankings[:, 1] = rankings[:, 1, -1:]
+    method = bound(setting)
+    assert method.states.pointer.tolist() == [[0, STATES - 1, 0]] * 25
+    at = np.tile([0, STATES - 1, 0], (25, 1))
+    assert lists_of(method) == expected_lists(setting, at)
 
 
 def test_discrepancy_to_the_final_states(setting):

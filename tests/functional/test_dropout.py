@@ -40,3 +40,8 @@ def test_the_seed_decides() -> None:
         torch.manual_seed(seed)
         draws.append(dropout(torch.ones(100), 0.5))
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_a_share_next_to_one_is_rounded_below_it():
+    out = dropout(torch.ones(1000), 1 - 1e-9)
+    assert bool(out.isfinite().all())

@@ -23,6 +23,13 @@ def ordered(scores: list[float], tail: float) -> float:
     return sum(log_add(*scores[k:], tail) - s for k, s in enumerate(scores))
 
 
+def fine_grained(observed: list[float], listed: list[float], tail: float) -> float:
+    """Each list against all that is not on it; observed items not against the first half."""
+    behind_half, behind_tenth = log_add(*listed[15:], tail), log_add(*listed[3:], tail)
+    unobserved = ordered(listed[:15], behind_half) + ordered(listed[:3], behind_tenth)
+    return ordered(observed, behind_half) + 0.5 * unobserved
+
+
 def problem(size: float, dtype=torch.double):
     generator = torch.Generator().manual_seed(0)
     draw = torch.randn(8, 34, dtype=torch.double, generator=generator) * size
@@ -41,10 +48,7 @@ def test_values_and_finite_gradients(size, dtype):
     rows = [x.detach().tolist() for x in (observed, listed, tail)]
     expected = {
         overall_loss: [overall(o + n, z) for o, n, z in zip(*rows, strict=True)],
-        fine_grained_loss: [
-            ordered(o, z) + 0.5 * (ordered(n[:15], z) + ordered(n[:3], z))
-            for o, n, z in zip(*rows, strict=True)
-        ],
+        fine_grained_loss: [fine_grained(o, n, z) for o, n, z in zip(*rows, strict=True)],
     }
     for loss, values in expected.items():
         args = (torch.cat([observed, listed], 1),) if loss is overall_loss else (observed, listed)
@@ -61,6 +65,13 @@ def test_gradients():
     observed, listed, tail = (x.detach()[6:].requires_grad_() for x in problem(1.0))
     assert torch.autograd.gradcheck(fine_grained_loss, (observed, listed, tail))
     assert torch.autograd.gradcheck(overall_loss, (listed, tail))
+
+
+def test_all_of_the_list_learns():
+    observed, listed, tail = (x.detach()[6:].requires_grad_() for x in problem(1.0))
+    fine_grained_loss(observed, listed, tail).sum().backward()
+    # What is listed but not first is part of the tails: it goes down.
+    assert bool((listed.grad[:, 15:] > 0).all()) and bool((listed.grad[:, 0] < 0).all())
 
 
 def test_lists_shorter_than_ten_keep_a_head():

@@ -12,7 +12,8 @@ from pyg_kd.training import Trainer
 
 def lists(model, data, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     graph = extract_knowledge(model, data, num_items=k)
-    return graph["user"].teacher_items, rank_observed(model, data, max(k // 10, 1))
+    most = int(data["user", "item"].edge_index.unique(dim=1)[0].bincount().max())
+    return graph["user"].teacher_items, rank_observed(model, data, min(k, most))
 
 
 def recorded(recorder: TrajectoryRecorder, data, epochs: int, **finish):
@@ -49,7 +50,7 @@ def assert_states(trajectory, seen, states) -> None:
 def test_states(data, epochs, trained, states) -> None:
     recorder = TrajectoryRecorder(epochs, num_items=12)
     trajectory, seen, model = recorded(recorder, data, trained)
-    assert trajectory.items.shape == (23, 4, 12) and trajectory.observed.shape == (23, 4, 1)
+    assert trajectory.items.shape == (23, 4, 12) and trajectory.observed.shape[:2] == (23, 4)
     assert_states(trajectory, seen, states)
     assert trajectory.graph_fingerprint == graph_fingerprint(data)
     assert trajectory.teacher_fingerprint == model_fingerprint(model)
@@ -59,7 +60,17 @@ def test_states_before_the_best_epoch(data) -> None:
     recorder = TrajectoryRecorder(range(9), num_items=20, num_states=3)
     trajectory, seen, _ = recorded(recorder, data, 9, before=4)
     assert_states(trajectory, seen, [0, 2, "final"])
-    assert trajectory.observed.shape == (23, 3, 2)
+
+
+def test_the_final_state_is_no_early_one(data, teacher) -> None:
+    recorder = TrajectoryRecorder(range(4), num_items=12, num_states=3)
+    other = MF(data, 4)
+    for epoch in range(3):
+        recorder(epoch, other if epoch == 0 else teacher, data)
+    with pytest.raises(ValueError, match=r"has 1 early states \(epochs \[0\]\)"):
+        recorder.finish(teacher, data)
+    recorder(3, MF(data, 5), data)
+    assert recorder.finish(teacher, data).items.size(1) == 3
 
 
 def test_a_model_in_closed_form_has_one_state(data, teacher) -> None:

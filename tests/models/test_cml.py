@@ -103,6 +103,16 @@ def test_loss(negative, margin):
         np.testing.assert_allclose(table.grad.numpy(), numeric, atol=1e-7)
 
 
+def test_the_loss_is_of_the_representations_it_is_given():
+    net, batch = model(), Batch(USER, POSITIVE, NEGATIVES[0])
+    for node_type in ("user", "item"):
+        x_dict = {key: x.detach().requires_grad_() for key, x in net(graph()).items()}
+        before = net.own_loss(x_dict, graph(), batch)
+        assert torch.autograd.grad(before, x_dict[node_type])[0].any()
+        x_dict[node_type] = x_dict[node_type] / 2
+        assert net.own_loss(x_dict, graph(), batch).item() != before.item()
+
+
 def test_satisfied_triples_cost_nothing():
     net = CML(graph(), 2)
     with torch.no_grad():

@@ -19,10 +19,10 @@ def graph(edge_index: torch.Tensor = EDGES) -> HeteroData:
     return data
 
 
-def oracle(rank: int, alpha: float) -> np.ndarray:
+def oracle(rank: int, alpha: float, edges: torch.Tensor = EDGES, sizes=(U, I)) -> np.ndarray:
     """The formula with dense matrices."""
-    R = np.zeros((U, I))
-    R[EDGES[0], EDGES[1]] = 1
+    R = np.zeros(sizes)
+    R[edges[0], edges[1]] = 1
     d_user, d_item = R.sum(1), R.sum(0)
 
     def power(degree: np.ndarray, exponent: float) -> np.ndarray:
@@ -44,6 +44,15 @@ def test_scores_are_the_formula(rank, alpha):
     # Fewer items than users: the signals are those of the items.
     few = model.score_block(x_user, x_item[2:4])
     np.testing.assert_allclose(few.numpy(), expected[:, 2:4], rtol=1e-5, atol=1e-6)
+
+
+def test_more_users_than_items():
+    edges = EDGES.flip(0)
+    data = graph(edges)
+    data["user"].num_nodes, data["item"].num_nodes = I, U
+    found = GFCF(data, 3).score_block(*GFCF(data, 3)(data).values())
+    expected = oracle(3, 0.3, edges, (I, U))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_pairs_over_several_blocks_of_users(monkeypatch):

@@ -113,16 +113,20 @@ def test_interactions_are_left_out_in_training():
     )
 
 
-def test_gradient_equals_finite_differences():
-    model = build(kl_weight=0.7).eval()
+@pytest.mark.parametrize("training", [False, True])
+def test_gradient_equals_finite_differences(training):
+    model = build(kl_weight=0.7, dropout=0.0).train(training)
+    torch.manual_seed(8)
     model.own_loss({}, graph(), batch()).backward()
+    torch.manual_seed(8)
+    noise = torch.randn(3, DIM, dtype=torch.double).numpy() if training else NO_NOISE
     step = 1e-5
     for table in model.parameters():
         numeric = np.zeros(table.shape)
         for place in np.ndindex(*table.shape):
             for sign in (1, -1):
                 table.data[place] += sign * step
-                numeric[place] += sign * oracle(model, 0.7, NO_NOISE) / (2 * step)
+                numeric[place] += sign * oracle(model, 0.7, noise) / (2 * step)
                 table.data[place] -= sign * step
         np.testing.assert_allclose(table.grad.numpy(), numeric, atol=1e-6)
 
@@ -136,6 +140,9 @@ def test_the_weight_is_annealed_by_steps():
         noise = torch.randn(3, DIM, dtype=torch.double).numpy()
         beta = 0.8 * min(1.0, step / 4)
         assert loss.item() == pytest.approx(oracle(model, beta, noise), rel=1e-6)
+        loss = model.eval().own_loss({}, graph(), batch())
+        assert loss.item() == pytest.approx(oracle(model, beta, NO_NOISE), rel=1e-6)
+        model.train()
     other = build(anneal_steps=4)
     other.load_state_dict(model.state_dict())
     assert other.num_steps == 6

@@ -165,6 +165,16 @@ def test_loss(negative, hidden):
     check_gradient(net, lambda: oracle_loss(net, negative))
 
 
+def test_the_loss_is_of_the_representations_it_is_given():
+    net, batch = model(), Batch(USER, POSITIVE, NEGATIVES[0])
+    for node_type in ("user", "item"):
+        x_dict = {key: x.detach().requires_grad_() for key, x in net(graph()).items()}
+        before = net.own_loss(x_dict, graph(), batch)
+        assert torch.autograd.grad(before, x_dict[node_type])[0].any()
+        x_dict[node_type] = 2 * x_dict[node_type]
+        assert net.own_loss(x_dict, graph(), batch).item() != before.item()
+
+
 def test_logits_of_any_size_have_a_finite_loss():
     net = model()
     with torch.no_grad():
