@@ -116,11 +116,12 @@ def measure(model, targets):
 def train_teacher(name):
     torch.manual_seed(0)
     make, options = TEACHERS[name]
-    teacher, recorder = make(train, args.teacher_dim), TrajectoryRecorder()
+    teacher = make(train, args.teacher_dim)
+    recorder = TrajectoryRecorder([0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
     options = {"evaluate_every": 2, "patience": 5} | options
     history = fit(teacher, train, teacher_epochs, callbacks=[recorder], **options)
-    # Early are the states before the best one, if they are as many as it takes.
-    best = history.best_epoch if history.best_epoch >= 4 else None
+    # Early are the states before the best one; a teacher that is best at once has no other.
+    best = history.best_epoch if history.best_epoch >= 3 else None
     trajectory = recorder.finish(teacher, train, before=best)
     save_knowledge(attach_trajectories(train, [trajectory]), trajectory_path(name))
     row = {"model": f"teacher {name}", **measure(teacher, test), "epochs": len(history)}
