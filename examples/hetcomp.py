@@ -206,7 +206,7 @@ def with_lists(lists, name):
 
 
 at_the_end = HetComp(dynamic=False).bind(graph, student_dim)
-ensemble = at_the_end.lists[:, graph["user"].teacher_observed.size(-1) :]
+ensemble = at_the_end.lists[:, -at_the_end.num_listed :]
 rows.append({"model": "ensemble of them", **measure(Ranked(ensemble), test)})
 best = max(results, key=lambda name: results[name]["validation"])
 from_best = with_lists(trajectories[args.teachers.index(best)].items[:, -1], best)
