@@ -65,7 +65,8 @@ def compare_methods(result: dict[str, Any]) -> str:
         "an epoch over that of the student alone, one thread. "
         f"Machine: {machine(result)}, one thread a run.\n",
     ]
-    for world, found in result["worlds"].items():
+    for world in sorted(result["worlds"], key="mf/bpr mf/als lightgcn/softmax".index):
+        found = result["worlds"][world]
         header = [
             "Model",
             "Setting",
@@ -90,7 +91,7 @@ def compare_methods(result: dict[str, Any]) -> str:
             for name, row in found["rows"].items()
         ]
         parts += [f"### {world}\n", table([*header, "Cost", "Peak GB"], rows), ""]
-    first = next(iter(result["worlds"].values()))["rows"]
+    first = result["worlds"]["mf/bpr"]["rows"]
     rows = [
         [name, f"{ours['hit_rate@5']:.4f}", f"{theirs[0]:.4f}", f"{ours['ndcg@5']:.4f}",
          f"{theirs[1]:.4f}"]
