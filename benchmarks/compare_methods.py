@@ -152,7 +152,8 @@ WORLDS = {
     ),
     # Five times the epochs: what is left of the gains once the student alone has converged?
     "mf/bpr, 200 epochs": World(
-        MF, "bpr", BPR | {"lr": 3e-3, "max_epochs": 200, "evaluate_every": 10, "weight_decay": 1e-3},
+        MF, "bpr",
+        BPR | {"lr": 3e-3, "max_epochs": 200, "evaluate_every": 10, "weight_decay": 1e-3},
         BPR | {"lr": 1e-3, "max_epochs": 100, "weight_decay": 1e-3}, MF_RECIPES,
     ),
     "mf/als": World(
