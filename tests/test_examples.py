@@ -41,15 +41,17 @@ def test_gowalla(tmp_path):
 
 
 def test_hetcomp(tmp_path):
-    options = ["--teachers", "MF", "CML", "--teacher-epochs", "4", "--teacher-dim", "8"]
-    options += ["--epochs", "10", "--jobs", "1"]
+    options = ["--teachers", "MF", "CML", "EASE", "--teacher-epochs", "4", "--teacher-dim", "8"]
+    options += ["--epochs", "6", "--jobs", "1"]
     found = run("hetcomp.py", tmp_path, *options)
     names = [row["model"] for row in found["rows"]]
-    assert names[:4] == ["teacher MF", "teacher CML", "ensemble of them", "student alone"]
+    teachers = ["teacher MF", "teacher CML", "teacher EASE"]
+    assert names[:5] == [*teachers, "ensemble of them", "student alone"]
     assert names[-4:] == ["HetComp", "- dynamic construction", "- adaptive transfer", "- both"]
     assert all(0 < row[metric] < 1 for row in found["rows"] for metric in ("R@50", "N@10"))
     epochs, pointers, distances = zip(*found["progress"], strict=True)
     assert epochs == (1, 6) and all(0 <= p <= 3 for step in pointers for p in step)
+    assert all(step[2] == 3 for step in pointers)  # in closed form: there is one state
     assert all(0 < d < 1 for step in distances for d in step)
     assert (tmp_path / "progress.png").stat().st_size > 10_000
     # Teachers that were trained are not trained again.
