@@ -142,29 +142,26 @@ class World(NamedTuple):
     recipes: dict[str, Recipe]
 
 
-BPR = {"batch_size": 1024, "loss": "bpr", "evaluate_every": 5, "patience": None}
-SOFTMAX = {"batch_size": 2048, "loss": "sampled_softmax", "evaluate_every": 3, "patience": None}
+BPR = {"batch_size": 1024, "loss": "bpr", "lr": 3e-3, "weight_decay": 1e-3, "patience": None}
+SHORT = BPR | {"max_epochs": 40, "evaluate_every": 5}
+# Five times the epochs: what is left of the gains once the student alone has converged?
+LONG = BPR | {"max_epochs": 200, "evaluate_every": 10}
+BPR_TEACHER = BPR | {"lr": 1e-3, "max_epochs": 100, "evaluate_every": 5}
+SOFTMAX = {"batch_size": 2048, "loss": "sampled_softmax", "lr": 0.01, "evaluate_every": 3}
 MF_RECIPES = recipes(1.0, (1e-3, 3e-3, 1e-2), (1e-3, 3e-3, 1e-2))
 WORLDS = {
-    "mf/bpr": World(
-        MF, "bpr", BPR | {"lr": 3e-3, "max_epochs": 40, "weight_decay": 1e-3},
-        BPR | {"lr": 1e-3, "max_epochs": 100, "weight_decay": 1e-3}, MF_RECIPES,
-    ),
-    # Five times the epochs: what is left of the gains once the student alone has converged?
-    "mf/bpr, 200 epochs": World(
-        MF, "bpr",
-        BPR | {"lr": 3e-3, "max_epochs": 200, "evaluate_every": 10, "weight_decay": 1e-3},
-        BPR | {"lr": 1e-3, "max_epochs": 100, "weight_decay": 1e-3}, MF_RECIPES,
-    ),
-    "mf/als": World(
-        MF, "als", BPR | {"lr": 3e-3, "max_epochs": 40, "weight_decay": 1e-3}, {}, MF_RECIPES,
-    ),
+    "mf/bpr": World(MF, "bpr", SHORT, BPR_TEACHER, MF_RECIPES),
+    "mf/bpr, 200 epochs": World(MF, "bpr", LONG, BPR_TEACHER, MF_RECIPES),
+    "mf/als": World(MF, "als", SHORT, {}, MF_RECIPES),
+    "mf/als, 200 epochs": World(MF, "als", LONG, {}, MF_RECIPES),
     "lightgcn/softmax": World(
-        LightGCN, "lightgcn", SOFTMAX | {"lr": 0.01, "max_epochs": 24},
-        SOFTMAX | {"lr": 0.01, "max_epochs": 15},
+        LightGCN,
+        "lightgcn",
+        SOFTMAX | {"max_epochs": 24, "patience": None},
+        SOFTMAX | {"max_epochs": 15, "patience": None},
         recipes(10.0, (0.0, 1e-6, 1e-5), (0.1, 0.3, 1.0)),
     ),
-}  # fmt: skip
+}
 
 
 def als(train: Any, dim: int, seed: int) -> Recommender:

@@ -65,7 +65,7 @@ def compare_methods(result: dict[str, Any]) -> str:
         "an epoch over that of the student alone, one thread. "
         f"Machine: {machine(result)}, one thread a run.\n",
     ]
-    order = "mf/bpr", "mf/bpr, 200 epochs", "mf/als", "lightgcn/softmax"
+    order = "mf/bpr", "mf/bpr, 200 epochs", "mf/als", "mf/als, 200 epochs", "lightgcn/softmax"
     for world in sorted(result["worlds"], key=order.index):
         found = result["worlds"][world]
         header = [
