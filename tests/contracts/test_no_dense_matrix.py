@@ -117,6 +117,14 @@ def test_method(make, large_world, limited: Allocations) -> None:
             large_world.loss(method, x_dict).backward()
 
 
+def test_making_a_model(model_cls, large_world, limited: Allocations) -> None:
+    with limited:
+        model = model_cls(large_world.data, DIM)
+        x_dict = model(large_world.data)
+        users, items = x_dict["user"][:64], x_dict["item"][:128]
+        assert model.score_block(users, items).shape == (64, 128)
+
+
 def test_extraction(model_cls, large_world, limited: Allocations) -> None:
     teacher = model_cls(large_world.data, DIM)
     with limited:
