@@ -4,7 +4,7 @@
 
 Users with five items or more, 60/20/20 of each user at random, full ranking. Four models of width
 64: BPR as a factorisation, BPR alone in a branch, five objectives in branches, and these with
-consensus learning; of the latter two the BPR head and the consensus of all heads are measured.
+consensus learning; of the latter two all heads and their consensus are measured.
 Weights are those of the best validated epoch (Recall@50; of the BPR head where there are several).
 With ``--subset`` only users and items with ten interactions or more remain, counted once: the
 data of the authors' notebook. Runs are kept under ``--out``: a stopped comparison goes on.
@@ -45,12 +45,13 @@ def load(root: str, subset: bool) -> HeteroData:
 
 
 def views(model: Any) -> dict[str, Any]:
-    """What of a model is measured, by name."""
+    """What of a model is measured, by name; the BPR head comes first."""
     if not isinstance(model, MultiBranch):
         return {"model": model}
     if len(model.layout) == 1:
         return {"model": model.head("bpr")}
-    return {"head bpr": model.head("bpr"), "consensus": model.consensus()}
+    heads = {f"head {head.name}": model.head(head.name) for head in model.layout}
+    return heads | {"consensus": model.consensus()}
 
 
 def measure(model: Any, data: HeteroData, targets: HeteroData) -> dict[str, dict[str, float]]:
