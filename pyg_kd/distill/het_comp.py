@@ -45,7 +45,7 @@ class HetComp(Distillation):
     Theirs are also the first measurement and one phase for all users; they enter the second when
     the mean pointer of every teacher rounds to the last state at two digits, and move pointers
     after epoch 11, 21, ..., not 10, 20, .... Their :math:`P_u` stays as it was loaded. Since
-    :math:`lpha_e < 1` from the tenth move on, all have arrived a few moves later at the latest.
+    :math:`\alpha_e < 1` from the tenth move on, all have arrived a few moves later at the latest.
     Ranks beyond a recorded list count for nothing.
 
     Args:
