@@ -216,7 +216,8 @@ def hetcomp(result: dict[str, Any]) -> str:
             f"`python examples/hetcomp.py --seeds {result['seeds']}`: users of five or more, "
             "60/20/20, full ranking, teachers of width "
             f"{result['teacher dim']}, students of width {result['student dim']}; one split and "
-            "one run of every teacher, students with their standard deviation over seeds.\n",
+            "one run of every teacher, students with their standard deviation over seeds. "
+            f"Machine: {result['machine']}.\n",
             table(["Model", *names, "Epochs", "s/epoch"], rows),
             "",
         ]

@@ -290,6 +290,7 @@ for row in rows:
     print(f"{row['model']:24}{values} {cost}")
 kept = {"data": label, "rows": rows, "teachers": args.teachers, "progress": progress}
 kept |= {"seeds": args.seeds, "teacher dim": args.teacher_dim, "student dim": student_dim}
+kept["machine"] = f"{os.cpu_count()} cores, {threads} threads, PyTorch {torch.__version__}"
 (args.out / "comparison.json").write_text(json.dumps(kept | {"curves": curves}, indent=1))
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
