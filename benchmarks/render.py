@@ -206,7 +206,6 @@ def hetcomp(result: dict[str, Any]) -> str:
             row["model"],
             *(with_deviation({f"{m} deviation": None} | row, m) for m in names),
             str(row.get("epochs", "")),
-            f"{row['s/epoch']:.2f}" if "s/epoch" in row else "",
         ]
         for row in result["rows"]
     ]
@@ -218,7 +217,7 @@ def hetcomp(result: dict[str, Any]) -> str:
             f"{result['teacher dim']}, students of width {result['student dim']}; one split and "
             "one run of every teacher, students with their standard deviation over seeds. "
             f"Machine: {result['machine']}.\n",
-            table(["Model", *names, "Epochs", "s/epoch"], rows),
+            table(["Model", *names, "Epochs"], rows),
             "",
         ]
     )
