@@ -68,8 +68,13 @@ def by_user(own: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def recipes(scale: float, decays: Sequence[float], ranking: Sequence[float]) -> dict[str, Recipe]:
-    """All methods; ``scale`` and the weights of ranking losses belong to the base loss."""
+def recipes(
+    scale: float, decays: Sequence[float], ranking: Sequence[float], **users: int
+) -> dict[str, Recipe]:
+    """All methods; ``scale`` and the weights of ranking losses belong to the base loss.
+
+    ``users`` are further options of the trainer where batches are of users.
+    """
 
     def rrd() -> kd.Distillation:
         tail = 40 if scale == 1 else 200
@@ -98,7 +103,9 @@ def recipes(scale: float, decays: Sequence[float], ranking: Sequence[float]) -> 
         "UnKD": weighted(lambda: kd.UnbiasedDistillation(scale=scale), *ranking),
         "RCE-KD": weighted(lambda: kd.RejuvenatedCrossEntropy(scale=scale), *ranking),
         SOFT_LABEL: Recipe(
-            lambda own: [(kd.SoftLabel(own_weight=own), 1.0)], (0.3, 0.5, 1.0), by_user
+            lambda own: [(kd.SoftLabel(own_weight=own), 1.0)],
+            (0.3, 0.5, 1.0),
+            lambda own: by_user(own) | users,
         ),
         f"DE + {SOFT_LABEL}": Recipe(
             lambda w: [(kd.SoftLabel(own_weight=0.3), 1.0), (kd.DistillationExperts(), w)],
@@ -159,7 +166,8 @@ WORLDS = {
         "lightgcn",
         SOFTMAX | {"max_epochs": 24, "patience": None},
         SOFTMAX | {"max_epochs": 15, "patience": None},
-        recipes(10.0, (0.0, 1e-6, 1e-5), (0.1, 0.3, 1.0)),
+        # An epoch of users takes 0.3 of the time of one of interactions.
+        recipes(10.0, (0.0, 1e-6, 1e-5), (0.1, 0.3, 1.0), max_epochs=80),
     ),
 }
 
