@@ -82,6 +82,18 @@ def test_every_parameter_learns(learner, world) -> None:
     assert idle == []
 
 
+def test_own_loss_is_of_the_representations_it_is_given(learner, world) -> None:
+    if learner.default_loss != OWN or not learner.own_loss_reads:
+        pytest.skip("has no loss of its own, or one that reads no representations")
+    learner.double()
+    for node_type in ("user", "item"):
+        x_dict = {k: x.detach().requires_grad_() for k, x in learner(world.data).items()}
+        before = learner.own_loss(x_dict, world.data, world.batch)
+        assert torch.autograd.grad(before, x_dict[node_type])[0].any()
+        x_dict[node_type] = x_dict[node_type] / 2
+        assert learner.own_loss(x_dict, world.data, world.batch).item() != before.item()
+
+
 def test_plain_loop_decreases_the_loss(learner, world) -> None:
     loss = base_loss(learner)
     optimizer = torch.optim.Adam(learner.parameters(), lr=0.05)

@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.models import CML
 from pyg_kd.typing import Batch
+from tests.models.gradients import check_gradients
 
 U, I, DIM = 6, 9, 3  # noqa: E741
 
@@ -92,25 +93,7 @@ def test_loss(negative, margin):
     # Some triples are satisfied already, and do not count.
     assert 0 < loss.item() < oracle(model(margin + 5), negative)
     loss.backward()
-    step = 1e-6
-    for table in net.parameters():
-        numeric = np.zeros(table.shape)
-        for place in np.ndindex(*table.shape):
-            for sign in (1, -1):
-                table.data[place] += sign * step
-                numeric[place] += sign * oracle(net, negative) / (2 * step)
-                table.data[place] -= sign * step
-        np.testing.assert_allclose(table.grad.numpy(), numeric, atol=1e-7)
-
-
-def test_the_loss_is_of_the_representations_it_is_given():
-    net, batch = model(), Batch(USER, POSITIVE, NEGATIVES[0])
-    for node_type in ("user", "item"):
-        x_dict = {key: x.detach().requires_grad_() for key, x in net(graph()).items()}
-        before = net.own_loss(x_dict, graph(), batch)
-        assert torch.autograd.grad(before, x_dict[node_type])[0].any()
-        x_dict[node_type] = x_dict[node_type] / 2
-        assert net.own_loss(x_dict, graph(), batch).item() != before.item()
+    check_gradients(net, lambda: oracle(net, negative), step=1e-6, atol=1e-7)
 
 
 def test_satisfied_triples_cost_nothing():

@@ -7,6 +7,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.models import ItemAE
 from pyg_kd.typing import Batch
+from tests.models.gradients import check_gradients
 
 U, I, DIM = 5, 6, 3  # noqa: E741
 #: User 4 and item 5 are isolated, and (0, 1) comes twice.
@@ -71,15 +72,7 @@ def test_loss_and_gradient_without_noise():
     loss = model.own_loss({}, graph(), batch())
     assert loss.item() == pytest.approx(oracle(model), rel=1e-6)
     loss.backward()
-    step = 1e-5
-    for table in model.parameters():
-        numeric = np.zeros(table.shape)
-        for place in np.ndindex(*table.shape):
-            for sign in (1, -1):
-                table.data[place] += sign * step
-                numeric[place] += sign * oracle(model) / (2 * step)
-                table.data[place] -= sign * step
-        np.testing.assert_allclose(table.grad.numpy(), numeric, atol=1e-6)
+    check_gradients(model, lambda: oracle(model), step=1e-5, atol=1e-6)
 
 
 def test_interactions_are_left_out_in_training():
@@ -100,15 +93,7 @@ def test_representations_have_a_gradient():
             x_dict = model(graph())
             return float(x_dict["item"].pow(2).sum() + x_dict["user"].pow(3).sum())
 
-    step = 1e-5
-    for table in model.parameters():
-        numeric = np.zeros(table.shape)
-        for place in np.ndindex(*table.shape):
-            for sign in (1, -1):
-                table.data[place] += sign * step
-                numeric[place] += sign * value() / (2 * step)
-                table.data[place] -= sign * step
-        np.testing.assert_allclose(table.grad.numpy(), numeric, atol=1e-5)
+    check_gradients(model, value, step=1e-5, atol=1e-5)
 
 
 def test_options_and_name():

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn import LightGCN as PyGLightGCN
 
 from pyg_kd.models import LightGCN
+from tests.models.gradients import check_gradients
 
 U, I = 6, 7  # noqa: E741
 # User 5 and item 6 are isolated, and (0, 2) comes twice.
@@ -130,15 +130,7 @@ def test_gradient_equals_finite_differences():
             x_dict = model(graph())
             return float(x_dict["user"].pow(3).sum() + x_dict["item"].pow(2).sum())
 
-    step = 1e-5
-    for table in model.parameters():
-        numeric = np.zeros(table.shape)
-        for place in np.ndindex(*table.shape):
-            for sign in (1, -1):
-                table.data[place] += sign * step
-                numeric[place] += sign * loss() / (2 * step)
-                table.data[place] -= sign * step
-        np.testing.assert_allclose(table.grad.numpy(), numeric, atol=1e-7)
+    check_gradients(model, loss, step=1e-5, atol=1e-7)
 
 
 def test_options_and_name():

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.models import MultVAE
 from pyg_kd.training import Trainer
 from pyg_kd.typing import Batch
+from tests.models.gradients import check_gradients
 
 U, I, DIM, HIDDEN = 5, 6, 2, 3  # noqa: E741
 #: User 4 and item 5 are isolated, and (0, 1) comes twice.
@@ -120,15 +121,7 @@ def test_gradient_equals_finite_differences(training):
     model.own_loss({}, graph(), batch()).backward()
     torch.manual_seed(8)
     noise = torch.randn(3, DIM, dtype=torch.double).numpy() if training else NO_NOISE
-    step = 1e-5
-    for table in model.parameters():
-        numeric = np.zeros(table.shape)
-        for place in np.ndindex(*table.shape):
-            for sign in (1, -1):
-                table.data[place] += sign * step
-                numeric[place] += sign * oracle(model, 0.7, noise) / (2 * step)
-                table.data[place] -= sign * step
-        np.testing.assert_allclose(table.grad.numpy(), numeric, atol=1e-6)
+    check_gradients(model, lambda: oracle(model, 0.7, noise), step=1e-5, atol=1e-6)
 
 
 def test_the_weight_is_annealed_by_steps():

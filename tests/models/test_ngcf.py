@@ -6,6 +6,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.models import NGCF
+from tests.models.gradients import check_gradients
 
 U, I, DIM = 6, 7, 3  # noqa: E741
 # User 5 and item 6 are isolated, and (0, 2) comes twice.
@@ -58,15 +59,9 @@ def test_gradient_equals_finite_differences():
     weight = torch.randn(U + I, net.out_dim, dtype=torch.float64)
     x_dict = net(graph())
     (torch.cat([x_dict["user"], x_dict["item"]]) * weight).sum().backward()
-    step = 1e-6
-    for table in net.parameters():
-        numeric = np.zeros(table.shape)
-        for place in np.ndindex(*table.shape):
-            for sign in (1, -1):
-                table.data[place] += sign * step
-                numeric[place] += sign * (oracle(net) * weight.numpy()).sum() / (2 * step)
-                table.data[place] -= sign * step
-        np.testing.assert_allclose(table.grad.numpy(), numeric, rtol=1e-5, atol=1e-5)
+    check_gradients(
+        net, lambda: (oracle(net) * weight.numpy()).sum(), step=1e-6, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_dropout_is_of_training_alone():
