@@ -152,10 +152,9 @@ def teacher_result(name):
 
 
 def in_own_process(name):
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(threads // args.jobs, 1))}
     command = [sys.executable, *sys.argv, "--one-teacher", name]
     print(f"teacher {name}: training, {teacher_epochs} epochs at most", flush=True)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"the teacher {name} could not be trained:\n{done.stderr}")
     found = teacher_result(name)
