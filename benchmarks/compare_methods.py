@@ -154,7 +154,8 @@ SHORT = BPR | {"max_epochs": 40, "evaluate_every": 5}
 # Five times the epochs: what is left of the gains once the student alone has converged?
 LONG = BPR | {"max_epochs": 200, "evaluate_every": 10}
 BPR_TEACHER = BPR | {"lr": 1e-3, "max_epochs": 100, "evaluate_every": 5}
-SOFTMAX = {"batch_size": 2048, "loss": "sampled_softmax", "lr": 0.01, "evaluate_every": 3}
+SOFTMAX = {"batch_size": 2048, "loss": "sampled_softmax", "lr": 0.01, "patience": None}
+SOFTMAX |= {"evaluate_every": 3}
 MF_RECIPES = recipes(1.0, (1e-3, 3e-3, 1e-2), (1e-3, 3e-3, 1e-2))
 WORLDS = {
     "mf/bpr": World(MF, "bpr", SHORT, BPR_TEACHER, MF_RECIPES),
@@ -164,8 +165,8 @@ WORLDS = {
     "lightgcn/softmax": World(
         LightGCN,
         "lightgcn",
-        SOFTMAX | {"max_epochs": 24, "patience": None},
-        SOFTMAX | {"max_epochs": 15, "patience": None},
+        SOFTMAX | {"max_epochs": 24},
+        SOFTMAX | {"max_epochs": 15},
         # An epoch of users takes 0.3 of the time of one of interactions.
         recipes(10.0, (0.0, 1e-6, 1e-5), (0.1, 0.3, 1.0), max_epochs=80),
     ),

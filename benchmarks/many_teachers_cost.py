@@ -17,14 +17,12 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import time
 from statistics import median
 
 import torch
 from concf import load
-from report import RESULTS, table, write
+from report import measure_rows, write
 from torch_geometric.data import HeteroData
 
 from pyg_kd import ConsensusLearning, HetComp
@@ -109,19 +107,9 @@ def main() -> None:
     if args.only:
         print(json.dumps(measure(args.only, args.root, args.epochs)))
         return
-    path = RESULTS / "many_teachers_cost.json"
-    rows = json.loads(path.read_text())["ours"] if args.rows != ROWS and path.exists() else {}
-    for row in args.rows:
-        command = [sys.executable, __file__, "--only", row, "--root", args.root]
-        command += ["--epochs", str(args.epochs), "--threads", str(args.threads)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        rows[row] = json.loads(output.strip().splitlines()[-1])
-    lines = []
-    for row, found in rows.items():
-        theirs = AUTHORS.get(row)
-        ratio = "-" if theirs is None else theirs / found["seconds"]
-        lines.append([row, found["seconds"], theirs or "-", ratio, found["peak GB"]])
-    table(["row", "seconds", "authors' code", "ratio", "peak GB"], lines)
+    options = ["--root", args.root, "--epochs", str(args.epochs), "--threads", str(args.threads)]
+    keep = args.rows != ROWS
+    rows = measure_rows("many_teachers_cost", __file__, options, args.rows, AUTHORS, keep=keep)
     write("many_teachers_cost", {"data": "CiteULike", "ours": rows, "authors": AUTHORS})
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +45,43 @@ def milliseconds(*functions: Callable[[], Any], runs: int = 7) -> list[float]:
             function()
             times.append(1e3 * (time.perf_counter() - start))
     return [statistics.median(times) for times in taken]
+
+
+def measure_rows(
+    name: str,
+    script: str,
+    options: list[str],
+    rows: list[str],
+    authors: dict[str, float],
+    *,
+    keep: bool,
+) -> dict[str, dict[str, float]]:
+    """Measure rows, each in a process of its own, so that its peak memory is its own.
+
+    All are printed, beside the authors'.
+
+    Args:
+        name: Of the results.
+        script: What prints one row as JSON, ``seconds`` and ``peak GB``, with ``--only ROW``.
+        options: Further arguments of the script.
+        rows: Which rows.
+        authors: Seconds that the authors' code takes, by row.
+        keep: Other rows stay as ``results/<name>.json`` has them.
+    """
+    path = RESULTS / f"{name}.json"
+    found = json.loads(path.read_text())["ours"] if keep and path.exists() else {}
+    for row in rows:
+        command = [sys.executable, script, "--only", row, *options]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found[row] = json.loads(output.strip().splitlines()[-1])
+        print(row, found[row], flush=True)
+    lines = []
+    for row, values in found.items():
+        theirs = authors.get(row)
+        ratio = "-" if theirs is None else theirs / values["seconds"]
+        lines.append([row, values["seconds"], theirs or "-", ratio, values["peak GB"]])
+    table(["row", "seconds", "authors' code", "ratio", "peak GB"], lines)
+    return found
 
 
 def write(name: str, payload: dict[str, Any]) -> None:

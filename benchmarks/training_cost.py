@@ -15,13 +15,11 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import time
 from statistics import mean
 
 import torch
-from report import RESULTS, table, write
+from report import measure_rows, write
 
 import pyg_kd as kd
 from pyg_kd.datasets import CiteULike
@@ -119,20 +117,9 @@ def main() -> None:
     if args.only:
         print(json.dumps(measure(args.only, args.root, args.epochs)))
         return
-    path = RESULTS / "training_cost.json"
-    rows = json.loads(path.read_text())["ours"] if args.rows and path.exists() else {}
-    for name in args.rows or ["teacher", *METHODS, "evaluation"]:
-        command = [sys.executable, __file__, "--only", name, "--root", args.root]
-        command += ["--epochs", str(args.epochs), "--threads", str(args.threads)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        rows[name] = json.loads(output.strip().splitlines()[-1])
-        print(name, rows[name], flush=True)
-    lines = []
-    for name, row in rows.items():
-        theirs = AUTHORS.get(name)
-        ratio = "-" if theirs is None else theirs / row["seconds"]
-        lines.append([name, row["seconds"], theirs or "-", ratio, row["peak GB"]])
-    table(["method", "s/epoch", "authors' code", "ratio", "peak GB"], lines)
+    names = args.rows or ["teacher", *METHODS, "evaluation"]
+    options = ["--root", args.root, "--epochs", str(args.epochs), "--threads", str(args.threads)]
+    rows = measure_rows("training_cost", __file__, options, names, AUTHORS, keep=bool(args.rows))
     write("training_cost", {"data": "CiteULike, leave-one-out", "ours": rows, "authors": AUTHORS})
 
 
