@@ -6,7 +6,8 @@ DIR holds ``loo/train.txt``, ``valid.txt``, ``test.txt`` of the leave-one-out sp
 
 Each row is a process of its own, so that its peak memory is its own. ``soft`` is the first
 epoch of the annealed routing, ``sharp`` the routing at its last temperatures; a row ``100 epochs``
-is the mean over the whole schedule from the one to the other.
+is the mean over the whole schedule from the one to the other. ``bfloat16`` is the trainer's
+``precision="bf16-mixed"``, of use where the processor has instructions for it.
 """
 
 from __future__ import annotations
@@ -53,12 +54,16 @@ METHODS = {
     "RCE-KD": lambda: [(kd.RejuvenatedCrossEntropy(), 1e-2)],
     "SoftLabel, batches of 512 users": lambda: [(kd.SoftLabel(own_weight=0.5), 1.0)],
 }
+#: Where matrix products carry the time.
+IN_BFLOAT16 = ("HTD, soft", "HTD, 100 epochs", "DE, soft", "DE, sharp", "PHR", "PHR, hidden 128")
+METHODS |= {f"{name}, bfloat16": METHODS[name] for name in IN_BFLOAT16}
 #: The authors' code on a machine of this kind, seconds an epoch without evaluation.
 AUTHORS = {
     "teacher": 3.3, "student alone": 0.64, "FTD": 6.8, "RRD": 4.6, "IR-RRD": 29.0,
     "DE, soft": 31.0, "DE, sharp": 31.0, "HTD, soft": 42.0, "HTD, sharp": 42.0,
     "HTD, 100 epochs": 42.0, "evaluation": 8.4,
 }  # fmt: skip
+AUTHORS |= {f"{name}, bfloat16": AUTHORS[name] for name in IN_BFLOAT16 if name in AUTHORS}
 
 
 def measure(name: str, root: str, epochs: int) -> dict[str, float]:
@@ -86,10 +91,12 @@ def measure(name: str, root: str, epochs: int) -> dict[str, float]:
         )
         if "users" in name:
             options |= {"batch_by": "user", "batch_size": 512, "base_weight": 0.0}
+        if name.endswith("bfloat16"):
+            options["precision"] = "bf16-mixed"
         # A long schedule, of which the first epochs are run: the temperature stays where it is.
         distillations = METHODS[name]()
         student = MF(graph, dim=20)
-        if name.endswith("100 epochs"):
+        if "100 epochs" in name:
             history = Trainer(max_epochs=100, seed=0, **options).fit(
                 student, graph, distillations=distillations
             )

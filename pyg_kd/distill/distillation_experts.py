@@ -41,15 +41,22 @@ class ExpertMixture(nn.Module):
     def group(self, teacher: Tensor) -> Tensor:
         """The expert that the selection net prefers, int64 ``[n]``, without gradient."""
         with torch.no_grad():
-            return self.selection(teacher.to(self.w1.dtype)).argmax(1)  # type: ignore[no-any-return]
+            return self._logits(teacher).argmax(1)
+
+    def _logits(self, teacher: Tensor) -> Tensor:
+        # As small as it is, half precision would only change who is whose.
+        with torch.autocast(teacher.device.type, enabled=False):
+            logits: Tensor = self.selection(teacher.to(self.w1.dtype))
+        return logits
 
     def forward(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """The teacher's representations as rebuilt, ``[n, d_t]``."""
         # Student, teacher and experts may be of different precisions: the experts' counts, but
         # the noise is float32 at least, which knows what lies near zero.
         dtype = self.w1.dtype
-        logit = self.selection(teacher.to(dtype))
-        log_alpha = log_softmax(logit, dim=1, dtype=torch.promote_types(dtype, torch.float32))
+        log_alpha = log_softmax(
+            self._logits(teacher), dim=1, dtype=torch.promote_types(dtype, torch.float32)
+        )
         # Of a uniform draw: a third of the time that exponential_ takes. One draw in 2^24 is zero.
         uniform = torch.rand_like(log_alpha).clamp_(min=torch.finfo(torch.float32).tiny)
         gumbel = uniform.log_().neg_().log_().neg_()

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.bipartite import interactions, sorted_neighbors
 from pyg_kd.functional.gather import gather_rows
+from pyg_kd.functional.low_precision import ROWS, add_product_, pad_rows, product_dtype
 from pyg_kd.functional.sparse import csr_matmul
 from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -113,8 +114,7 @@ class _Regression(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, view: Tensor, *net: Tensor) -> Tensor:
         device, dtype = student.device.type, net[0].dtype
         on = torch.is_autocast_enabled(device)
-        # Float16 would need a scale of the loss, of which gradients made here know nothing.
-        low = torch.bfloat16 if on and torch.get_autocast_dtype(device) == torch.bfloat16 else dtype
+        low = product_dtype(device, dtype)
         student, teacher, view = (x.to(dtype) for x in (student, teacher, view))
         with torch.autocast(device, enabled=False) if on else nullcontext():
             loss, *grads = _regression(student, teacher, view, net, low)
@@ -131,10 +131,13 @@ class _Regression(torch.autograd.Function):
 def _regression(
     student: Tensor, teacher: Tensor, view: Tensor, net: tuple[Tensor, ...], low: torch.dtype
 ) -> list[Tensor]:
+    n = len(student)
+    student, teacher, view = pad_rows(student, teacher, view, low=low)
     loss, g_student = student.new_zeros(()), torch.empty_like(student)
     w1, b1, w2, b2 = (v.to(low) for v in net)
     gw1, gb1, gw2, gb2 = g_net = [torch.zeros_like(v) for v in net]
     size = max(BLOCK_ENTRIES // w2.size(0), 1)
+    size = size // ROWS * ROWS or size
     blocks = zip(*(x.split(size) for x in (student, teacher, view.to(low), g_student)), strict=True)
     for s, t, v, gs in blocks:
         hidden = torch.addmm(b1, v, w1.t()).relu_()
@@ -146,6 +149,6 @@ def _regression(
         g_theta = torch.mul(error.unsqueeze(2), s.unsqueeze(1), out=theta).flatten(1)
         g_hidden = (g_theta @ w2).mul_(hidden > 0)
         for gw, gb, left, right in ((gw1, gb1, g_hidden, v), (gw2, gb2, g_theta, hidden)):
-            gw.addmm_(left.t(), right) if gw.dtype == low else gw.add_(left.t() @ right)
+            add_product_(gw, left.t(), right)
             gb += left.sum(0)
-    return [loss, g_student, *g_net]
+    return [loss, g_student[:n], *g_net]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
+from pyg_kd.functional.low_precision import add_product_, pad_rows, product_dtype
 from pyg_kd.functional.sparse import csr_matmul, keep_float32, require_one_device
 from pyg_kd.functional.with_ones import with_ones
 
@@ -29,7 +30,8 @@ def mixture_of_experts(
         y_e = \sum_m z_{em} \left( W^2_m \,\mathrm{relu}(W^1_m x_e + b^1_m) + b^2_m \right)
 
     An edge with :math:`z_{em} < 10^{-6}` is skipped, in value and gradient, so
-    the cost follows the number of edges and not entities times experts.
+    the cost follows the number of edges and not entities times experts. Under autocast to
+    bfloat16 the products run in it where most edges matter; what is summed over experts is not.
 
     Args:
         x: Inputs, ``[n, d]``.
@@ -51,23 +53,25 @@ def mixture_of_experts(
     fitting = [[n, width], [n, experts], [experts, hidden], [experts, hidden, out], [experts, out]]
     if shapes != fitting:
         raise ValueError(f"'x', 'weight', 'b1', 'w2', 'b2' must be {fitting} (got {shapes})")
-    y: Tensor = _MixtureOfExperts.apply(x, weight, w1, b1, w2, b2)
+    low = product_dtype(x.device.type, w1.dtype)
+    y: Tensor = _MixtureOfExperts.apply(low, x, weight, w1, b1, w2, b2)
     return y
 
 
 class _MixtureOfExperts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, low: torch.dtype, *inputs: Tensor) -> Tensor:
+        ctx.low = low
         ctx.save_for_backward(*inputs)
-        y: Tensor = experts_forward(*inputs)
+        y: Tensor = experts_forward(*inputs, low)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        # Under autocast the forward pass ran in float32, whatever the inputs were.
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # Under autocast the forward pass began in float32, whatever the inputs were.
         inputs = [v.to(grad.dtype) for v in ctx.saved_tensors]
-        return tuple(experts_backward(grad.contiguous(), *inputs))
+        return None, *experts_backward(grad.contiguous(), *inputs, ctx.low)
 
 
 class _Edges:
@@ -113,21 +117,31 @@ def _with_one(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # In what follows the routing weight is applied to the input, 21 numbers instead of 110 at the
-# default widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer.
+# default widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer. Where all
+# experts run, the products are in the precision ``low``; the routed ones are too small to gain.
 
 
 @torch.library.custom_op("pyg_kd::experts_forward", mutates_args=())
 def experts_forward(
-    x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+    x: Tensor,
+    weight: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    low: torch.dtype,
 ) -> Tensor:
     """Forward of :func:`mixture_of_experts`."""
     weight = _that_matter(weight)
     y = weight @ b2
     x, w1 = _with_one(x, w1, b1)
     if _use_all(weight):
+        n, w1, w2 = len(x), w1.to(low), w2.to(low)
+        x, weight, y = pad_rows(x, weight, y, low=low)
         for m in range(weight.size(1)):
-            y.addmm_(torch.mm(x * weight[:, m, None], w1[m]).relu_(), w2[m])
-        return y
+            zx = (x * weight[:, m, None]).to(low)
+            add_product_(y, torch.mm(zx, w1[m]).relu_(), w2[m])
+        return y if len(y) == n else y[:n].clone()
     edges = _Edges(weight)
     hidden = _hidden(x[edges.entity].mul_(edges.weight), edges, w1)
     out = hidden.new_empty(len(hidden), w2.size(2))
@@ -145,15 +159,24 @@ def _hidden(x: Tensor, edges: _Edges, w1: Tensor) -> Tensor:
 
 @torch.library.custom_op("pyg_kd::experts_backward", mutates_args=())
 def experts_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    low: torch.dtype,
 ) -> list[Tensor]:
     """Gradients to all six inputs; the hidden layer is computed again, a thirtieth of the work."""
     weight = _that_matter(weight)
     g_weight = (grad @ b2.t()).mul_(weight > 0)
-    x, w1 = _with_one(x, w1, b1)
-    backward = _backward_all if _use_all(weight) else _backward_routed
-    gx, gw1, gw2 = backward(grad, g_weight, x, weight, w1, w2)
     gb2 = weight.t() @ grad
+    x, w1 = _with_one(x, w1, b1)
+    if _use_all(weight):
+        gx, gw1, gw2 = _backward_all(grad, g_weight, x, weight, w1.to(low), w2.to(low))
+    else:
+        gx, gw1, gw2 = _backward_routed(grad, g_weight, x, weight, w1, w2)
     gx, gw1, gb1 = (_copy(v) for v in (gx[:, :-1], gw1[:, :-1], gw1[:, -1]))
     return [gx, g_weight, gw1, gb1, gw2, gb2]
 
@@ -165,18 +188,25 @@ def _copy(x: Tensor) -> Tensor:
 def _backward_all(
     grad: Tensor, g_weight: Tensor, x: Tensor, weight: Tensor, w1: Tensor, w2: Tensor
 ) -> list[Tensor]:
-    gx, gw1, gw2 = torch.zeros_like(x), torch.empty_like(w1), torch.empty_like(w2)
+    n, low = len(x), w1.dtype
+    grad, x, weight = pad_rows(grad, x, weight, low=low)
+    grad, gx, gw1, gw2 = (
+        grad.to(low),
+        torch.zeros_like(x),
+        torch.empty_like(w1),
+        torch.empty_like(w2),
+    )
     for m in range(weight.size(1)):
         z = weight[:, m, None]
-        zx = x * z
+        zx = (x * z).to(low)
         hidden = torch.mm(zx, w1[m]).relu_()
         g_hidden = _relu_backward(grad @ w2[m].t(), hidden)
         torch.mm(hidden.t(), grad, out=gw2[m])
         torch.mm(zx.t(), g_hidden, out=gw1[m])
-        g_zx = g_hidden @ w1[m].t()
-        g_weight[:, m] += torch.linalg.vecdot(g_zx, x).mul_(z[:, 0] > 0)
+        g_zx = (g_hidden @ w1[m].t()).to(x.dtype)
+        g_weight[:, m] += torch.linalg.vecdot(g_zx, x).mul_(z[:, 0] > 0)[:n]
         gx.addcmul_(g_zx, z)
-    return [gx, gw1, gw2]
+    return [gx[:n], gw1.to(x.dtype), gw2.to(x.dtype)]
 
 
 def _backward_routed(
@@ -208,14 +238,29 @@ def _relu_backward(grad: Tensor, output: Tensor) -> Tensor:
 
 
 @experts_forward.register_fake
-def _(x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+def _(
+    x: Tensor,
+    weight: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    low: torch.dtype,
+) -> Tensor:
     require_one_device(x, weight, w1, b1, w2, b2)
     return x.new_empty(x.size(0), w2.size(-1))
 
 
 @experts_backward.register_fake
 def _(
-    grad: Tensor, x: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    low: torch.dtype,
 ) -> list[Tensor]:
     require_one_device(grad, x, weight, w1, b1, w2, b2)
     return [torch.empty_like(v) for v in (x, weight, w1, b1, w2, b2)]

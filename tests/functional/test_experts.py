@@ -189,8 +189,42 @@ def test_lower_precisions(name, dtype):
 def test_operators_keep_the_rules_of_the_dispatcher():
     for weight in (soft(), sharp()):
         args = tuple(v.detach() for v in inputs(weight))
-        torch.library.opcheck(experts_forward, args)
-        torch.library.opcheck(experts_backward, (torch.randn(N, C, dtype=torch.double), *args))
+        for low in (torch.double, torch.bfloat16):
+            grad = torch.randn(N, C, dtype=torch.double)
+            torch.library.opcheck(experts_forward, (*args, low))
+            torch.library.opcheck(experts_backward, (grad, *args, low))
+
+
+@pytest.mark.parametrize(
+    "weight, dtype, low",
+    [
+        (soft(), torch.float32, True),
+        (sharp(), torch.float32, False),
+        (soft(), torch.float64, False),
+    ],
+)
+def test_under_autocast_products_are_in_bfloat16(weight, dtype, low):
+    args = inputs(weight, dtype)
+    expected = dense(*args)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = mixture_of_experts(*args)
+    assert y.dtype == dtype
+    gradients = torch.autograd.grad(y.sum(), args), torch.autograd.grad(expected.sum(), args)
+    for a, b in ((y, expected), *zip(*gradients, strict=True)):
+        assert a.dtype == dtype and a.shape == b.shape
+        error = ((a - b).norm() / b.norm()).item()
+        assert error < (0.02 if low else 10 * torch.finfo(dtype).eps)
+    # Half the digits are gone where they were asked to go, and nowhere else.
+    assert ((y - expected).norm() / expected.norm() > 1e-4) == low
+
+
+def test_in_bfloat16_the_sum_over_experts_is_not():
+    m, terms = 300, torch.full((1, 300), 1 / 300)
+    x, w1, b1 = torch.ones(1, 1), torch.ones(m, 1, 1), torch.zeros(m, 1)
+    args = (x, terms, w1, b1, torch.ones(m, 1, 1), torch.zeros(m, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        # Added up in bfloat16, 300 terms of 1/300 would stop growing at about one half.
+        torch.testing.assert_close(mixture_of_experts(*args), x, rtol=2**-8, atol=0.0)
 
 
 def test_fake_tensors_run_on_one_device_only():
@@ -199,12 +233,12 @@ def test_fake_tensors_run_on_one_device_only():
         args = [torch.empty(s, device="cuda") for s in shapes]
         y = mixture_of_experts(*args)
         assert y.shape == (N, C) and y.device.type == "cuda"
-        gradients = experts_backward(y, *args)
+        gradients = experts_backward(y, *args, torch.float32)
         assert [g.shape for g in gradients] == [a.shape for a in args]
         with pytest.raises(RuntimeError, match=r"one device \(got \['cpu', 'cuda:0'\]\)"):
             mixture_of_experts(*args[:-1], torch.empty(M, C))
         with pytest.raises(RuntimeError, match=r"one device \(got \['cpu', 'cuda:0'\]\)"):
-            experts_backward(torch.empty(N, C), *args)
+            experts_backward(torch.empty(N, C), *args, torch.float32)
 
 
 @pytest.mark.parametrize("place", range(6))
