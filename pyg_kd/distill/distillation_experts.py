@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.experts import mixture_of_experts
 from pyg_kd.functional.gather import gather_rows
+from pyg_kd.functional.low_precision import full_precision
 from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -45,7 +46,7 @@ class ExpertMixture(nn.Module):
 
     def _logits(self, teacher: Tensor) -> Tensor:
         # As small as it is, half precision would only change who is whose.
-        with torch.autocast(teacher.device.type, enabled=False):
+        with full_precision(teacher.device.type):
             logits: Tensor = self.selection(teacher.to(self.w1.dtype))
         return logits
 

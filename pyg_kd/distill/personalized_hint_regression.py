@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +12,13 @@ from torch_geometric.data import HeteroData
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.bipartite import interactions, sorted_neighbors
 from pyg_kd.functional.gather import gather_rows
-from pyg_kd.functional.low_precision import ROWS, add_product_, pad_rows, product_dtype
+from pyg_kd.functional.low_precision import (
+    ROWS,
+    add_product_,
+    full_precision,
+    pad_rows,
+    product_dtype,
+)
 from pyg_kd.functional.sparse import csr_matmul
 from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -113,10 +118,9 @@ class _Regression(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, view: Tensor, *net: Tensor) -> Tensor:
         device, dtype = student.device.type, net[0].dtype
-        on = torch.is_autocast_enabled(device)
         low = product_dtype(device, dtype)
         student, teacher, view = (x.to(dtype) for x in (student, teacher, view))
-        with torch.autocast(device, enabled=False) if on else nullcontext():
+        with full_precision(device):
             loss, *grads = _regression(student, teacher, view, net, low)
         ctx.save_for_backward(*grads)
         return loss

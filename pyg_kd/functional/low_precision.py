@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -19,6 +21,12 @@ def product_dtype(device_type: str, dtype: torch.dtype) -> torch.dtype:
     on = torch.is_autocast_enabled(device_type)
     low = on and torch.get_autocast_dtype(device_type) == torch.bfloat16
     return torch.bfloat16 if low and dtype != torch.float64 else dtype
+
+
+def full_precision(device_type: str) -> AbstractContextManager[object]:
+    """No autocast inside; nothing to be done on devices that know of none."""
+    on = torch.is_autocast_enabled(device_type)
+    return torch.autocast(device_type, enabled=False) if on else nullcontext()
 
 
 def pad_rows(*tensors: Tensor, low: torch.dtype) -> tuple[Tensor, ...]:
