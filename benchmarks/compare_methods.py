@@ -169,6 +169,8 @@ SOFTMAX_RECIPES = recipes(10.0, (0.0, 1e-6, 1e-5), (0.1, 0.3, 1.0), max_epochs=8
 WORLDS = {
     "mf/bpr": World(MF, "bpr", SHORT, MF_RECIPES),
     "mf/bpr, 200 epochs": World(MF, "bpr", LONG, MF_RECIPES),
+    # Do methods whose products run in half precision bring the same?
+    "mf/bpr, bfloat16": World(MF, "bpr", SHORT | {"precision": "bf16-mixed"}, MF_RECIPES),
     "mf/als": World(MF, "als", SHORT, MF_RECIPES),
     "mf/als, 200 epochs": World(MF, "als", LONG, MF_RECIPES),
     "lightgcn/softmax": World(LightGCN, "lightgcn", SOFTMAX, SOFTMAX_RECIPES),
