@@ -108,7 +108,7 @@ def evaluate(
     task = ranking_task(data, target_data)
     ks = check_lengths((k,) if isinstance(k, int) else k, task.num_items)
     with inference(model):
-        x_user, x_item = representations(model, data, task)
+        x_user, x_item = representations(model, data)
         with tqdm(total=task.users.numel(), unit="user", disable=not progress) as bar:
             hits = task.hits(
                 lambda rows, cols: model.score_block(x_user[rows], x_item[cols]),

@@ -71,7 +71,7 @@ def evaluate_sampled(
         stacklevel=2,
     )
     with inference(model):
-        x_user, x_item = representations(model, data, task)
+        x_user, x_item = representations(model, data)
         rank = _target_ranks(model, x_user, x_item, task, num_negatives, seed)
     hits = rank.unsqueeze(1) == torch.arange(ks[-1], device=rank.device)
     values = ranking_metrics(hits, torch.ones_like(rank), ks, metrics)

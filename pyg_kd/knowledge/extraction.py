@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,12 +12,16 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from pyg_kd.functional.bipartite import Neighbors, check_ids, interactions
+from pyg_kd.functional.bipartite import Neighbors, as_ids, interactions
 from pyg_kd.functional.inference import inference
 from pyg_kd.functional.ranking import rank_unseen
+from pyg_kd.functional.represent import represent
 from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
+
+#: Items kept for each user, where the catalogue has so many.
+DEFAULT_ITEMS = 500
 
 
 @torch.no_grad()
@@ -23,9 +29,9 @@ def extract_knowledge(
     teacher: Recommender,
     data: HeteroData,
     *,
-    num_items: int = 500,
+    num_items: int | None = None,
     num_users: int = 0,
-    users: Tensor | None = None,
+    users: Tensor | Sequence[int] | None = None,
     row_block: int | None = None,
     col_tile: int | None = None,
     progress: bool = False,
@@ -46,15 +52,17 @@ def extract_knowledge(
     * ``data.teacher_inner_product``: whether inner products of ``teacher_x``
       are the teacher's scores.
 
+    Vectors and lists of another teacher do not stay beside those of this one.
     Users are ranked in blocks and items in tiles: nothing with users times
     items entries is allocated.
 
     Args:
         teacher: A trained model.
         data: The graph it was trained on.
-        num_items: Items kept for each user; 0 for none.
+        num_items: Items kept for each user; 0 for none. By default 500, or all of a smaller
+            catalogue.
         num_users: Users kept for each item; 0 (default) for none.
-        users: Rank for these users only, int64; the others get -1.
+        users: Rank for these users only, ``[n]`` integers; the others get -1.
         row_block: Rows ranked at once.
         col_tile: Columns ranked at once.
         progress: Show a progress bar.
@@ -71,7 +79,8 @@ def extract_knowledge(
         )
     teacher.check_data(data)
     edges = interactions(data)
-    _, all_users, all_items = edges
+    edge_index, all_users, all_items = edges
+    num_items = min(DEFAULT_ITEMS, all_items) if num_items is None else num_items
     for name, value, limit in (
         ("num_items", num_items, all_items),
         ("num_users", num_users, all_users),
@@ -79,16 +88,25 @@ def extract_knowledge(
         if not 0 <= value <= limit:
             raise ValueError(f"{name!r} must lie in 0..{limit} (got {value})")
     if users is not None:
-        check_ids("users", users, all_users)
+        users = as_ids("users", users, all_users, edge_index.device)
     with inference(teacher):
-        x_dict = {key: x.detach() for key, x in teacher(data).items()}
+        x_dict = {key: x.detach() for key, x in represent(teacher, data).items()}
     for node_type, x in x_dict.items():
         if not bool(x.isfinite().all()):
             raise ValueError(f"the teacher's representations of {node_type!r} are not all finite")
 
     graph = copy.copy(data)
-    graph.graph_fingerprint = graph_fingerprint(data)
-    graph.teacher_fingerprint = model_fingerprint(teacher)
+    source = {
+        "graph_fingerprint": graph_fingerprint(data),
+        "teacher_fingerprint": model_fingerprint(teacher),
+    }
+    if any(getattr(data, name, None) != value for name, value in source.items()):
+        for node_type, name in product(
+            (USER, ITEM), ("teacher_x", "teacher_items", "teacher_users")
+        ):
+            graph[node_type].pop(name, None)
+    for name, fingerprint in source.items():
+        setattr(graph, name, fingerprint)
     graph.teacher_inner_product = teacher.inner_product
     if teacher.latent:
         for node_type in (USER, ITEM):

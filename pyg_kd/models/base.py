@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import check_ids, interactions
+from pyg_kd.functional.bipartite import as_ids, interactions
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.inference import inference
 from pyg_kd.functional.ranking import rank_unseen
+from pyg_kd.functional.represent import represent
 from pyg_kd.models.vectors import Ids, Vectors, vectors_of
 from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -64,7 +65,7 @@ class Recommender(nn.Module):
         require_positive(dim=dim)
         _, self.num_users, self.num_items = interactions(data)
         self.dim = dim
-        self._cached: tuple[Tensor, int, Any] | None = None
+        self._cached: tuple[Tensor, int | None, Any] | None = None
         self.register_load_state_dict_post_hook(_forget)
         if init_std is not None:
             self.init_std = init_std
@@ -155,7 +156,7 @@ class Recommender(nn.Module):
         return x_user @ x_item.t()
 
     def recommend(
-        self, data: HeteroData, k: int = 20, *, users: Tensor | None = None
+        self, data: HeteroData, k: int = 20, *, users: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
         r"""The best ``k`` items of each user, of those that it has no edge to.
 
@@ -165,44 +166,44 @@ class Recommender(nn.Module):
         Args:
             data: The graph: its edges are what users have already seen.
             k: Length of the lists.
-            users: The users, int64 ``[n]``; all of them by default.
+            users: The users, ``[n]`` integers; all of them by default.
 
         Returns:
             The items, int64 ``[n, k]``, best first and padded with -1, and their scores
-            ``[n, k]``, padded with ``-inf``. ``data["item"].raw_id[items]`` are ids of the data,
-            where the graph has them as a tensor.
+            ``[n, k]``, padded with ``-inf``: lists are shorter only where fewer items are left.
 
         Raises:
+            TypeError: If ``users`` are no integers.
             ValueError: If ``k`` or a user is out of range, or the graph is another.
 
         Example:
             >>> from pyg_kd.datasets import SyntheticInteractions
             >>> from pyg_kd.models import MF
             >>> data = SyntheticInteractions(None, num_users=20, num_items=10, num_edges=80)[0]
-            >>> items, scores = MF(data, dim=4).recommend(data, k=3, users=torch.tensor([7]))
+            >>> items, scores = MF(data, dim=4).recommend(data, k=3, users=[7])
             >>> items.shape
             torch.Size([1, 3])
         """
         self.check_data(data)
         if not 1 <= k <= self.num_items:
             raise ValueError(f"'k' must lie in 1..{self.num_items} (got {k})")
-        seen = interactions(data).by_user()
-        users = torch.arange(self.num_users, device=seen.ptr.device) if users is None else users
-        check_ids("users", users, self.num_users)
+        edges = interactions(data)
+        named = range(self.num_users) if users is None else users
+        device = edges.edge_index.device
+        rows, place = as_ids("users", named, self.num_users, device).unique(return_inverse=True)
         with inference(self):
-            x_dict = self(data)
-            x_user, x_item = x_dict[USER], x_dict[ITEM]
+            x_dict = represent(self, data)
+            x_user, x_item = x_dict[USER][rows], x_dict[ITEM]
             blocks = list(
                 rank_unseen(
                     lambda rows, cols: self.score_block(x_user[rows], x_item[cols]),
-                    *(self.num_users, self.num_items, k),
-                    seen=seen,
-                    rows=users,
+                    *(len(rows), self.num_items, k),
+                    seen=edges.of_users(rows),
                 )
             )
-        items = torch.cat([users.new_empty(0, k), *(block.ids for block in blocks)])
-        none = torch.empty(0, k, device=users.device)
-        return items, torch.cat([none, *(block.values for block in blocks)])
+        items = torch.cat([rows.new_empty(0, k), *(block.ids for block in blocks)])
+        none = torch.empty(0, k, device=device)
+        return items[place], torch.cat([none, *(block.values for block in blocks)])[place]
 
     def check_data(self, data: HeteroData) -> None:
         """Raise ``ValueError`` unless ``data`` has as many users and items as this model."""
@@ -220,9 +221,11 @@ class Recommender(nn.Module):
         self.check_data(data)
         edge_index = data[USER, ITEM].edge_index
         cached = self._cached
-        # The tensor itself is kept, so `is` cannot be fooled; its version counts changes in place.
-        if cached is None or cached[0] is not edge_index or cached[1] != edge_index._version:
-            cached = (edge_index, edge_index._version, make(data))
+        # The tensor itself is kept, so `is` cannot be fooled; its version counts changes in place,
+        # of which a tensor of the inference mode keeps no count.
+        version = None if edge_index.is_inference() else edge_index._version
+        if cached is None or cached[0] is not edge_index or cached[1] != version:
+            cached = (edge_index, version, make(data))
             self._cached = cached
         made: T = cached[2]
         return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -74,9 +75,12 @@ def test_pairs_and_blocks_agree(model, world) -> None:
 
 def test_recommendations_are_the_best_unseen_items(model, world) -> None:
     model.train()  # which is not how it recommends
-    users = torch.tensor([17, 3])
+    users = [17, 3]
     items, scores = model.recommend(world.data, k=120, users=users)
     assert model.training
+    for given in (torch.tensor([17, 3, 17], dtype=torch.int32), np.array([17, 3, 17])):
+        again, _ = model.recommend(world.data, k=120, users=given)
+        assert torch.equal(again, items[[0, 1, 0]])
     assert items.shape == scores.shape == (2, 120) and items.dtype == torch.int64
     x_dict = model.eval()(world.data)
     block = model.score_block(x_dict["user"][users], x_dict["item"])
@@ -89,10 +93,17 @@ def test_recommendations_are_the_best_unseen_items(model, world) -> None:
         torch.testing.assert_close(values[: len(unseen)], expected)
     everyone, _ = model.recommend(world.data, k=5)
     assert everyone.shape == (40, 5) and torch.equal(everyone[users], items[:, :5])
-    assert model.recommend(world.data, k=5, users=users[:0])[1].shape == (0, 5)
+    assert model.recommend(world.data, k=5, users=[])[1].shape == (0, 5)
     for bad in ({"k": 0}, {"k": 121}, {"users": torch.tensor([40])}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))}.*must lie in"):
             model.recommend(world.data, **bad)
+    for users, error in (([True], TypeError), ([0.5], TypeError), (3, ValueError)):
+        with pytest.raises(error, match="'users' must be"):
+            model.recommend(world.data, k=5, users=users)
+    with torch.inference_mode():
+        loaded = world.data.clone()
+        again, _ = model.recommend(loaded, k=5)
+    assert torch.equal(again, everyone) and torch.equal(model.recommend(loaded, k=5)[0], everyone)
 
 
 def test_every_parameter_learns(learner, world) -> None:

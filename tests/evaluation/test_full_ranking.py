@@ -284,5 +284,5 @@ def test_sizes_that_differ():
     other, _ = split(num_items=121)
     with pytest.raises(ValueError, match=r"\(40, 121\) users and items \(got \(40, 120\)\)"):
         evaluate(fixed(train), other, test)
-    with pytest.raises(ValueError, match=r"120 representations of 'item' \(got 121\)"):
+    with pytest.raises(ValueError, match=r"120 representations of 'item', \[120, d\] \(got \[121"):
         evaluate(fixed(other), train, test)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
-from pyg_kd.models import MF, LightGCN
+from pyg_kd.models import EASE, MF, LightGCN
 from pyg_kd.typing import INTERACTS
 
 
@@ -102,6 +104,34 @@ def test_the_graph_given_is_left_alone(data, teacher) -> None:
     assert graph[INTERACTS].edge_index is data[INTERACTS].edge_index
 
 
+def test_nothing_of_another_teacher_stays(data, teacher) -> None:
+    first = extract_knowledge(teacher, data, num_items=3, num_users=2)
+    known = {
+        "user": {"teacher_x", "teacher_items"} & set(first["user"]),
+        "item": {"teacher_x", "teacher_users"} & set(first["item"]),
+    }
+    assert {k: len(v) for k, v in known.items()} == {"user": 2, "item": 2}
+    other = MF(data, dim=2)
+    second = extract_knowledge(other, first, num_items=0)
+    assert second["user"].teacher_x.size(1) == second["item"].teacher_x.size(1) == 2
+    assert "teacher_items" not in second["user"] and "teacher_users" not in second["item"]
+    without_space = extract_knowledge(EASE(data), first, num_items=0)
+    assert not set(known["user"]) & set(without_space["user"])
+    # What the same teacher said of the same graph is added to.
+    more = extract_knowledge(teacher, first, num_items=4)
+    assert more["user"].teacher_items.size(1) == 4
+    assert torch.equal(more["item"].teacher_users, first["item"].teacher_users)
+    assert known["user"] <= set(first["user"]) and known["item"] <= set(first["item"])
+    # Of a graph with other edges its lists say too little.
+    fewer = copy(first)
+    fewer[INTERACTS].edge_index = data[INTERACTS].edge_index[:, :-1]
+    assert "teacher_users" not in extract_knowledge(teacher, fewer, num_items=4)["item"]
+
+
+def test_a_small_catalogue_is_ranked_whole(data, teacher) -> None:
+    assert extract_knowledge(teacher, data)["user"].teacher_items.shape == (23, 31)
+
+
 def test_fingerprints(data, teacher) -> None:
     graph = extract_knowledge(teacher, data, num_items=3)
     assert graph.graph_fingerprint == graph_fingerprint(data)
@@ -170,9 +200,10 @@ def test_a_score_that_is_no_inner_product(data) -> None:
         ({"num_items": 32}, r"'num_items' must lie in 0\.\.31 \(got 32\)"),
         ({"num_items": -1}, r"'num_items'.*-1"),
         ({"num_items": 3, "num_users": 24}, r"'num_users' must lie in 0\.\.23 \(got 24\)"),
-        ({}, r"'num_items'.*500"),
+        ({"num_items": 500}, r"'num_items'.*500"),
         ({"num_items": 3, "users": torch.tensor([23])}, r"'users' must lie in 0\.\.22 \(got 23\)"),
         ({"num_items": 3, "users": torch.tensor([-1])}, r"'users'.*-1"),
+        ({"num_items": 3, "users": [[1]]}, r"'users' must be one-dim.*\[1, 1\]"),
         ({"num_items": 3, "row_block": 0}, "'row_block'.*0"),
     ],
 )
@@ -186,7 +217,7 @@ def test_refused_options(data, teacher, options: dict, message: str) -> None:
 def test_a_broken_teacher(data, teacher, node_type: str, value: float) -> None:
     with torch.no_grad():
         getattr(teacher, f"{node_type}_embedding")[5, 1] = value
-    with pytest.raises(ValueError, match=f"{node_type!r} are not all finite"):
+    with pytest.raises(ValueError, match=f"{node_type!r} (are not all finite|that are NaN)"):
         extract_knowledge(teacher, data, num_items=3)
 
 
