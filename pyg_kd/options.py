@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Integral, Real
+
+
+def require_number(**options: object) -> None:
+    """Raise ``TypeError`` for the first option that is no number.
+
+    Example:
+        >>> require_number(lr="0.1")
+        Traceback (most recent call last):
+        TypeError: 'lr' must be a number (got '0.1')
+    """
+    for name, value in options.items():
+        if not isinstance(value, Real):
+            raise TypeError(f"{name!r} must be a number (got {value!r})")
+
+
+def require_count(least: int = 1, **options: object) -> None:
+    """Raise ``ValueError`` for the first option that is no integer, or is below ``least``.
+
+    Example:
+        >>> require_count(dim=8.0)
+        Traceback (most recent call last):
+        ValueError: 'dim' must be a positive integer (got 8.0)
+    """
+    wanted = "a positive integer" if least == 1 else f"an integer of {least} or more"
+    for name, value in options.items():
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name!r} must be {wanted} (got {value!r})")
 
 
 def require_positive(**options: float) -> None:
@@ -13,6 +41,7 @@ def require_positive(**options: float) -> None:
         Traceback (most recent call last):
         ValueError: 'scale' must be positive (got -1.0)
     """
+    require_number(**options)
     for name, value in options.items():
         if not value > 0:
             raise ValueError(f"{name!r} must be positive (got {value})")
@@ -26,6 +55,7 @@ def require_at_least(least: float, **options: float) -> None:
         Traceback (most recent call last):
         ValueError: 'num_items' must be 2 or more (got 1)
     """
+    require_number(**options)
     for name, value in options.items():
         if not value >= least:
             raise ValueError(f"{name!r} must be {least} or more (got {value})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,20 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.experts import mixture_of_experts
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.low_precision import full_precision
-from pyg_kd.options import require_positive
+from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, Batch, XDict
+
+
+def from_to(temperature: float | tuple[float, float]) -> tuple[float, float]:
+    """The first and the last of a schedule of temperatures."""
+    found = (temperature, temperature) if isinstance(temperature, Real) else temperature
+    if not (
+        isinstance(found, (tuple, list))
+        and len(found) == 2
+        and all(isinstance(tau, Real) and tau > 0 for tau in found)
+    ):
+        raise ValueError(f"'temperature' must be one or two positive numbers (got {temperature!r})")
+    return float(found[0]), float(found[1])
 
 
 class ExpertMixture(nn.Module):
@@ -82,7 +95,7 @@ class DistillationExperts(Distillation):
 
     Args:
         num_experts: Number of experts :math:`M` of each node type.
-        temperature: First and last :math:`\tau`.
+        temperature: First and last :math:`\tau`; one number for a temperature that stays.
 
     Raises:
         ValueError: If an option is out of range.
@@ -95,15 +108,13 @@ class DistillationExperts(Distillation):
     needs = ("teacher_x",)
 
     def __init__(
-        self, *, num_experts: int = 30, temperature: tuple[float, float] = (1.0, 1e-10)
+        self, *, num_experts: int = 30, temperature: float | tuple[float, float] = (1.0, 1e-10)
     ) -> None:
         super().__init__()
-        require_positive(num_experts=num_experts)
-        if len(temperature) != 2 or not all(tau > 0 for tau in temperature):
-            raise ValueError(f"'temperature' must be two positive numbers (got {temperature})")
+        require_count(num_experts=num_experts)
         self.num_experts = num_experts
-        self.temperature = temperature
-        self.tau = temperature[0]
+        self.temperature = from_to(temperature)
+        self.tau = self.temperature[0]
         self.mixture = nn.ModuleDict()
 
     def setup(self, graph: HeteroData, dim: int) -> None:

@@ -20,7 +20,7 @@ from pyg_kd.functional.low_precision import (
     product_dtype,
 )
 from pyg_kd.functional.sparse import csr_matmul
-from pyg_kd.options import require_positive
+from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 #: Entries of the projections that are made at once, whatever the batch.
@@ -64,7 +64,7 @@ class PersonalizedHintRegression(Distillation):
     ) -> None:
         super().__init__()
         if hidden is not None:
-            require_positive(hidden=hidden)
+            require_count(hidden=hidden)
         self.hidden, self.enrich, self.shared = hidden, enrich, shared
         self.nets = nn.ModuleList()
         self.register_buffer("user_view", None, persistent=False)

@@ -68,7 +68,7 @@ class PreferenceConsistentDistillation(Distillation):
         num_ranked: int = 100,
         rank_temperature: float = 10.0,
         num_experts: int = 30,
-        temperature: tuple[float, float] = (1.0, 1e-10),
+        temperature: float | tuple[float, float] = (1.0, 1e-10),
     ) -> None:
         super().__init__()
         require_choice(REGULARIZERS, regularizer=regularizer)

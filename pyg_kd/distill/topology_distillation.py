@@ -7,10 +7,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
-from pyg_kd.distill.distillation_experts import DistillationExperts
+from pyg_kd.distill.distillation_experts import DistillationExperts, from_to
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.topology import LEVELS, full_topology_loss, hierarchical_topology_loss
-from pyg_kd.options import require_choice, require_positive
+from pyg_kd.options import require_choice, require_count
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 MODES = ("full", "hierarchical")
@@ -68,7 +68,7 @@ class TopologyDistillation(Distillation):
         exclude_own_group: bool | None = None,
         positive_pairs_only: bool | None = None,
         detach_prototypes: bool | None = None,
-        temperature: tuple[float, float] | None = None,
+        temperature: float | tuple[float, float] | None = None,
         entities: str = "batch",
     ) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class TopologyDistillation(Distillation):
         require_choice(LEVELS, level=level)
         require_choice(VARIANTS, variant=variant)
         require_choice(ENTITIES, entities=entities)
-        require_positive(num_groups=num_groups)
+        require_count(num_groups=num_groups)
         if not 0 <= gamma <= 1:
             raise ValueError(f"'gamma' must lie in [0, 1] (got {gamma})")
         if entities == "all" and mode != "full":
@@ -87,7 +87,8 @@ class TopologyDistillation(Distillation):
         self.exclude_own_group = paper if exclude_own_group is None else exclude_own_group
         self.positive_pairs_only = not paper if positive_pairs_only is None else positive_pairs_only
         self.detach_prototypes = not paper if detach_prototypes is None else detach_prototypes
-        self.temperature = temperature or ((1.0, 1e-10) if paper else (0.1, 0.1))
+        default = (1.0, 1e-10) if paper else (0.1, 0.1)
+        self.temperature = default if temperature is None else from_to(temperature)
         self.experts: DistillationExperts | None = None
         if mode == "hierarchical":
             self.experts = DistillationExperts(num_experts=num_groups, temperature=self.temperature)

@@ -106,7 +106,7 @@ def evaluate(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"'batch_size' must be at least 1 (got {batch_size})")
     task = ranking_task(data, target_data)
-    ks = check_lengths((k,) if isinstance(k, int) else k, task.num_items)
+    ks = check_lengths(k, task.num_items)
     with inference(model):
         x_user, x_item = representations(model, data)
         with tqdm(total=task.users.numel(), unit="user", disable=not progress) as bar:

@@ -62,7 +62,7 @@ def evaluate_sampled(
     if num_negatives < 1:
         raise ValueError(f"'num_negatives' must be at least 1 (got {num_negatives})")
     check_metrics(metrics)
-    ks = check_lengths((k,) if isinstance(k, int) else k, num_negatives + 1)
+    ks = check_lengths(k, num_negatives + 1)
     task = ranking_task(data, target_data)
     warnings.warn(
         f"Metrics against {num_negatives} sampled items do not keep the order of methods: "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,11 +110,13 @@ def check_metrics(metrics: Sequence[str]) -> None:
         raise ValueError(f"'metrics' must be some of {METRICS} (got {tuple(metrics)})")
 
 
-def check_lengths(ks: Sequence[int], largest: int) -> tuple[int, ...]:
-    """Return ``ks`` ascending without repetition, each checked to lie in ``1..largest``."""
-    if not ks or min(ks) < 1 or max(ks) > largest:
+def check_lengths(k: int | Sequence[int], largest: int) -> tuple[int, ...]:
+    """Lengths ascending without repetition, each checked to lie in ``1..largest``."""
+    ks: Sequence[Any] = k if isinstance(k, Sequence) else (k,)
+    whole = all(isinstance(length, Integral) for length in ks)
+    if not ks or not whole or min(ks) < 1 or max(ks) > largest:
         raise ValueError(f"'k' must hold lengths in 1..{largest} (got {tuple(ks)})")
-    return tuple(sorted(set(ks)))
+    return tuple(sorted({int(length) for length in ks}))
 
 
 def _ranks(hits: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
 from pyg_kd.knowledge.observed_ranking import rank_observed
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_positive
+from pyg_kd.options import require_count
 from pyg_kd.typing import USER
 
 
@@ -66,7 +66,7 @@ class TrajectoryRecorder:
     def __init__(
         self, epochs: Sequence[int] | None = None, *, num_items: int = 100, num_states: int = 4
     ) -> None:
-        require_positive(num_items=num_items, num_states=num_states)
+        require_count(num_items=num_items, num_states=num_states)
         if epochs is not None and (len(set(epochs)) < num_states - 1 or min(epochs, default=0) < 0):
             raise ValueError(
                 f"'epochs' must name {num_states - 1} epochs or more (got {list(epochs)})"

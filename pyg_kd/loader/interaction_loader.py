@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.sampling import UnseenItems
-from pyg_kd.options import require_choice, require_positive
+from pyg_kd.options import require_choice, require_count
 from pyg_kd.typing import Batch
 
 #: Interactions for which negatives are drawn at a time.
@@ -66,7 +66,7 @@ class InteractionLoader:
     ) -> None:
         edges = interactions(data)
         edge_index, _, num_items = edges
-        require_positive(batch_size=batch_size, num_negatives=num_negatives)
+        require_count(batch_size=batch_size, num_negatives=num_negatives)
         require_choice(UNITS, by=by)
         if not 0 <= rank < world_size:
             raise ValueError(f"'rank' must lie in 0..{world_size - 1} (got {rank})")

@@ -15,7 +15,7 @@ from pyg_kd.functional.inference import inference
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.functional.represent import represent
 from pyg_kd.models.vectors import Ids, Vectors, vectors_of
-from pyg_kd.options import require_positive
+from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Recommender(nn.Module):
             :meth:`reset_parameters`, which it writes too.
 
     Raises:
-        ValueError: If ``dim`` is not positive or the graph is none of users
+        ValueError: If ``dim`` is no positive integer or the graph is none of users
             and items.
     """
 
@@ -62,7 +62,7 @@ class Recommender(nn.Module):
 
     def __init__(self, data: HeteroData, dim: int, init_std: float | None = None) -> None:
         super().__init__()
-        require_positive(dim=dim)
+        require_count(dim=dim)
         _, self.num_users, self.num_items = interactions(data)
         self.dim = dim
         self._cached: tuple[Tensor, int | None, Any] | None = None

@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
 from pyg_kd.models.base import Recommender
+from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, XDict
 
 
@@ -40,8 +41,7 @@ class LightGCN(Recommender):
         self, data: HeteroData, dim: int, num_layers: int = 2, init_std: float = 0.1
     ) -> None:
         super().__init__(data, dim, init_std)
-        if num_layers < 0:
-            raise ValueError(f"'num_layers' must not be negative (got {num_layers})")
+        require_count(0, num_layers=num_layers)
         self.num_layers = num_layers
 
     def forward(self, data: HeteroData) -> XDict:

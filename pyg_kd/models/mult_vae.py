@@ -12,7 +12,7 @@ from pyg_kd.functional.multinomial import multinomial_loss
 from pyg_kd.functional.with_ones import with_ones
 from pyg_kd.models.autoencoder import Rows
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_positive
+from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -75,7 +75,7 @@ class MultVAE(Recommender):
     ) -> None:
         super().__init__(data, dim)
         hidden_dim = 3 * dim if hidden_dim is None else hidden_dim
-        require_positive(hidden_dim=hidden_dim)
+        require_count(hidden_dim=hidden_dim)
         if not 0 <= dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
         for name, value in (("kl_weight", kl_weight), ("anneal_steps", anneal_steps)):

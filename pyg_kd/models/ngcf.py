@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.functional.dropout import dropout
 from pyg_kd.functional.propagate import normalized_adjacency, propagate
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_positive
+from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, XDict
 
 
@@ -64,7 +64,7 @@ class NGCF(Recommender):
         init_std: float = 0.1,
     ) -> None:
         super().__init__(data, dim)
-        require_positive(num_layers=num_layers)
+        require_count(num_layers=num_layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
         self.num_layers, self.dropout, self.normalize = num_layers, dropout, normalize

@@ -53,6 +53,7 @@ def load_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any]:
     for name, value in key.items():
         if found.get(name) != value:
             raise ValueError(
-                f"{str(path)!r} is of another run: {name} was {found.get(name)!r}, is {value!r}"
+                f"{str(path)!r} is of another run: {name} was {found.get(name)!r}, is {value!r}; "
+                "take another 'checkpoint_dir', or delete the file"
             )
     return state

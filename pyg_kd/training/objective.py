@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.inference import inference
+from pyg_kd.functional.represent import represent
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -59,15 +61,26 @@ class Objective(nn.Module):
             terms = [self.loss(x_dict, batch)]
         terms += [method(x_dict, graph, batch) for method in self.methods]
         for name, term in zip(("the base loss", *self.names), terms, strict=True):
-            if term.dim():
-                raise ValueError(f"{name} must be a scalar (got shape {list(term.shape)})")
+            if not isinstance(term, Tensor) or term.dim():
+                found = f"shape {list(term.shape)}" if isinstance(term, Tensor) else repr(term)
+                raise ValueError(f"{name} must be a scalar tensor (got {found})")
         total = self.base_weight * terms[0]
         for weight, term in zip(self.weights, terms[1:], strict=True):
             total = total + weight * term
         return total, torch.stack([term.detach().float() for term in terms])
 
     def bind(self, graph: HeteroData) -> None:
-        """Check the knowledge of the graph and make the methods' parameters anew."""
+        """Check the model on the graph and its knowledge, and make the methods' parameters anew."""
+        if self.reads:
+            with inference(self.model):
+                x_dict = represent(self.model, graph)
+            for node_type in (USER, ITEM):
+                if x_dict[node_type].size(1) != self.model.out_dim:
+                    raise ValueError(
+                        f"'model' returns representations of {node_type!r} of width "
+                        f"{x_dict[node_type].size(1)}, its 'out_dim' is {self.model.out_dim}: "
+                        "override the property out_dim where the width is not 'dim'"
+                    )
         for method in self.distillations:
             method.unbind().bind(graph, self.model.out_dim)
 
@@ -98,7 +111,7 @@ def check_distillations(distillations: Sequence[tuple[Distillation, float]]) -> 
         raise TypeError(f"'distillations' must be a list of pairs (got {distillations!r})")
     for entry in distillations:
         pair = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, None)
-        if not (isinstance(pair[0], Distillation) and isinstance(pair[1], (int, float))):
+        if not (isinstance(pair[0], Distillation) and isinstance(pair[1], Real)):
             raise TypeError(f"'distillations' must hold (method, weight) pairs (got {entry!r})")
         if not 0 <= pair[1] < float("inf"):
             raise ValueError(

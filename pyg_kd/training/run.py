@@ -21,6 +21,7 @@ from pyg_kd.functional.inference import inference
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.training.checkpoint import load_checkpoint, save_checkpoint
+from pyg_kd.training.describe import describe
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective, broken_nodes
 from pyg_kd.training.validation import Validation
@@ -182,7 +183,7 @@ class Run:
         self.stale += 1
         if values[metric] > self.best_value:
             self.best_value, self.stale = values[metric], 0
-            if trainer.keep_best:
+            if trainer.restore_best:
                 self.best = deepcopy(model.state_dict())
             self.history.best_epoch = self.epoch
         return values
@@ -205,11 +206,13 @@ class Run:
         return {name: getattr(trainer, name) for name in KEY} | {
             "precision": str(trainer.precision),
             "devices": self.fabric.world_size,
-            # Methods may anneal over the epochs; without them a run can be made longer.
-            "max_epochs": trainer.max_epochs if len(objective.methods) else None,
-            "model": repr(objective.model),
-            "loss": repr(objective.loss),
-            "distillations": [repr(method) for method in objective.methods],
+            # Without methods a run can be made longer.
+            "max_epochs, over which methods anneal,": (
+                trainer.max_epochs if len(objective.methods) else None
+            ),
+            "model": describe(objective.model),
+            "loss": None if objective.loss is None else describe(objective.loss),
+            "distillations": [describe(method) for method in objective.methods],
             "weights": objective.weights,
             "graph": graph_fingerprint(self.data),
             "teacher": getattr(self.data, "teacher_fingerprint", None),
@@ -231,9 +234,17 @@ class Run:
         }
         save_checkpoint(state, path)
 
-    def load(self, path: Path) -> None:
-        """Continue from a state that :meth:`save` wrote."""
-        state = load_checkpoint(path, self.key)
+    def begin(self, path: Path, resume: bool) -> None:
+        """Continue from a state that :meth:`save` wrote, if there is one; else it is written over,
+        unless it is another run's.
+        """
+        key = self.key  # as it is before the first epoch changes anything
+        state = load_checkpoint(path, key) if path.exists() else None
+        if resume and state is not None:
+            self.restore(state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.best_value = state["best"], state["best_value"]

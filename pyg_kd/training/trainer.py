@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.bipartite import interactions
 from pyg_kd.loader.interaction_loader import UNITS
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_choice, require_positive
+from pyg_kd.options import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import resolve_loss
 from pyg_kd.training.objective import Objective
@@ -47,7 +48,8 @@ class Trainer:
     alone: the same seed gives the same bits, also across an interruption.
 
     Args:
-        max_epochs: Epochs at most.
+        max_epochs: Epochs at most. Methods anneal over them: a run with distillations cannot be
+            made longer later.
         batch_size: Interactions, or users, in a batch.
         batch_by: ``"interaction"`` (default), or ``"user"``: an epoch then visits every user
             once, with one of its interactions at random.
@@ -57,7 +59,8 @@ class Trainer:
             brings, or a module called with ``(x_dict, batch)``. By default the model's choice.
         base_weight: Weight :math:`w_0` of the base loss.
         num_negatives: Negatives of each interaction in a batch.
-        seed: Seed of everything random.
+        seed: Seed of everything random in training. The model's first weights were drawn when it
+            was made: call ``torch.manual_seed`` before.
         metric: Validation metric, of which more is better, like ``"ndcg@10"``; with an
             ``evaluator``, any of its values.
         evaluate_every: Epochs between validations.
@@ -65,7 +68,9 @@ class Trainer:
         restore_best: End with the best validated weights (default), not the last.
         evaluator: Called with ``(model, data, val_data)`` in place of the
             default, a full ranking by ``metric``.
-        checkpoint_dir: Folder for ``last.pt``, written after every epoch.
+        checkpoint_dir: Folder for ``last.pt``, written after every epoch; one of another run is
+            refused. Runs are told apart by what their modules print, and by plain values kept
+            under the names of their constructors' arguments.
         accelerator: ``"auto"``, ``"cpu"``, ``"cuda"``.
         devices: Processes; several train on their shares of every batch. The base loss is
             that of one process; a method takes each share for a batch of its own, and so
@@ -109,23 +114,24 @@ class Trainer:
         self.loss, self.base_weight, self.num_negatives = loss, base_weight, num_negatives
         self.seed, self.metric = seed, metric
         self.evaluate_every, self.patience, self.evaluator = evaluate_every, patience, evaluator
-        self.keep_best = restore_best
-        self.checkpoint = None if checkpoint_dir is None else Path(checkpoint_dir) / "last.pt"
+        self.restore_best, self.checkpoint_dir = restore_best, checkpoint_dir
         self.accelerator, self.devices = accelerator, devices
         self.strategy, self.precision, self.progress = strategy, precision, progress
         self._check_options()
 
     def _check_options(self) -> None:
-        names = ["max_epochs", "batch_size", "num_negatives", "evaluate_every", "patience"]
-        for name in [*names, "devices"]:
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{name!r} must be a positive integer (got {value!r})")
+        counts = ["max_epochs", "batch_size", "num_negatives", "evaluate_every", "devices"]
+        require_count(**{name: getattr(self, name) for name in counts})
+        if self.patience is not None:
+            require_count(patience=self.patience)
+        if not isinstance(self.seed, Integral):
+            raise TypeError(f"'seed' must be an integer (got {self.seed!r})")
         require_choice(UNITS, batch_by=self.batch_by)
         require_positive(lr=self.lr)
-        for name in ("weight_decay", "base_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name!r} must not be negative (got {getattr(self, name)})")
+        require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
+        for name, value in vars(self).items():  # a checkpoint holds no numbers of NumPy
+            if isinstance(value, Real) and not isinstance(value, bool):
+                setattr(self, name, int(value) if isinstance(value, Integral) else float(value))
         if self.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
             raise ValueError(
                 f"'accelerator' is {self.accelerator!r}, but PyTorch finds no CUDA device"
@@ -170,8 +176,8 @@ class Trainer:
             TypeError: If ``model`` is no recommender, ``data`` no ``HeteroData``,
                 ``distillations`` no list of pairs, or a callback cannot be called.
             ValueError: If the model needs no training, a user has no edge, the graph lacks
-                knowledge, the model was built for another graph, or the checkpoint is of
-                another run or damaged.
+                knowledge, the model was built for another graph or returns other than its
+                ``out_dim``, or the checkpoint in ``checkpoint_dir`` is of another run or damaged.
             TrainingDiverged: If a loss or representation is not finite or the
                 representations collapse. The best weights so far are restored first;
                 ``error.history`` holds the epochs before.
@@ -184,7 +190,10 @@ class Trainer:
             History(2 epochs, best_epoch=None)
         """
         if not isinstance(model, Recommender):
-            raise TypeError(f"'model' must be a Recommender (got {type(model).__name__})")
+            raise TypeError(
+                f"'model' must be a Recommender (got {type(model).__name__}); one is compiled in "
+                "place, by model.compile()"
+            )
         if not model.trainable:
             raise ValueError(
                 f"{type(model).__name__} needs no training: it is computed from the graph that "
@@ -192,9 +201,8 @@ class Trainer:
             )
         if resume and self.checkpoint is None:
             raise ValueError("'resume' needs a trainer with a 'checkpoint_dir' (got None)")
-        for callback in callbacks:
-            if not callable(callback):
-                raise TypeError(f"'callbacks' must be callable (got {callback!r})")
+        if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+            raise TypeError(f"'callbacks' must be a list of callables (got {callbacks!r})")
         check_users(data)
         model.check_data(data)
         loss = resolve_loss(model.default_loss if self.loss is None else self.loss)
@@ -205,14 +213,25 @@ class Trainer:
             objective.bind(data)
             run = Run(self, self._fabric(), objective, data, val_data, callbacks)
             try:
-                if resume and self.checkpoint is not None and self.checkpoint.exists():
-                    run.load(self.checkpoint)
+                if self.checkpoint is not None:
+                    run.begin(self.checkpoint, resume)
                 run.train()
             finally:
                 run.restore_best()
                 objective.to(home)
                 model.train(mode)
         return run.history
+
+    def __repr__(self) -> str:
+        options = signature(Trainer).parameters.items()
+        held = {name: getattr(self, name) for name, option in options}
+        given = [f"{name}={held[name]!r}" for name, o in options if held[name] != o.default]
+        return f"Trainer({', '.join(given)})"
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file in ``checkpoint_dir``."""
+        return None if self.checkpoint_dir is None else Path(self.checkpoint_dir) / "last.pt"
 
     def _fabric(self) -> Fabric:
         strategy: Any = self.strategy
@@ -252,6 +271,6 @@ def check_users(data: HeteroData) -> None:
     if len(lonely):
         raise ValueError(
             f"{len(lonely)} users of 'data' have no training edge, the first is "
-            f"{int(lonely[0])}: remove them (pyg_kd.transforms.KCore(1)) or split so that each "
-            "keeps one"
+            f"{int(lonely[0])}: split so that each keeps one (pyg_kd.transforms.UserSplit), or "
+            "remove those without any before splitting (KCore(1))"
         )

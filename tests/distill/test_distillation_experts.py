@@ -178,8 +178,10 @@ def test_unique_entities_count_once(problem, exponential_draws) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_experts": 0}, r"'num_experts' must be positive \(got 0\)"),
-        ({"temperature": (1.0,)}, r"'temperature' must be two positive numbers \(got \(1.0,\)\)"),
+        ({"num_experts": 0}, r"'num_experts' must be a positive integer \(got 0\)"),
+        ({"temperature": (1.0,)}, r"'temperature' must be one or two .* \(got \(1.0,\)\)"),
+        ({"temperature": "low"}, r"'temperature' must be one or two .* \(got 'low'\)"),
+        ({"temperature": 0.0}, r"'temperature' must be one or two .* \(got 0.0\)"),
         ({"temperature": (1.0, 0.0)}, r"'temperature'.*\(1.0, 0.0\)"),
     ],
 )

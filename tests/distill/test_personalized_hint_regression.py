@@ -182,5 +182,5 @@ def test_autocast(problem, monkeypatch, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("hidden", [0, -5])
 def test_refused_options(hidden: int) -> None:
-    with pytest.raises(ValueError, match=rf"'hidden' must be positive \(got {hidden}\)"):
+    with pytest.raises(ValueError, match=rf"'hidden' must be a positive integer \(got {hidden}\)"):
         PersonalizedHintRegression(hidden=hidden)

@@ -100,8 +100,8 @@ def test_too_few_states(data) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_items": 0}, r"'num_items' must be positive \(got 0\)"),
-        ({"num_states": 0}, r"'num_states' must be positive \(got 0\)"),
+        ({"num_items": 0}, r"'num_items' must be a positive integer \(got 0\)"),
+        ({"num_states": 0}, r"'num_states' must be a positive integer \(got 0\)"),
         ({"epochs": [1, 2, 2]}, r"'epochs' must name 3 epochs or more \(got \[1, 2, 2\]\)"),
         ({"epochs": [-1, 2, 3]}, r"'epochs' must name 3 .*\(got \[-1, 2, 3\]\)"),
     ],

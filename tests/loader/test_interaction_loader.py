@@ -154,7 +154,7 @@ def test_shares_make_up_the_batch(data, world_size: int, num_negatives: int) -> 
 @pytest.mark.parametrize("name", ["batch_size", "num_negatives"])
 def test_sizes_must_be_positive(data, name: str) -> None:
     options = {"batch_size": 16, "num_negatives": 1} | {name: 0}
-    with pytest.raises(ValueError, match=rf"'{name}' must be positive \(got 0\)"):
+    with pytest.raises(ValueError, match=rf"'{name}' must be a positive integer \(got 0\)"):
         InteractionLoader(data, **options)
 
 

@@ -90,7 +90,7 @@ def test_a_graph_of_another_size_is_refused(model, sizes):
 @pytest.mark.parametrize("model", MODELS)
 def test_options_out_of_range(model):
     for dim in (0, -3):
-        with pytest.raises(ValueError, match=rf"'dim' must be positive \(got {dim}\)"):
+        with pytest.raises(ValueError, match=rf"'dim' must be a positive integer \(got {dim}\)"):
             model(graph(), dim)
     with pytest.raises(TypeError, match="'data' must be a HeteroData"):
         model(torch.ones(3), 2)

@@ -136,5 +136,7 @@ def test_gradient_equals_finite_differences():
 def test_options_and_name():
     assert repr(LightGCN(graph(), 4, num_layers=3)) == "LightGCN(6, 7, dim=4, num_layers=3)"
     assert LightGCN.default_loss == "sampled_softmax"
-    with pytest.raises(ValueError, match=r"'num_layers' must not be negative \(got -1\)"):
+    with pytest.raises(
+        ValueError, match=r"'num_layers' must be an integer of 0 or more \(got -1\)"
+    ):
         LightGCN(graph(), 4, num_layers=-1)

@@ -184,7 +184,7 @@ def test_options_and_name():
     assert repr(model) == name and model.default_loss == "own"
     assert MultVAE(graph(), 2).hidden_dim == 6
     for option, value, message in (
-        ("hidden_dim", 0, r"'hidden_dim' must be positive \(got 0\)"),
+        ("hidden_dim", 0, r"'hidden_dim' must be a positive integer \(got 0\)"),
         ("dropout", 1.0, r"'dropout' must lie in \[0, 1\) \(got 1.0\)"),
         ("dropout", -0.1, r"'dropout' must lie in \[0, 1\) \(got -0.1\)"),
         ("kl_weight", float("nan"), r"'kl_weight' must not be negative \(got nan\)"),

@@ -87,7 +87,7 @@ def test_options_and_name():
     text = "NGCF(6, 7, dim=3, num_layers=1, dropout=0.2, normalize=True)"
     assert repr(NGCF(graph(), DIM, 1, dropout=0.2, normalize=True)) == text
     assert NGCF.default_loss == "sampled_softmax"
-    with pytest.raises(ValueError, match=r"'num_layers' must be positive \(got 0\)"):
+    with pytest.raises(ValueError, match=r"'num_layers' must be a positive integer \(got 0\)"):
         NGCF(graph(), DIM, 0)
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=rf"'dropout' must lie in \[0, 1\) \(got {share}\)"):

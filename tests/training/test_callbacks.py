@@ -71,5 +71,6 @@ def test_epochs_after_an_interruption_only(tmp_path, graph):
 
 
 def test_what_cannot_be_called(graph):
-    with pytest.raises(TypeError, match=r"'callbacks' must be callable \(got 3\)"):
-        fit(graph, [3])
+    for given in ([3], print):
+        with pytest.raises(TypeError, match=r"'callbacks' must be a list of callables \(got "):
+            fit(graph, given)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -106,9 +107,37 @@ def test_a_term_that_is_no_scalar(train):
         def forward(self, x_dict, graph, batch):
             return x_dict["user"][batch.users].sum(1)
 
+    class Number(Pull):
+        def forward(self, x_dict, graph, batch):
+            return 0.0
+
     model, edges = MF(train, 4), train["user", "item"].edge_index[:, :3]
-    with pytest.raises(ValueError, match=r"Rows must be a scalar \(got shape \["):
-        Objective(model, BPR(), [(Rows(), 1.0)])(train, *edges, edges[1].flip(0))
+    for method, message in (
+        (Rows(), r"Rows .*\(got shape \["),
+        (Number(), r"Number .*\(got 0.0\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Objective(model, BPR(), [(method, 1.0)])(train, *edges, edges[1].flip(0))
+
+
+def test_a_model_is_looked_at_before_the_first_epoch(train):
+    class Wide(MF):
+        def forward(self, data):
+            return {name: torch.cat([x, x], 1) for name, x in super().forward(data).items()}
+
+    class Pair(MF):
+        def forward(self, data):
+            return self.user_embedding, self.item_embedding
+
+    with pytest.raises(ValueError, match=r"'user' of width 8, its 'out_dim' is 4: override"):
+        Objective(Wide(train, 4), BPR()).bind(train)
+    with pytest.raises(TypeError, match=r"'model' must return a dictionary .* \(got tuple\)"):
+        Objective(Pair(train, 4), BPR()).bind(train)
+
+
+def test_weights_of_numpy(train):
+    objective = Objective(MF(train, 4), BPR(), [(Pull(), np.float32(0.5)), (Pull(), np.int64(2))])
+    assert objective.weights == [0.5, 2.0]
 
 
 def test_zero_weights_leave_no_gradient(train):

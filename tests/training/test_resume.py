@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_kd import RelaxedRankingDistillation, TopologyDistillation
+from pyg_kd import Distillation, RelaxedRankingDistillation, TopologyDistillation
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import MF, LightGCN
@@ -163,10 +163,68 @@ def test_without_methods_a_run_can_be_made_longer(tmp_path, train, val):
 
 
 def test_without_resume_a_run_starts_again(tmp_path, graph, val):
-    fit(tmp_path, graph, val)
-    first = fit(tmp_path, graph, val, resume=False, max_epochs=2)
-    assert len(first[1]) == 2
-    assert len(fit(tmp_path, graph, val, max_epochs=2)[1]) == 2
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, graph, val, evaluator=Interrupting(2, interrupt))
+    again = fit(tmp_path, graph, val, resume=False, evaluator=Interrupting(9, interrupt))
+    assert [row["epoch"] for row in again[1]] == [0, 1, 2, 3]
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"of another run: lr was .* take another 'checkpoint_dir'"
+    ):
+        fit(tmp_path, graph, val, resume=False, lr=0.5)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+class Margin(BPR):
+    """A loss that does not print its option."""
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self.margin = margin
+
+
+class Noisy(MF):
+    """A model that does not print a part's."""
+
+    def __init__(self, data, dim: int, p: float) -> None:
+        super().__init__(data, dim)
+        self.drop = torch.nn.Dropout(p)
+
+
+class Scaled(Distillation):
+    """A method that does not print its option, and changes what is none."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale, self.epoch = scale, 0
+
+    def on_epoch_start(self, epoch, max_epochs, x_dict=None):
+        self.epoch = epoch
+
+    def forward(self, x_dict, graph, batch):
+        return self.scale * x_dict["user"][batch.users].square().sum()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("loss", {"loss": Margin(2.0)}),
+        ("model", {"kind": lambda data, dim: Noisy(data, dim, 0.5)}),
+        ("distillations", {"pairs": [(Scaled(2.0), 1.0)]}),
+    ],
+)
+def test_options_that_are_not_printed(tmp_path, graph, val, name, change):
+    pairs = [(Scaled(1.0), 1.0)]
+    options = {"loss": Margin(1.0), "kind": lambda data, dim: Noisy(data, dim, 0.1), "pairs": pairs}
+    fit(tmp_path, graph, val, **options)
+    assert len(fit(tmp_path, graph, val, **options)[1]) == 4
+    with pytest.raises(ValueError, match=rf"of another run: {name} was "):
+        fit(tmp_path, graph, val, **options | change)
+
+
+def test_options_of_numpy(tmp_path, graph, val):
+    fit(tmp_path, graph, val, max_epochs=np.int64(2), lr=np.float32(0.5))
+    assert len(fit(tmp_path, graph, val, max_epochs=2, lr=0.5)[1]) == 2
 
 
 @pytest.mark.parametrize(
@@ -180,7 +238,7 @@ def test_without_resume_a_run_starts_again(tmp_path, graph, val):
         ("num_negatives", {"num_negatives": 2}),
         ("metric", {"metric": "ndcg@20"}),
         ("precision", {"precision": "bf16-mixed"}),
-        ("max_epochs", {"max_epochs": 5}),
+        ("max_epochs, over which methods anneal,", {"max_epochs": 5}),
         ("model", {"kind": MF}),
         ("loss", {"loss": BPR()}),
         ("distillations", {"pairs": methods()[:1]}),

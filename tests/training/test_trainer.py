@@ -42,6 +42,18 @@ class NeverCalled(nn.Module):
         raise AssertionError("a step was taken")
 
 
+def test_options_of_another_kind():
+    for options in ({"lr": "0.1"}, {"weight_decay": None}, {"seed": None}):
+        with pytest.raises(TypeError, match=rf"'{next(iter(options))}' must be a.* \(got "):
+            Trainer(**options)
+
+
+def test_a_trainer_names_what_was_chosen(tmp_path):
+    assert repr(Trainer()) == "Trainer()"
+    text = repr(Trainer(lr=0.5, restore_best=False, checkpoint_dir="runs"))
+    assert text == "Trainer(lr=0.5, restore_best=False, checkpoint_dir='runs')"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -55,8 +67,8 @@ class NeverCalled(nn.Module):
         ({"devices": 0}, r"'devices' must be a positive integer \(got 0\)"),
         ({"lr": 0}, r"'lr' must be positive \(got 0\)"),
         ({"lr": math.nan}, r"'lr' must be positive \(got nan\)"),
-        ({"weight_decay": -0.1}, r"'weight_decay' must not be negative \(got -0.1\)"),
-        ({"base_weight": -1}, r"'base_weight' must not be negative \(got -1\)"),
+        ({"weight_decay": -0.1}, r"'weight_decay' must be 0 or more \(got -0.1\)"),
+        ({"base_weight": -1}, r"'base_weight' must be 0 or more \(got -1\)"),
         ({"loss": "hinge"}, r"'loss' must be one of \('bpr', .*'own'\).*\(got 'hinge'\)"),
         ({"metric": "auc@5"}, r"'metric' must look like 'recall@20'.*\(got 'auc@5'\)"),
     ],
