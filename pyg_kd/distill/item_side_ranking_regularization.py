@@ -46,7 +46,8 @@ class ItemSideRankingRegularization(Distillation):
         position: ``"top"`` (default) or ``"exponential"``, as in
             :class:`RelaxedRankingDistillation`.
         temperature: Of the exponential scheme, in ranks.
-        num_ranked: Length of the teacher's list of users that is used, all of it at most.
+        num_ranked: Length of the teacher's list of users that is used, all of it at most; by
+            default 500, or half of the users where that is less.
         scale: Factor of the student's scores.
         expand: Items of a user's list to act on: ``"both"`` (default) or the
             ``"interesting"`` ones alone.
@@ -72,7 +73,7 @@ class ItemSideRankingRegularization(Distillation):
         num_uninteresting: int = 20,
         position: str = "top",
         temperature: float = 10.0,
-        num_ranked: int = 500,
+        num_ranked: int | None = None,
         scale: float = 1.0,
         expand: str = "both",
         ranking: RelaxedRankingDistillation | None = None,

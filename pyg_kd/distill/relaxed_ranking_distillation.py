@@ -34,13 +34,14 @@ class RelaxedRankingDistillation(Distillation):
             ``"exponential"`` draws :math:`K` ranks :math:`r` without
             replacement with :math:`p(r) \propto e^{-r / T}` and sorts them.
         temperature: :math:`T` of the exponential scheme, in ranks.
-        num_ranked: Length of the teacher's list that is used, all of it at most.
+        num_ranked: Length of the teacher's list that is used, all of it at most; by default
+            500, or half of the items where that is less.
         scale: Factor of the student's scores :math:`s_{ui}`: the inverse of the
             temperature of its base loss, where that has one.
 
     Raises:
         ValueError: If an option is unknown or out of range, or the graph
-            carries fewer than ``num_interesting`` items a user.
+            carries fewer than ``num_interesting`` items a user, or nothing is left below them.
 
     Example:
         >>> RelaxedRankingDistillation(num_interesting=10).num_uninteresting
@@ -56,7 +57,7 @@ class RelaxedRankingDistillation(Distillation):
         num_uninteresting: int = 40,
         position: str = "top",
         temperature: float = 10.0,
-        num_ranked: int = 500,
+        num_ranked: int | None = None,
         scale: float = 1.0,
     ) -> None:
         super().__init__()

@@ -11,10 +11,13 @@ from torch_geometric.data import HeteroData
 from pyg_kd.functional.bipartite import Neighbors, interactions, sorted_neighbors
 from pyg_kd.functional.row_blocks import row_blocks
 from pyg_kd.functional.sampling import UnseenItems
-from pyg_kd.options import require_at_least, require_choice, require_positive
+from pyg_kd.options import require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER
 
 POSITIONS = ("top", "exponential")
+
+#: Length of the teacher's list that is used, where nothing is said and the catalogue is large.
+NUM_RANKED = 500
 
 #: Ranked entries sorted at once.
 BLOCK_ENTRIES = 2**17
@@ -28,16 +31,22 @@ class ListOptions:
     num_uninteresting: int
     position: str
     temperature: float
-    num_ranked: int
+    num_ranked: int | None
 
     def __post_init__(self) -> None:
         require_choice(POSITIONS, position=self.position)
-        require_positive(
-            num_interesting=self.num_interesting,
-            num_uninteresting=self.num_uninteresting,
-            temperature=self.temperature,
+        require_count(
+            num_interesting=self.num_interesting, num_uninteresting=self.num_uninteresting
         )
-        require_at_least(self.num_interesting, num_ranked=self.num_ranked)
+        require_positive(temperature=self.temperature)
+        if self.num_ranked is not None:
+            require_count(self.num_interesting, num_ranked=self.num_ranked)
+
+    def ranked_of(self, num_cols: int) -> int:
+        """How long a list is used of so many: half of them has to be left below it."""
+        if self.num_ranked is not None:
+            return self.num_ranked
+        return max(min(NUM_RANKED, num_cols // 2), self.num_interesting)
 
     def __str__(self) -> str:
         return (
@@ -58,7 +67,8 @@ class RankedLists(nn.Module):
         options: How they are drawn.
 
     Raises:
-        ValueError: If the rankings are shorter than ``num_interesting``.
+        ValueError: If the rankings are shorter than ``num_interesting``, or leave nothing below
+            them in most rows.
     """
 
     ranked: Tensor
@@ -79,9 +89,17 @@ class RankedLists(nn.Module):
                 f"{options.num_interesting}"
             )
         self.options = options
-        self.register_buffer("ranked", ranked[:, : options.num_ranked], persistent=False)
+        num_ranked = options.ranked_of(num_cols)
+        self.register_buffer("ranked", ranked[:, :num_ranked], persistent=False)
         seen = edges.by_user() if node_type == USER else edges.by_item()
-        self.unlisted = UnseenItems(_seen_or_ranked(seen, self.ranked, num_cols), num_cols)
+        listed = _seen_or_ranked(seen, self.ranked, num_cols)
+        left = (num_cols - listed.degree)[self.ranked[:, 0] >= 0]
+        if len(left) and int(left.median()) == 0:
+            raise ValueError(
+                f"'num_ranked' is {num_ranked}, which leaves none of {num_cols} {limit[4:]} below "
+                "the teacher's list in most rows: take a smaller one"
+            )
+        self.unlisted = UnseenItems(listed, num_cols)
 
     def draw(self) -> Tensor:
         """Lists of all rows, ``[n, num_interesting + num_uninteresting]``, padded with -1."""

@@ -10,7 +10,9 @@ from torch_geometric.data import HeteroData
 from pyg_kd.typing import ITEM, USER, XDict
 
 
-def represent(model: Callable[[HeteroData], XDict], data: HeteroData) -> XDict:
+def represent(
+    model: Callable[[HeteroData], XDict], data: HeteroData, *, allow_nan: bool = False
+) -> XDict:
     r"""Apply a model to a graph.
 
     Returns:
@@ -18,7 +20,8 @@ def represent(model: Callable[[HeteroData], XDict], data: HeteroData) -> XDict:
 
     Raises:
         TypeError: If the model returns no dictionary of tensors.
-        ValueError: If representations are missing, of another shape, or NaN.
+        ValueError: If representations are missing, of another shape, or NaN where that is not
+            allowed.
     """
     x_dict = model(data)
     if not isinstance(x_dict, Mapping):
@@ -41,6 +44,6 @@ def represent(model: Callable[[HeteroData], XDict], data: HeteroData) -> XDict:
                 f"'model' must return {size} representations of {node_type!r}, [{size}, d] "
                 f"(got {list(x.shape)})"
             )
-        if bool(x.isnan().any()):
+        if not allow_nan and bool(x.isnan().any()):
             raise ValueError(f"'model' returned representations of {node_type!r} that are NaN")
     return x_dict

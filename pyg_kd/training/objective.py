@@ -73,7 +73,7 @@ class Objective(nn.Module):
         """Check the model on the graph and its knowledge, and make the methods' parameters anew."""
         if self.reads:
             with inference(self.model):
-                x_dict = represent(self.model, graph)
+                x_dict = represent(self.model, graph, allow_nan=True)  # that diverges
             for node_type in (USER, ITEM):
                 if x_dict[node_type].size(1) != self.model.out_dim:
                     raise ValueError(

@@ -185,4 +185,4 @@ def large_world() -> World:
 @pytest.fixture(scope="session")
 def full_world() -> World:
     """What is neither seen nor ranked is fewer than what is drawn: all of it is drawn."""
-    return World(num_users=40, num_items=100, num_ranked=60, batch_size=48)
+    return World(num_users=40, num_items=80, num_ranked=60, batch_size=48)

@@ -219,11 +219,11 @@ def test_short_lists_and_users_without_a_ranking(problem) -> None:
     [
         ({"position": "best"}, r"'position' must be one of \('top', 'exponential'\).*'best'"),
         ({"expand": "all"}, r"'expand' must be one of \('both', 'interesting'\).*'all'"),
-        ({"num_interesting": 0}, r"'num_interesting' must be positive \(got 0\)"),
+        ({"num_interesting": 0}, r"'num_interesting' must be a positive integer \(got 0\)"),
         ({"num_uninteresting": 0}, "'num_uninteresting'.*0"),
         ({"temperature": 0.0}, "'temperature'.*0.0"),
         ({"scale": 0.0}, "'scale'.*0.0"),
-        ({"num_ranked": 19}, r"'num_ranked' must be 20 or more \(got 19\)"),
+        ({"num_ranked": 19}, r"'num_ranked' must be an integer of 20 or more \(got 19\)"),
     ],
 )
 def test_refused_options(options: dict, message: str) -> None:

@@ -95,7 +95,11 @@ def test_exponential_frequencies() -> None:
     num_users, num_ranked, k, temperature = 20_000, 25, 5, 4.0
     graph = same_everywhere(num_users, [0], list(range(1, num_ranked + 1)), 40)
     method = RelaxedRankingDistillation(
-        num_interesting=k, num_uninteresting=1, position="exponential", temperature=temperature
+        num_interesting=k,
+        num_uninteresting=1,
+        position="exponential",
+        temperature=temperature,
+        num_ranked=num_ranked,
     ).bind(graph, 4)
     ranks = method.lists[:, :k].long() - 1
     found = np.bincount(ranks.flatten(), minlength=num_ranked) / num_users
@@ -113,12 +117,31 @@ def test_a_single_exponential_draw_follows_the_law() -> None:
     num_users, num_ranked, temperature = 20_000, 12, 3.0
     graph = same_everywhere(num_users, [0], list(range(1, num_ranked + 1)), 20)
     method = RelaxedRankingDistillation(
-        num_interesting=1, num_uninteresting=1, position="exponential", temperature=temperature
+        num_interesting=1,
+        num_uninteresting=1,
+        position="exponential",
+        temperature=temperature,
+        num_ranked=num_ranked,
     ).bind(graph, 4)
     found = np.bincount(method.lists[:, 0].long() - 1, minlength=num_ranked)
     p = np.exp(-np.arange(num_ranked) / temperature)
     expected = num_users * p / p.sum()
     assert ((found - expected) ** 2 / expected).sum() < 31.3  # chi-square, 11 degrees, p = 0.001
+
+
+@pytest.mark.parametrize(("num_items", "used"), [(1200, 500), (300, 150), (90, 45), (60, 40)])
+def test_half_of_a_small_catalogue_is_left_below(num_items, used) -> None:
+    graph = same_everywhere(3, [num_items - 1], list(range(num_items - 1)), num_items)
+    lists = RelaxedRankingDistillation(num_uninteresting=5).bind(graph, 4).lists
+    assert lists[:, :40].tolist() == [list(range(40))] * 3
+    assert bool((lists[:, 40:] >= used).all())
+
+
+def test_lists_that_leave_nothing_below() -> None:
+    graph = same_everywhere(3, [299], list(range(299)), 300)
+    method = RelaxedRankingDistillation(num_ranked=299)
+    with pytest.raises(ValueError, match=r"'num_ranked' is 299, which leaves none of 300 items"):
+        method.bind(graph, 4)
 
 
 def test_uninteresting_items_are_uniform_among_the_unlisted() -> None:
@@ -213,10 +236,10 @@ def test_large_scores_stay_finite(problem) -> None:
     ("options", "message"),
     [
         ({"position": "best"}, r"'position' must be one of \('top', 'exponential'\).*'best'"),
-        ({"num_interesting": 0}, r"'num_interesting' must be positive \(got 0\)"),
+        ({"num_interesting": 0}, r"'num_interesting' must be a positive integer \(got 0\)"),
         ({"num_uninteresting": 0}, "'num_uninteresting'.*0"),
         ({"temperature": 0.0}, "'temperature'.*0.0"),
-        ({"num_ranked": 39}, r"'num_ranked' must be 40 or more \(got 39\)"),
+        ({"num_ranked": 39}, r"'num_ranked' must be an integer of 40 or more \(got 39\)"),
     ],
 )
 def test_refused_options(options: dict, message: str) -> None:
