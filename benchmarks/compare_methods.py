@@ -8,11 +8,13 @@ has no public address; with ``--split own`` one is drawn from CiteULike, which i
 package ``implicit``), LightGCN by sampled softmax.
 
 Protocol: each method, the student alone included, is trained with three settings at the first
-seed, and with one more beyond where the best of them is the first or the last; the one with the
+seed, and with further ones as long as the best of them is the first or the last; the one with the
 best validation Recall@50 is trained with the other seeds; those runs are tested. Combinations take
-over the settings of their parts, times one of three factors. All have the same number of epochs and
-the weights of the best validated epoch. Every run is a process of its own with one thread, kept
-under ``--out``: a stopped comparison goes on where it was.
+over the settings of their parts, times one of three factors. All have the weights of the best
+validated epoch, and the same number of epochs: but where a loss is over whole users, an epoch is
+one over users, and the learning rate and the spread of the first embeddings are larger. Every run
+is a process of its own with one thread, kept under ``--out`` with what was run: a stopped
+comparison goes on where it was, and a run of another recipe is run again.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ ALONE = "student alone"
 DIM, TEACHER_DIM = 20, 200
 
 Methods = list[tuple[kd.Distillation, float]]
+#: The runs of each method, by seed.
+Rows = dict[str, dict[int, dict[str, Any]]]
 
 
 class Recipe(NamedTuple):
@@ -77,6 +81,9 @@ def recipes(
 ) -> dict[str, Recipe]:
     """All methods; ``scale`` and the weights of ranking losses belong to the base loss.
 
+    Weights of one loss say little about another's: RD, CD and RCE-KD sum to about one a user,
+    RRD and DCD over forty places.
+
     ``users`` are further options of the trainer where batches are of users.
     """
 
@@ -95,17 +102,17 @@ def recipes(
         ALONE: Recipe(lambda _: [], decays, lambda decay: {"weight_decay": decay}),
         "FitNet": weighted(lambda: kd.HintRegression(), *latent),
         "DE": weighted(lambda: kd.DistillationExperts(), *latent),
-        "PHR": weighted(lambda: kd.PersonalizedHintRegression(hidden=128), *latent),
+        "PHR, hidden 128": weighted(lambda: kd.PersonalizedHintRegression(hidden=128), *latent),
         "PCKD": weighted(lambda: kd.PreferenceConsistentDistillation(), *latent),
         "FTD": weighted(lambda: kd.TopologyDistillation(mode="full"), 1e-4, 3e-4, 1e-3),
         "HTD": weighted(lambda: kd.TopologyDistillation(), 1e-3, 3e-3, 1e-2),
-        "RD": weighted(lambda: kd.RankingDistillation(scale=scale), *ranking),
-        "CD": weighted(lambda: kd.CollaborativeDistillation(scale=scale), *ranking),
+        "RD": weighted(lambda: kd.RankingDistillation(scale=scale), 0.1, 1.0, 10.0),
+        "CD": weighted(lambda: kd.CollaborativeDistillation(scale=scale), 0.1, 0.3, 1.0),
         "RRD": weighted(rrd, *ranking),
         "IR-RRD": Recipe(ir_rrd, ranking),
         "DCD": weighted(lambda: kd.DualCorrection(scale=scale), *ranking),
         "UnKD": weighted(lambda: kd.UnbiasedDistillation(scale=scale), *ranking),
-        "RCE-KD": weighted(lambda: kd.RejuvenatedCrossEntropy(scale=scale), *ranking),
+        "RCE-KD": weighted(lambda: kd.RejuvenatedCrossEntropy(scale=scale), 10.0, 30.0, 100.0),
         SOFT_LABEL: Recipe(
             lambda own: [(kd.SoftLabel(own_weight=own), 1.0)],
             (0.3, 0.5, 1.0),
@@ -124,7 +131,7 @@ def recipes(
         # The same loss with next to nothing of the teacher: what the loss itself brings.
         "softmax of the whole catalogue, no teacher": Recipe(
             lambda _: [(kd.SoftLabel(own_weight=1e6), 1e-6)],
-            (0.0, 1e-6, 1e-5),
+            (1e-2, 3e-2, 6e-2),
             lambda decay: by_user(0) | {"weight_decay": decay},
         ),
     }
@@ -134,10 +141,11 @@ SOFT_LABEL = "SoftLabel, whole catalogue"
 COMBINATIONS = {
     "HTD + RRD": ("HTD", "RRD"),
     "DE + RRD": ("DE", "RRD"),
-    "PHR + IR-RRD": ("PHR", "IR-RRD"),
+    "PHR + IR-RRD": ("PHR, hidden 128", "IR-RRD"),
     "FTD + IR-RRD": ("FTD", "IR-RRD"),
     "HTD + IR-RRD": ("HTD", "IR-RRD"),
     "DE + IR-RRD": ("DE", "IR-RRD"),
+    "DE + RCE-KD": ("DE", "RCE-KD"),
 }
 #: What the weights of a combination are multiplied by.
 FACTORS = (1.0, 0.5, 0.25)
@@ -233,7 +241,7 @@ def one_run(args: argparse.Namespace) -> None:
         train, val, test = LeaveOneOut(seed=0)(CiteULike(args.root)[0])
     else:
         train, val, test = CiteULike(args.root, split="leave_one_out")
-    row: dict[str, Any] = {}
+    row: dict[str, Any] = {"recipe": recipe_text(world, name, settings)}
     if name == "teacher":
         graph = knowledge(world, train, val, seed, args.out)
         model = Recommender.from_embeddings(train, graph["user"].teacher_x, graph["item"].teacher_x)
@@ -243,15 +251,9 @@ def one_run(args: argparse.Namespace) -> None:
         row["seconds in all"] = time.perf_counter() - start
     else:
         graph = knowledge(world, train, val, seed, args.out)
-        options, methods = dict(world.options), []
-        for part, setting in zip(COMBINATIONS.get(name, (name,)), settings, strict=True):
-            recipe = world.recipes[part]
-            methods += recipe.make(setting)
-            options |= recipe.trainer(setting)
+        methods, options, start_at = ingredients(world, name, settings)
         torch.manual_seed(seed)
-        # A loss over the whole catalogue learns from larger embeddings than BPR does.
-        large = {"init_std": 0.1} if options.get("batch_by") == "user" else {}
-        model = world.model(graph, dim=DIM, **large)
+        model = world.model(graph, dim=DIM, **start_at)
         start = time.perf_counter()
         history = Trainer(seed=seed, metric=METRIC, progress=False, **options).fit(
             model, graph, val_data=val, distillations=methods
@@ -275,6 +277,27 @@ def one_run(args: argparse.Namespace) -> None:
     path.write_text(json.dumps(row))
 
 
+def ingredients(
+    world: World, name: str, settings: Sequence[float]
+) -> tuple[Methods, dict[str, Any], dict[str, float]]:
+    """What is distilled, the trainer's options, and the model's."""
+    methods: Methods = []
+    options = dict(world.options)
+    for part, setting in zip(COMBINATIONS.get(name, (name,)), settings, strict=True):
+        recipe = world.recipes[part]
+        methods += recipe.make(setting)
+        options |= recipe.trainer(setting)
+    # A loss over the whole catalogue learns from larger embeddings than BPR does.
+    return methods, options, {"init_std": 0.1} if options.get("batch_by") == "user" else {}
+
+
+def recipe_text(world: World, name: str, settings: Sequence[float]) -> str:
+    """By it a run that was kept is told from one that would be another now."""
+    if name == "teacher" or name.startswith("ALS"):
+        return repr(TEACHERS.get(world.teacher, world.teacher))
+    return repr((world.model, world.teacher, *ingredients(world, name, settings)))
+
+
 def run_path(out: Path, world: str, name: str, settings: Sequence[float], seed: int) -> Path:
     label = "-".join([name.replace(" ", "_").replace(",", ""), *map(str, settings), str(seed)])
     return out / world.replace("/", "-").replace(", ", "-").replace(" ", "-") / f"{label}.json"
@@ -291,22 +314,22 @@ class Runner:
 
     def one(self, run: tuple[str, str, tuple[float, ...], int]) -> dict[str, Any]:
         path = run_path(self.args.out, *run)
-        if not path.exists() and self.args.cached:
+        row: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if row.get("recipe") == recipe_text(WORLDS[run[0]], *run[1:3]):
+            return row
+        if self.args.cached:
             return {}
-        if not path.exists():
-            command = [sys.executable, __file__, "--run", json.dumps(run)]
-            command += ["--root", str(self.args.root), "--out", str(self.args.out)]
-            command += ["--split", self.args.split]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
-            if done.returncode:
-                print(f"{run} failed:\n{done.stderr[-2000:]}", file=sys.stderr, flush=True)
-                return {}
-            row = json.loads(path.read_text())
-            print(
-                run, {k: round(row["test"][k], 4) for k in SHOWN}, row.get("validation"), flush=True
-            )
-        return json.loads(path.read_text())
+        command = [sys.executable, __file__, "--run", json.dumps(run)]
+        command += ["--root", str(self.args.root), "--out", str(self.args.out)]
+        command += ["--split", self.args.split]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{run} failed:\n{done.stderr[-2000:]}", file=sys.stderr, flush=True)
+            return {}
+        row = json.loads(path.read_text())
+        print(run, {k: round(row["test"][k], 4) for k in SHOWN}, row.get("validation"), flush=True)
+        return row
 
 
 def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
@@ -320,7 +343,14 @@ def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -
     kept = before.get("validation", {}) if args.validated else {}
     values = Validated(name, runner, first, kept)
     values.add({m: [(x,) for x in world.recipes[m].settings] for m in chosen if m not in best})
-    values.add({m: [(x,) for x in beyond(found)] for m, found in values.found.items()})
+    # Until the best value lies between others.
+    while further := {
+        m: [(x,) for x in more] for m, v in values.found.items() if (more := beyond(v))
+    }:
+        so_far = len(values)
+        values.add(further)
+        if len(values) == so_far:  # the runs failed, or are not to be run
+            break
     best |= values.best()
     known = {m: tuple(row["settings"]) for m, row in before.get("rows", {}).items()} | best
     values.add(
@@ -334,11 +364,11 @@ def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -
     final = [(name, m, s, seed) for m, s in best.items() for seed in args.seeds]
     if name in ("mf/bpr", "mf/als"):
         final += [(name, f"ALS {width}", (), s) for width in (20, 64, 200) for s in args.seeds]
-    rows: dict[str, list[dict[str, Any]]] = {"teacher": [r for r in teachers if r]}
+    rows: Rows = {"teacher": {s: r for s, r in zip(args.seeds, teachers, strict=True) if r}}
     for run, row in zip(final, runner.all(final), strict=True):
         if row:
-            rows.setdefault(run[1], []).append(row)
-    found = summary(rows, best, name, args)
+            rows.setdefault(run[1], {})[run[3]] = row
+    found = summary(rows, best, name, args.out)
     found = {m: row for m, row in before.get("rows", {}).items() if m not in found} | found
     for metric in SHOWN:
         tests = [row[f"{metric} against alone"] for row in found.values() if tested(row)]
@@ -375,6 +405,9 @@ class Validated:
             if value is not None:
                 self.found.setdefault(method, {})[settings] = value
 
+    def __len__(self) -> int:
+        return sum(map(len, self.found.values()))
+
     def best(self) -> dict[str, tuple[float, ...]]:
         """The best settings of every method."""
         return {method: max(v, key=v.__getitem__) for method, v in self.found.items()}
@@ -391,7 +424,7 @@ def beyond(values: dict[tuple[float, ...], float]) -> list[float]:
     """The next value of a grid, if its best is its first or its last; by its ratio at that end."""
     grid = sorted(setting for (setting,) in values)
     (best,) = max(values, key=values.__getitem__)
-    ends = {grid[0]: grid[1], grid[-1]: grid[-2]} if len(grid) == 3 else {}
+    ends = {grid[0]: grid[1], grid[-1]: grid[-2]} if len(grid) > 2 else {}
     return [float(f"{best * best / ends[best]:.2g}")] if best and ends.get(best) else []
 
 
@@ -401,42 +434,43 @@ def tested(row: dict[str, Any]) -> bool:
 
 
 def summary(
-    rows: dict[str, list[dict[str, Any]]],
-    best: dict[str, tuple[float, ...]],
-    world: str,
-    args: argparse.Namespace,
+    rows: Rows, best: dict[str, tuple[float, ...]], world: str, out: Path
 ) -> dict[str, Any]:
-    """Means, deviations, tests and cost of the rows that were run."""
-    values = {}
-    for method in rows:
-        paths = [run_path(args.out, world, method, best.get(method, ()), s) for s in args.seeds]
-        parts = [torch.load(p.with_suffix(".pt"), weights_only=True) for p in paths if p.exists()]
-        values[method] = {m: torch.stack([p[m] for p in parts]).mean(0) for m in SHOWN}
-    alone = rows[ALONE]
-    others = [m for m in values if m not in (ALONE, "teacher") and not m.startswith("ALS")]
-    tests = {
-        metric: compare(values[ALONE][metric], {m: values[m][metric] for m in others})
-        for metric in SHOWN
-    }
+    """Means, deviations, tests and cost of the rows that were run.
+
+    A method is compared with the student alone and the teacher of the seeds that it has itself.
+    """
+
+    def users(method: str, seeds: Sequence[int], metric: str) -> torch.Tensor:
+        paths = [run_path(out, world, method, best.get(method, ()), seed) for seed in seeds]
+        parts = [torch.load(p.with_suffix(".pt"), weights_only=True)[metric] for p in paths]
+        return torch.stack(parts).mean(0)
+
+    def average(method: str, seeds: Sequence[int]) -> float:
+        return mean(rows[method][seed]["test"][METRIC] for seed in seeds)
+
     found = {}
-    low, high = (mean(r["test"][METRIC] for r in rows[m]) for m in (ALONE, "teacher"))
     for method, runs in rows.items():
-        entry: dict[str, Any] = {"seeds": len(runs), "settings": best.get(method, ())}
+        seeds = sorted(runs.keys() & rows[ALONE].keys() & rows["teacher"].keys())
+        some = [runs[seed] for seed in seeds]
+        entry: dict[str, Any] = {"seeds": len(seeds), "settings": best.get(method, ())}
         for metric in SHOWN:
-            on_test = [r["test"][metric] for r in runs]
+            on_test = [r["test"][metric] for r in some]
             entry[metric] = mean(on_test)
             entry[f"{metric} deviation"] = stdev(on_test) if len(on_test) > 1 else None
-            if method in others:
-                entry[f"{metric} against alone"] = tests[metric][method]._asdict()
+            if method not in (ALONE, "teacher") and not method.startswith("ALS"):
+                both = (users(m, seeds, metric) for m in (ALONE, method))
+                test = compare(next(both), {method: next(both)})[method]
+                entry[f"{metric} against alone"] = test._asdict()
+        low, high = average(ALONE, seeds), average("teacher", seeds)
         entry["gap closed"] = (entry[METRIC] - low) / (high - low)
-        entry["sampled"] = {k: mean(r["sampled"][k] for r in runs) for k in runs[0]["sampled"]}
-        if "mean seconds an epoch" in runs[0]:
-            ratio = [r["mean seconds an epoch"] / a["mean seconds an epoch"]
-                     for r, a in zip(runs, alone, strict=False)]  # fmt: skip
-            entry["cost"] = median(ratio)
-        for key in ("mean seconds an epoch", "seconds in all", "peak GB"):
-            if key in runs[0]:
-                entry[key] = median(r[key] for r in runs)
+        entry["sampled"] = {k: mean(r["sampled"][k] for r in some) for k in some[0]["sampled"]}
+        epoch = "mean seconds an epoch"
+        if epoch in some[0]:
+            entry["cost"] = median(runs[s][epoch] / rows[ALONE][s][epoch] for s in seeds)
+        for key in (epoch, "seconds in all", "peak GB"):
+            if key in some[0]:
+                entry[key] = median(r[key] for r in some)
         found[method] = entry
     return found
 
