@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 from numbers import Integral, Real
 
 
@@ -34,7 +35,7 @@ def require_count(least: int = 1, **options: object) -> None:
 
 
 def require_positive(**options: float) -> None:
-    """Raise ``ValueError`` for the first option that is not above zero, NaN included.
+    """Raise ``ValueError`` for the first option that is not above zero and finite.
 
     Example:
         >>> require_positive(num_listed=10, scale=-1.0)
@@ -43,12 +44,13 @@ def require_positive(**options: float) -> None:
     """
     require_number(**options)
     for name, value in options.items():
-        if not value > 0:
-            raise ValueError(f"{name!r} must be positive (got {value})")
+        if not 0 < value < inf:
+            finite = " and finite" if value == inf else ""
+            raise ValueError(f"{name!r} must be positive{finite} (got {value})")
 
 
 def require_at_least(least: float, **options: float) -> None:
-    """Raise ``ValueError`` for the first option below ``least``, NaN included.
+    """Raise ``ValueError`` for the first option below ``least`` or not finite.
 
     Example:
         >>> require_at_least(2, num_items=1)
@@ -57,8 +59,9 @@ def require_at_least(least: float, **options: float) -> None:
     """
     require_number(**options)
     for name, value in options.items():
-        if not value >= least:
-            raise ValueError(f"{name!r} must be {least} or more (got {value})")
+        if not least <= value < inf:
+            finite = " and finite" if value == inf else ""
+            raise ValueError(f"{name!r} must be {least} or more{finite} (got {value})")
 
 
 def require_choice(allowed: Collection[str], **options: str) -> None:

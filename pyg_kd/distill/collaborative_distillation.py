@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -12,7 +15,7 @@ from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_sampling import RankSampler
-from pyg_kd.options import require_at_least, require_choice, require_positive
+from pyg_kd.options import require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 GUIDES = ("student", "teacher")
@@ -75,10 +78,14 @@ class CollaborativeDistillation(Distillation):
     ) -> None:
         super().__init__()
         require_choice(GUIDES, guide=guide)
-        require_positive(num_sampled=num_sampled, rank_decay=rank_decay, scale=scale)
-        require_at_least(num_sampled, num_candidates=num_candidates)
-        if len(target) != 2 or not target[0] > 0:
-            raise ValueError(f"'target' must be two numbers, the first positive (got {target})")
+        require_count(num_sampled=num_sampled)
+        require_count(num_sampled, num_candidates=num_candidates)
+        require_positive(rank_decay=rank_decay, scale=scale)
+        if not isinstance(target, Sequence) or len(target) != 2:
+            raise ValueError(f"'target' must be two numbers (got {target!r})")
+        require_positive(**{"target[0]": target[0]})
+        if not isfinite(target[1]):
+            raise ValueError(f"'target[1]' must be finite (got {target[1]})")
         self.num_sampled, self.guide, self.rank_decay = num_sampled, guide, rank_decay
         self.target, self.num_candidates, self.scale = target, num_candidates, scale
         self.sampled: Tensor

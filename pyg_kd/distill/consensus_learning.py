@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from pyg_kd.functional.head_scores import head_scores
 from pyg_kd.functional.heads import Head
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.unseen_ranking import top_unseen
-from pyg_kd.options import require_at_least, require_positive
+from pyg_kd.options import require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -85,10 +86,13 @@ class ConsensusLearning(Distillation):
         self.window, self.period, self.num_listed = window, period, num_listed
         self.temperature, self.deviation = temperature, deviation
         self.distance_scale, self.scale = distance_scale, scale
-        require_positive(window=window, period=period, temperature=temperature)
-        require_positive(deviation=deviation, distance_scale=distance_scale, scale=scale)
-        require_at_least(2, num_listed=num_listed)
-        if not (heads if isinstance(heads, (int, float)) else len(heads)) >= 1:
+        require_count(window=window, period=period)
+        require_count(2, num_listed=num_listed)
+        require_positive(temperature=temperature, deviation=deviation)
+        require_positive(distance_scale=distance_scale, scale=scale)
+        if isinstance(heads, Real):
+            require_count(heads=heads)
+        elif not heads:
             raise ValueError(f"'heads' must be one or more (got {heads})")
         self.num_rankings = 0
         for name in ("lists", "agreed", "ptr", "col"):

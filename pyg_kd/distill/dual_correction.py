@@ -12,14 +12,11 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.rank_corrections import RankCorrections
-from pyg_kd.options import require_choice, require_positive
+from pyg_kd.options import require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 SIDES = ("both", "user", "item")
-POSITIVE = (
-    "num_underestimated", "num_overestimated", "epsilon", "refresh_every", "num_ranked", "scale",
-    "item_weight",
-)  # fmt: skip
+COUNTS = ("num_underestimated", "num_overestimated", "refresh_every", "num_ranked")
 
 #: What a side's lists hold, and where the teacher's ranking of it is.
 OTHER = {USER: ITEM, ITEM: USER}
@@ -93,7 +90,8 @@ class DualCorrection(Distillation):
         self.num_underestimated, self.num_overestimated = num_underestimated, num_overestimated
         self.epsilon, self.refresh_every, self.num_ranked = epsilon, refresh_every, num_ranked
         self.scale, self.sides, self.item_weight = scale, sides, item_weight
-        require_positive(**{name: getattr(self, name) for name in POSITIVE})
+        require_count(**{name: getattr(self, name) for name in COUNTS})
+        require_positive(epsilon=epsilon, scale=scale, item_weight=item_weight)
         # An instance may need less than its class, whose attribute it hides.
         vars(self)["needs"] = tuple(RANKING[side] for side in self._sides)
         self.corrections = nn.ModuleDict()

@@ -15,7 +15,7 @@ from pyg_kd.functional.excluded_pairs import excluded_pairs
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_discrepancy import GAINS
 from pyg_kd.functional.teacher_states import TeacherStates
-from pyg_kd.options import require_choice, require_positive
+from pyg_kd.options import require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -90,8 +90,8 @@ class HetComp(Distillation):
     ) -> None:
         super().__init__()
         require_choice(GAINS, gain=gain)
-        require_positive(num_listed=num_listed, interval=interval, alpha=alpha, scale=scale)
-        require_positive(num_compared=num_compared, fine_weight=fine_weight)
+        require_count(num_listed=num_listed, interval=interval, num_compared=num_compared)
+        require_positive(alpha=alpha, fine_weight=fine_weight, scale=scale)
         self.num_listed, self.interval, self.num_compared = num_listed, interval, num_compared
         self.alpha, self.alpha_decay, self.gain = alpha, alpha_decay, gain
         self.consistency, self.dynamic, self.adaptive = consistency, dynamic, adaptive

@@ -12,7 +12,7 @@ from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.ranked_lists import draw_places
 from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
-from pyg_kd.options import require_at_least, require_choice, require_positive
+from pyg_kd.options import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 REGULARIZERS = ("list", "pair")
@@ -73,12 +73,12 @@ class PreferenceConsistentDistillation(Distillation):
         super().__init__()
         require_choice(REGULARIZERS, regularizer=regularizer)
         require_at_least(0, alpha=alpha)
-        require_at_least(2, num_items=num_items)  # one item has no order
+        require_count(2, num_items=num_items)  # one item has no order
         require_positive(softmax_temperature=softmax_temperature)
         require_positive(rank_temperature=rank_temperature)
         self.regularizer, self.alpha = regularizer, alpha
         self.num_items = num_items if regularizer == "list" else 2
-        require_at_least(self.num_items, num_ranked=num_ranked)
+        require_count(self.num_items, num_ranked=num_ranked)
         self.softmax_temperature, self.num_ranked = softmax_temperature, num_ranked
         self.rank_temperature = rank_temperature
         self.experts = DistillationExperts(num_experts=num_experts, temperature=temperature)

@@ -12,7 +12,7 @@ from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.sampling import UnseenItems
-from pyg_kd.options import require_at_least, require_positive
+from pyg_kd.options import require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -71,9 +71,10 @@ class RankingDistillation(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        require_positive(num_listed=num_listed, position_decay=position_decay, scale=scale)
-        require_positive(discrepancy_sharpness=discrepancy_sharpness, num_samples=num_samples)
-        require_at_least(0, warm_up=warm_up)
+        require_count(num_listed=num_listed, num_samples=num_samples)
+        require_count(0, warm_up=warm_up)
+        require_positive(position_decay=position_decay, scale=scale)
+        require_positive(discrepancy_sharpness=discrepancy_sharpness)
         self.num_listed, self.num_samples, self.warm_up = num_listed, num_samples, warm_up
         self.position_decay, self.discrepancy_sharpness = position_decay, discrepancy_sharpness
         self.normalize, self.scale = normalize, scale

@@ -13,7 +13,7 @@ from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_discrepancy import find_in_lists
 from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.unseen_ranking import top_unseen
-from pyg_kd.options import require_at_least, require_choice, require_positive
+from pyg_kd.options import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 VARIANTS = ("paper", "reference")
@@ -75,13 +75,14 @@ class RejuvenatedCrossEntropy(Distillation):
     ) -> None:
         super().__init__()
         require_choice(VARIANTS, variant=variant)
-        require_positive(num_listed=num_listed, num_sampled=num_sampled, scale=scale)
+        require_count(num_listed=num_listed, num_sampled=num_sampled)
         require_positive(sampling_temperature=sampling_temperature, temperature=temperature)
+        require_positive(scale=scale)
         self.num_listed, self.num_sampled = num_listed, num_sampled
         self.num_candidates, self.sampling_temperature = num_candidates, sampling_temperature
         self.beta, self.temperature, self.variant, self.scale = beta, temperature, variant, scale
         require_at_least(0, beta=beta)
-        require_at_least(max(num_listed, num_sampled), num_candidates=num_candidates)
+        require_count(max(num_listed, num_sampled), num_candidates=num_candidates)
         self.lists: Tensor | None
         self.target: Tensor | None
         for name in ("ptr", "col", "taught", "lists", "target"):

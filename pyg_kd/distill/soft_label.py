@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -15,7 +17,7 @@ from pyg_kd.functional.multinomial import catalogue_cross_entropy
 from pyg_kd.functional.propagate import CSR
 from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
 from pyg_kd.knowledge.requirements import check_knowledge
-from pyg_kd.options import require_choice, require_positive
+from pyg_kd.options import require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 TARGETS = ("rank", "score")
@@ -73,9 +75,9 @@ class SoftLabel(Distillation):
         super().__init__()
         require_choice(TARGETS, target=target)
         require_choice(TAILS, tail=tail)
-        require_positive(num_listed=num_listed, temperature=temperature, scale=scale)
-        require_positive(temperature_score=temperature_score)
-        if not own_weight >= 0 or (own_weight > 0 and tail == "list"):
+        require_count(num_listed=num_listed)
+        require_positive(temperature=temperature, scale=scale, temperature_score=temperature_score)
+        if not 0 <= own_weight < inf or (own_weight > 0 and tail == "list"):
             raise ValueError(
                 f"'own_weight' must be 0, or positive with tail='catalogue' (got {own_weight} "
                 f"with tail={tail!r})"

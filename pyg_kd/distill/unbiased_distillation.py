@@ -12,7 +12,7 @@ from pyg_kd.functional.bipartite import Neighbors, interactions, sorted_neighbor
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.unseen_ranking import top_unseen
-from pyg_kd.options import require_at_least, require_positive
+from pyg_kd.options import require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -63,9 +63,9 @@ class UnbiasedDistillation(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        require_positive(num_groups=num_groups, num_pairs=num_pairs)
+        require_count(num_groups=num_groups, num_pairs=num_pairs)
+        require_count(2, num_ranked=num_ranked)
         require_positive(temperature=temperature, scale=scale)
-        require_at_least(2, num_ranked=num_ranked)
         self.num_groups, self.num_pairs, self.num_ranked = num_groups, num_pairs, num_ranked
         self.temperature, self.scale = temperature, scale
         self.ranked: Tensor

@@ -55,12 +55,19 @@ def test_unknown_option(method_cls) -> None:
         method_cls(no_such_option=1)
 
 
-@pytest.mark.parametrize("value", [-1, math.nan])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf])
 def test_option_out_of_range_names_the_option(method_cls, value: float) -> None:
     parameters = inspect.signature(method_cls).parameters.values()
     for name in [p.name for p in parameters if type(p.default) in (int, float)]:
         with pytest.raises(ValueError, match=f"'{name}'.*{value}"):
             method_cls(**{name: value})
+
+
+def test_a_count_is_an_integer(method_cls) -> None:
+    parameters = inspect.signature(method_cls).parameters.values()
+    for name in [p.name for p in parameters if type(p.default) is int]:
+        with pytest.raises(ValueError, match=rf"'{name}' must be an? .*integer.* \(got 1\.5\)"):
+            method_cls(**{name: 1.5})
 
 
 def test_finite_scalar_with_gradient(make, world) -> None:

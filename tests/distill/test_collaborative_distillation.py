@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from math import exp, log1p
 
 import numpy as np
@@ -155,11 +156,13 @@ def test_large_scores_stay_finite(problem) -> None:
     ("options", "message"),
     [
         ({"guide": "both"}, r"'guide' must be one of \('student', 'teacher'\) \(got 'both'\)"),
-        ({"num_sampled": 0}, r"'num_sampled' must be positive \(got 0\)"),
+        ({"num_sampled": 0}, r"'num_sampled' must be a positive integer \(got 0\)"),
         ({"rank_decay": 0.0}, "'rank_decay'.*0.0"),
-        ({"target": (0.0, 1.0)}, r"'target'.*\(0.0, 1.0\)"),
+        ({"target": (0.0, 1.0)}, r"'target\[0\]' must be positive \(got 0.0\)"),
         ({"target": (1.0,)}, r"'target'.*\(1.0,\)"),
-        ({"num_candidates": 49}, r"'num_candidates' must be 50 or more \(got 49\)"),
+        ({"target": 2.0}, r"'target' must be two numbers \(got 2.0\)"),
+        ({"target": (2.0, math.nan)}, r"'target\[1\]' must be finite \(got nan\)"),
+        ({"num_candidates": 49}, r"'num_candidates' must be an integer of 50 or more \(got 49\)"),
         ({"scale": 0.0}, "'scale'.*0.0"),
     ],
 )

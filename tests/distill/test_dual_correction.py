@@ -225,7 +225,7 @@ def test_a_run_continues_to_the_same_bits_between_refreshes(tmp_path) -> None:
     ("options", "message"),
     [
         ({"sides": "none"}, r"'sides' must be one of \('both', 'user', 'item'\) \(got 'none'\)"),
-        ({"num_underestimated": 0}, r"'num_underestimated' must be positive \(got 0\)"),
+        ({"num_underestimated": 0}, r"'num_underestimated' must be a positive integer \(got 0\)"),
         ({"num_overestimated": 0}, "'num_overestimated'.*0"),
         ({"epsilon": 0.0}, "'epsilon'.*0.0"),
         ({"refresh_every": 0}, "'refresh_every'.*0"),

@@ -209,11 +209,11 @@ def test_pairs_are_of_two_items() -> None:
     [
         ({"regularizer": "x"}, r"'regularizer' must be one of \('list', 'pair'\) \(got 'x'\)"),
         ({"alpha": -0.5}, r"'alpha' must be 0 or more \(got -0.5\)"),
-        ({"num_items": 1}, r"'num_items' must be 2 or more \(got 1\)"),
-        ({"num_ranked": 4}, r"'num_ranked' must be 5 or more \(got 4\)"),
+        ({"num_items": 1}, r"'num_items' must be an integer of 2 or more \(got 1\)"),
+        ({"num_ranked": 4}, r"'num_ranked' must be an integer of 5 or more \(got 4\)"),
         ({"softmax_temperature": 0.0}, r"'softmax_temperature' must be positive \(got 0.0\)"),
         ({"rank_temperature": 0.0}, r"'rank_temperature' must be positive \(got 0.0\)"),
-        ({"num_experts": 0}, r"'num_experts' must be positive \(got 0\)"),
+        ({"num_experts": 0}, r"'num_experts' must be a positive integer \(got 0\)"),
         ({"temperature": (0.0, 1.0)}, "'temperature'"),
     ],
 )

@@ -223,11 +223,11 @@ def test_large_scores_stay_finite(problem, options: dict) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_listed": 0}, r"'num_listed' must be positive \(got 0\)"),
+        ({"num_listed": 0}, r"'num_listed' must be a positive integer \(got 0\)"),
         ({"position_decay": 0.0}, "'position_decay'.*0.0"),
         ({"discrepancy_sharpness": 0.0}, "'discrepancy_sharpness'.*0.0"),
         ({"num_samples": 0}, "'num_samples'.*0"),
-        ({"warm_up": -1}, r"'warm_up' must be 0 or more \(got -1\)"),
+        ({"warm_up": -1}, r"'warm_up' must be an integer of 0 or more \(got -1\)"),
         ({"scale": 0.0}, "'scale'.*0.0"),
     ],
 )

@@ -228,14 +228,14 @@ def test_large_scores_stay_finite(problem) -> None:
     ("options", "message"),
     [
         ({"variant": "code"}, r"'variant' must be one of \('paper', 'reference'\).*'code'"),
-        ({"num_listed": 0}, r"'num_listed' must be positive \(got 0\)"),
+        ({"num_listed": 0}, r"'num_listed' must be a positive integer \(got 0\)"),
         ({"num_sampled": -1}, "'num_sampled'.*-1"),
         ({"sampling_temperature": 0.0}, "'sampling_temperature'.*0.0"),
         ({"temperature": 0.0}, "'temperature'.*0.0"),
         ({"scale": -2.0}, "'scale'.*-2.0"),
         ({"beta": -0.1}, r"'beta' must be 0 or more \(got -0.1\)"),
-        ({"num_candidates": 49}, r"'num_candidates' must be 50 or more \(got 49\)"),
-        ({"num_sampled": 300}, r"'num_candidates' must be 300 or more \(got 200\)"),
+        ({"num_candidates": 49}, r"'num_candidates' must be an integer of 50 or more \(got 49\)"),
+        ({"num_sampled": 300}, r"'num_candidates' must be an integer of 300 or more \(got 200\)"),
     ],
 )
 def test_refused_options(options: dict, message: str) -> None:

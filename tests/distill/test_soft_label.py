@@ -187,7 +187,7 @@ def test_large_scores_stay_finite(problem, tail) -> None:
     [
         ({"target": "soft"}, r"'target' must be one of \('rank', 'score'\).*'soft'"),
         ({"tail": "batch"}, r"'tail' must be one of \('catalogue', 'list'\).*'batch'"),
-        ({"num_listed": 0}, r"'num_listed' must be positive \(got 0\)"),
+        ({"num_listed": 0}, r"'num_listed' must be a positive integer \(got 0\)"),
         ({"temperature": 0.0}, "'temperature'.*0.0"),
         ({"temperature_score": -1.0}, "'temperature_score'.*-1.0"),
         ({"scale": 0.0}, "'scale'.*0.0"),

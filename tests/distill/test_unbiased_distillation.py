@@ -205,9 +205,9 @@ def test_large_scores_stay_finite(problem) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_groups": 0}, r"'num_groups' must be positive \(got 0\)"),
+        ({"num_groups": 0}, r"'num_groups' must be a positive integer \(got 0\)"),
         ({"num_pairs": 0}, "'num_pairs'.*0"),
-        ({"num_ranked": 1}, r"'num_ranked' must be 2 or more \(got 1\)"),
+        ({"num_ranked": 1}, r"'num_ranked' must be an integer of 2 or more \(got 1\)"),
         ({"temperature": 0.0}, "'temperature'.*0.0"),
         ({"scale": 0.0}, "'scale'.*0.0"),
     ],
