@@ -50,6 +50,18 @@ class Batch:
         return items
 
     @cached_property
+    def positives(self) -> Tensor:
+        """The unique positives, ascending, int64."""
+        positives: Tensor = self.positive.unique()
+        return positives
+
+    @cached_property
+    def negatives(self) -> Tensor:
+        """The unique negatives, ascending, int64."""
+        negatives: Tensor = self.negative.unique()
+        return negatives
+
+    @cached_property
     def candidates(self) -> Tensor:
         """The positive of each row and then its negatives, int64 ``[B, 1 + N]``: one lookup."""
         negative = self.negative.unsqueeze(1) if self.negative.dim() == 1 else self.negative

@@ -14,8 +14,10 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.experts import mixture_of_experts
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.low_precision import full_precision
-from pyg_kd.options import require_count
+from pyg_kd.options import require_choice, require_count
 from pyg_kd.typing import ITEM, USER, Batch, XDict
+
+VARIANTS = ("paper", "reference")
 
 
 def from_to(temperature: float | tuple[float, float]) -> tuple[float, float]:
@@ -97,20 +99,29 @@ class DistillationExperts(Distillation):
         num_experts: Number of experts :math:`M` of each node type.
         temperature: First and last :math:`\tau`; one number for a temperature that stays.
 
+        variant: The authors' ``"reference"`` code takes the unique positives and the unique
+            negatives of a batch apart, and half of each, in place of the unique items.
+
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is unknown or out of range.
 
     Example:
         >>> DistillationExperts(num_experts=5)
-        DistillationExperts(num_experts=5, temperature=(1.0, 1e-10))
+        DistillationExperts(num_experts=5, temperature=(1.0, 1e-10), variant='paper')
     """
 
     needs = ("teacher_x",)
 
     def __init__(
-        self, *, num_experts: int = 30, temperature: float | tuple[float, float] = (1.0, 1e-10)
+        self,
+        *,
+        num_experts: int = 30,
+        temperature: float | tuple[float, float] = (1.0, 1e-10),
+        variant: str = "paper",
     ) -> None:
         super().__init__()
+        require_choice(VARIANTS, variant=variant)
+        self.variant = variant
         require_count(num_experts=num_experts)
         self.num_experts = num_experts
         self.temperature = from_to(temperature)
@@ -143,17 +154,20 @@ class DistillationExperts(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Reconstruction error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
+        parts = [(1.0, USER, batch.users), (1.0, ITEM, batch.items)]
+        if self.variant == "reference":
+            parts[1:] = [(0.5, ITEM, batch.positives), (0.5, ITEM, batch.negatives)]
         losses = [
-            self.reconstruction(
+            weight
+            * self.reconstruction(
                 node_type,
                 gather_rows(x_dict[node_type], index),
                 graph[node_type].teacher_x[index],
             )
-            for node_type, index in ((USER, batch.users), (ITEM, batch.items))
+            for weight, node_type, index in parts
         ]
-        return losses[0] + losses[1]
+        return torch.stack(losses).sum()
 
     def __repr__(self) -> str:
-        return (
-            f"DistillationExperts(num_experts={self.num_experts}, temperature={self.temperature})"
-        )
+        options = f"num_experts={self.num_experts}, temperature={self.temperature}"
+        return f"DistillationExperts({options}, variant={self.variant!r})"

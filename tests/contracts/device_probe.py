@@ -72,7 +72,12 @@ def carry_graph(graph: HeteroData, convert: Convert) -> HeteroData:
 
 def carry_batch(batch: Batch, convert: Convert) -> Batch:
     moved = Batch(convert(batch.user), convert(batch.positive), convert(batch.negative))
-    for name in ("users", "items"):  # how many are unique depends on the ids
+    for name in (
+        "users",
+        "items",
+        "positives",
+        "negatives",
+    ):  # how many are unique depends on the ids
         with unset_fake_temporarily():
             unique = getattr(batch, name)
         moved.__dict__[name] = convert(unique)

@@ -82,6 +82,36 @@ def test_finite_scalar_with_gradient(make, world) -> None:
     assert int((item.abs().sum(1) > 0).sum()) > 10
 
 
+#: Methods that keep some of what depends on the student out of their gradient.
+HOLDING = {"PreferenceConsistentDistillation"}
+
+
+def test_gradient_is_the_slope_in_float64(make, world) -> None:
+    """Along random directions of the representations and of the method's own parameters."""
+    if make.cls.__name__ in HOLDING or getattr(make(), "detach_prototypes", False):
+        pytest.skip("holds a part of its loss constant, which its own test takes into account")
+    method = world.bind(make).double()
+    x_dict = {key: x.detach().double().requires_grad_() for key, x in world.x_dict().items()}
+    leaves = [*x_dict.values(), *method.parameters()]
+    world.loss(method, x_dict).backward()
+    generator = torch.Generator().manual_seed(5)
+    for part in (leaves[:2], leaves[2:]):
+        if not part:
+            continue
+        way = [torch.randn(x.shape, dtype=x.dtype, generator=generator) for x in part]
+        found = sum(float((x.grad * w).sum()) for x, w in zip(part, way, strict=True))
+        values = []
+        for step in (1e-6, -2e-6):
+            with torch.no_grad():
+                for x, w in zip(part, way, strict=True):
+                    x += step * w
+            values.append(float(world.loss(method, x_dict).detach()))
+        assert found == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+        with torch.no_grad():
+            for x, w in zip(part, way, strict=True):
+                x += 1e-6 * w
+
+
 def test_every_parameter_learns_over_some_epochs(make, world) -> None:
     method, x_dict = world.bind(make), world.x_dict()
     total = 0.0

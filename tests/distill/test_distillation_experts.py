@@ -20,18 +20,24 @@ def oracle(
     method: DistillationExperts, problem, noise: list[np.ndarray]
 ) -> Callable[[dict], float]:
     """The loss as a function of the student, entity by entity and expert by expert."""
-    entities = {
-        "user": np.unique(problem.batch.user),
-        "item": np.unique(np.concatenate([problem.batch.positive, problem.batch.negative])),
-    }
+    batch = problem.batch
+    parts = [
+        (1.0, "user", np.unique(batch.user)),
+        (1.0, "item", np.unique(np.concatenate([batch.positive, batch.negative]))),
+    ]
+    if method.variant == "reference":
+        parts[1:] = [
+            (0.5, "item", np.unique(batch.positive)),
+            (0.5, "item", np.unique(batch.negative)),
+        ]
 
     def loss(student: dict[str, np.ndarray]) -> float:
         total = 0.0
-        for node_type, exponential in zip(NODES, noise, strict=True):
+        for (weight, node_type, entities), exponential in zip(parts, noise, strict=True):
             net = method.mixture[node_type]
             w, b = array(net.selection.weight), array(net.selection.bias)
             w1, b1, w2, b2 = (array(v) for v in (net.w1, net.b1, net.w2, net.b2))
-            for row, e in enumerate(entities[node_type]):
+            for row, e in enumerate(entities):
                 t, s = array(problem.graph[node_type].teacher_x[e]), student[node_type][e]
                 logit = w @ t + b
                 alpha = np.exp(logit - logit.max())
@@ -42,7 +48,7 @@ def oracle(
                 rebuilt = sum(
                     z[m] * (np.maximum(s @ w1[m] + b1[m], 0) @ w2[m] + b2[m]) for m in range(len(z))
                 )
-                total += ((t - rebuilt) ** 2).sum()
+                total += weight * ((t - rebuilt) ** 2).sum()
         return total
 
     return loss
@@ -61,12 +67,13 @@ def slope(loss: Callable[[dict], float], x_dict, step: float = 1e-6) -> tuple[fl
 
 @pytest.mark.parametrize("tau", [1.0, 0.3, 1e-10])
 @pytest.mark.parametrize("num_experts", [1, 7])
-def test_value_and_gradient(problem, exponential_draws, num_experts: int, tau: float) -> None:
-    method = DistillationExperts(num_experts=num_experts, temperature=(tau, tau))
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_value_and_gradient(problem, exponential_draws, variant, num_experts, tau) -> None:
+    method = DistillationExperts(num_experts=num_experts, temperature=tau, variant=variant)
     method.bind(problem.graph, 4)
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
-    assert len(exponential_draws) == 2
+    assert len(exponential_draws) == (2 if variant == "paper" else 3)
     expected = oracle(method, problem, exponential_draws)
     x_dict = problem.x_dict
     student = {key: array(x) for key, x in x_dict.items()}
