@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from pyg_kd.evaluation.full_ranking import PerUser
+
+#: A metric of every user: of one run, or of several seeds.
+PerUserRuns = Tensor | PerUser | Sequence[Tensor | PerUser]
 
 
 class Comparison(NamedTuple):
@@ -26,7 +32,14 @@ class Comparison(NamedTuple):
     adjusted: float
 
 
-def compare(baseline: Tensor, methods: Mapping[str, Tensor]) -> dict[str, Comparison]:
+class _Values(NamedTuple):
+    mean: NDArray[np.float64]
+    user: Tensor | None
+
+
+def compare(
+    baseline: PerUserRuns, methods: Mapping[str, PerUserRuns], metric: str | None = None
+) -> dict[str, Comparison]:
     r"""Paired tests of methods against one baseline, user by user.
 
     The paired t-test of the differences per user, whose mean is normal by the number of users,
@@ -34,14 +47,19 @@ def compare(baseline: Tensor, methods: Mapping[str, Tensor]) -> dict[str, Compar
     of the ordered :math:`p_{(1)} \leq p_{(2)} \leq \dots` the adjusted ones are
     :math:`\max_{j \leq i} \min(1, (m - j + 1)\, p_{(j)})`.
 
+    Of several seeds, a user's mean is taken. The test tells how far the difference holds for other
+    users; how much another seed would change, only seeds tell.
+
     Args:
-        baseline: A metric of every user, ``[n]``, as in
-            :attr:`~pyg_kd.evaluation.PerUser.values`; with several seeds, their mean.
-        methods: The same metric of the same users, by name of the method.
+        baseline: What ``evaluate(..., per_user=True)`` returned, or a metric of every user,
+            ``[n]``; with several seeds, a list of either.
+        methods: The same of the same users, by name of the method.
+        metric: Which metric, where several were evaluated, like ``"ndcg@20"``.
 
     Raises:
-        TypeError: If values are no tensors.
-        ValueError: If there are fewer than two users, a shape differs or a value is not finite.
+        TypeError: If values are something else.
+        ValueError: If there are fewer than two users, users or shapes differ, a value is not
+            finite, or ``metric`` was not evaluated.
 
     Example:
         >>> import torch
@@ -52,12 +70,10 @@ def compare(baseline: Tensor, methods: Mapping[str, Tensor]) -> dict[str, Compar
     """
     from scipy.stats import ttest_rel
 
-    base = _values("baseline", baseline, baseline)
-    if base.ndim != 1 or len(base) < 2:
-        raise ValueError(f"'baseline' must hold two users or more (got {list(base.shape)})")
-    tests = {}
+    first = _values("baseline", baseline, metric)
+    base, tests = first.mean, {}
     for name, values in methods.items():
-        other = _values(name, values, baseline)
+        other = _values(name, values, metric, first).mean
         if np.array_equal(other, base):  # no test is defined where nothing differs
             tests[name] = (0.0, (0.0, 0.0), 1.0)
             continue
@@ -77,15 +93,48 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
-def _values(name: str, values: Tensor, like: Tensor) -> NDArray[np.float64]:
-    if not isinstance(values, Tensor):
+def _values(
+    name: str, given: PerUserRuns, metric: str | None, like: _Values | None = None
+) -> _Values:
+    """The mean over runs, one value a user; of the users of ``like``, if there is one."""
+    single = isinstance(given, (Tensor, PerUser)) or not isinstance(given, Sequence)
+    runs: list[object] = [given] if single else list(given)
+    if not runs:
+        raise ValueError(f"{name!r} must hold a run or more (got {given!r})")
+    rows = []
+    for run in runs:
+        values, user = _one_run(name, run, metric)
+        if like is None:
+            like = _Values(np.empty(len(values)), user)
+        if user is not None and like.user is not None and not torch.equal(user, like.user):
+            raise ValueError(f"{name!r} must be of the users of 'baseline' (got others)")
+        if values.shape != like.mean.shape:
+            raise ValueError(
+                f"{name!r} must be of shape {list(like.mean.shape)} (got {list(values.shape)})"
+            )
+        rows.append(values)
+    assert like is not None
+    return _Values(np.mean(rows, axis=0), like.user)
+
+
+def _one_run(
+    name: str, run: object, metric: str | None
+) -> tuple[NDArray[np.float64], Tensor | None]:
+    user = None
+    if isinstance(run, PerUser):
+        found, user = run.values, run.user
+        key = next(iter(found)) if metric is None and len(found) == 1 else metric
+        if key not in found:
+            raise ValueError(f"'metric' must be one of {[*found]} (got {metric!r})")
+        run = found[key]
+    if not isinstance(run, Tensor):
         raise TypeError(
-            f"{name!r} must be a tensor of one metric, evaluate(..., per_user=True)"
-            f".values['recall@20'] for example (got {type(values).__name__})"
+            f"{name!r} must be what evaluate(..., per_user=True) returns, a tensor of one metric, "
+            f"or a list of either, one a seed (got {type(run).__name__})"
         )
-    if values.shape != like.shape:
-        raise ValueError(f"{name!r} must be of shape {list(like.shape)} (got {list(values.shape)})")
-    array: NDArray[np.float64] = values.detach().cpu().double().numpy()
+    array: NDArray[np.float64] = run.detach().cpu().double().numpy()
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(f"{name!r} must hold two users or more (got shape {list(array.shape)})")
     if not np.isfinite(array).all():
         raise ValueError(f"{name!r} must be finite (got {array[~np.isfinite(array)][0]})")
-    return array
+    return array, user

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kd.evaluation import compare
+from pyg_kd.evaluation import PerUser, compare
 from pyg_kd.evaluation.significance import holm
 
 
@@ -76,8 +76,8 @@ def test_holm_rejects_what_stepping_down_rejects(p: list[float]) -> None:
 @pytest.mark.parametrize(
     ("base", "other", "message"),
     [
-        ([1.0], [1.0], r"'baseline' must hold two users or more \(got \[1\]\)"),
-        ([1.0, 2.0], [1.0], r"'x' must be of shape \[2\] \(got \[1\]\)"),
+        ([1.0], [1.0], r"'baseline' must hold two users or more \(got shape \[1\]\)"),
+        ([1.0, 2.0], [1.0] * 3, r"'x' must be of shape \[2\] \(got \[3\]\)"),
         ([1.0, 2.0], [1.0, float("nan")], r"'x' must be finite \(got nan\)"),
     ],
 )
@@ -87,5 +87,35 @@ def test_refused(base: list[float], other: list[float], message: str) -> None:
 
 
 def test_values_are_tensors() -> None:
-    with pytest.raises(TypeError, match=r"'better' must be a tensor.*\(got dict\)"):
+    with pytest.raises(TypeError, match=r"'better' must be what evaluate.*\(got dict\)"):
         compare(torch.ones(3), {"better": {"recall@20": torch.ones(3)}})
+
+
+def run_of(seed: int, users: int = 30) -> PerUser:
+    generator = torch.Generator().manual_seed(seed)
+    values = {name: torch.rand(users, generator=generator) for name in ("recall@5", "ndcg@5")}
+    return PerUser({}, values, torch.arange(users))
+
+
+def test_runs_of_several_seeds() -> None:
+    alone, better = [run_of(0), run_of(1)], [run_of(2), run_of(3), run_of(4)]
+    found = compare(alone, {"better": better}, metric="ndcg@5")["better"]
+    means = [torch.stack([r.values["ndcg@5"] for r in runs]).mean(0) for runs in (alone, better)]
+    expected = compare(means[0], {"better": means[1]})["better"]
+    assert found.difference == pytest.approx(expected.difference, rel=1e-6) and found.difference
+    assert found.interval == pytest.approx(expected.interval, rel=1e-6)
+    assert found.p_value == pytest.approx(expected.p_value, rel=1e-6)
+    one = compare(alone[0], {"better": better[0].values["ndcg@5"]}, metric="ndcg@5")["better"]
+    tensors = [run.values["ndcg@5"] for run in (alone[0], better[0])]
+    assert one == compare(tensors[0], {"better": [tensors[1]]})["better"]
+
+
+def test_runs_that_do_not_fit() -> None:
+    run, others = run_of(0), run_of(1)._replace(user=torch.arange(1, 31))
+    for metric in (None, "map@5"):
+        with pytest.raises(ValueError, match=rf"'metric' must be one of .*\(got {metric!r}\)"):
+            compare(run, {"x": run_of(1)}, metric=metric)
+    with pytest.raises(ValueError, match=r"'x' must be of the users of 'baseline'"):
+        compare(run, {"x": others}, metric="ndcg@5")
+    with pytest.raises(ValueError, match=r"'x' must hold a run or more \(got \[\]\)"):
+        compare(run, {"x": []}, metric="ndcg@5")
