@@ -128,6 +128,11 @@ def recipes(
             (3e-4, 1e-3, 3e-3),
             by_user,
         ),
+        f"RCE-KD + {SOFT_LABEL}": Recipe(
+            lambda w: [(kd.SoftLabel(own_weight=0.3), 1.0), (kd.RejuvenatedCrossEntropy(), w)],
+            (0.3, 1.0, 3.0),
+            by_user,
+        ),
         # The same loss with next to nothing of the teacher: what the loss itself brings.
         "softmax of the whole catalogue, no teacher": Recipe(
             lambda _: [(kd.SoftLabel(own_weight=1e6), 1e-6)],

@@ -27,8 +27,16 @@ def test_page_runs(path):
         assert 0 < names["metrics"]["recall@20"] < 1
         assert len(names["history"]) == 5
         assert names["better"]["recall@20"] > names["metrics"]["recall@20"]
-        assert names["lists"].shape == (2, 10) and names["foreign"].out_dim == 16
+        assert [len(row) for row in names["lists"]] == [10, 10] and names["foreign"].out_dim == 16
         assert names["found"].difference > 0
+    if path.stem == "own_model":
+        assert torch.equal(
+            names["same"]["user"].teacher_items, names["graph"]["user"].teacher_items
+        )
+        assert len(names["history"]) == 12 and names["items"].shape == (2, 10)
+        assert names["newcomer"].shape == (1, 10) and int(names["newcomer"].min()) >= 0
+        assert not {5, 9} & set(names["newcomer"][0].tolist())
+        assert names["found"].interval[0] < names["found"].difference < names["found"].interval[1]
     if path.stem == "many_teachers":
         assert names["graph"]["user"].teacher_trajectory.shape[1:] == (3, 4, 100)
         assert names["pointers"][0] == 0 < names["pointers"][-1] <= 3
