@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.source import name_source
 from pyg_kd.knowledge.trajectory import Trajectory
 from pyg_kd.typing import USER
 
@@ -57,7 +58,7 @@ def attach_trajectories(
                 "many, or repeat the first with pad=True"
             )
     graph = copy.copy(data)
-    graph.graph_fingerprint = found
+    name_source(graph, found, None)
     graph.trajectory_fingerprints = [t.teacher_fingerprint for t in trajectories]
     graph[USER].teacher_trajectory = torch.stack([_padded(t.items, most) for t in trajectories], 1)
     graph[USER].teacher_observed = torch.stack([_padded(t.observed, most) for t in trajectories], 1)

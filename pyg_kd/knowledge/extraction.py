@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from pyg_kd.functional.inference import inference
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.functional.represent import represent
 from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
+from pyg_kd.knowledge.source import name_source
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
 
@@ -96,17 +96,7 @@ def extract_knowledge(
             raise ValueError(f"the teacher's representations of {node_type!r} are not all finite")
 
     graph = copy.copy(data)
-    source = {
-        "graph_fingerprint": graph_fingerprint(data),
-        "teacher_fingerprint": model_fingerprint(teacher),
-    }
-    if any(getattr(data, name, None) != value for name, value in source.items()):
-        for node_type, name in product(
-            (USER, ITEM), ("teacher_x", "teacher_items", "teacher_users")
-        ):
-            graph[node_type].pop(name, None)
-    for name, fingerprint in source.items():
-        setattr(graph, name, fingerprint)
+    name_source(graph, graph_fingerprint(data), model_fingerprint(teacher))
     graph.teacher_inner_product = teacher.inner_product
     if teacher.latent:
         for node_type in (USER, ITEM):

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
 from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.knowledge.source import name_source
 
 FORMAT = "pyg_kd.knowledge.1"
 
@@ -60,13 +61,17 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
 
     Args:
         path: A file that :func:`save_knowledge` wrote.
-        data: The training graph; it is copied shallowly.
+        data: The training graph; it is copied shallowly. Knowledge of another teacher that it
+            carries already does not stay.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        TypeError: If ``path`` is none, or ``data`` no graph.
         ValueError: If the file is truncated, no knowledge file, or holds
             knowledge of another graph.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"'path' must be a path (got {type(path).__name__})")
     if not Path(path).is_file():
         raise FileNotFoundError(f"no knowledge file at {str(path)!r}")
     graph = copy.copy(data)
@@ -82,14 +87,12 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
                     f"{expected:.12}, that of 'data' is {found:.12})"
                 )
             device = next(iter(data.edge_stores)).edge_index.device
+            name_source(graph, found, metadata.get("teacher_fingerprint"))
             for name in file.keys():  # noqa: SIM118 - the handle is no mapping
                 node_type, attribute = name.split(".")
                 graph[node_type][attribute] = file.get_tensor(name).to(device)
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is truncated or no safetensors file ({error})") from error
-    graph.graph_fingerprint = expected
-    if "teacher_fingerprint" in metadata:
-        graph.teacher_fingerprint = metadata["teacher_fingerprint"]
     if "teacher_inner_product" in metadata:
         graph.teacher_inner_product = metadata["teacher_inner_product"] == "True"
     if "trajectory_fingerprints" in metadata:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from pyg_kd.knowledge import extract_knowledge, load_knowledge, save_knowledge, store
-from pyg_kd.models import CML
+from pyg_kd.models import CML, MF
 from pyg_kd.typing import INTERACTS
 
 
@@ -53,6 +53,21 @@ def test_the_graph_given_is_left_alone(data, path: Path) -> None:
     loaded = load_knowledge(path, data)
     assert set(data["user"].keys()) == {"num_nodes"} and "graph_fingerprint" not in data
     assert loaded[INTERACTS].edge_index is data[INTERACTS].edge_index
+
+
+def test_nothing_of_another_teacher_stays(data, graph, path: Path, tmp_path: Path) -> None:
+    other = extract_knowledge(MF(data, 2), data, num_items=3)
+    save_knowledge(other, tmp_path / "other.safetensors")
+    loaded = load_knowledge(tmp_path / "other.safetensors", graph)
+    assert loaded["item"].teacher_x.size(1) == 2 and "teacher_users" not in loaded["item"]
+    # What is in the file comes to what the same teacher left.
+    again = load_knowledge(path, extract_knowledge(MF(data, 2), data, num_items=3))
+    assert again["user"].teacher_items.size(1) == 5 and "teacher_users" in again["item"]
+
+
+def test_a_path_and_a_graph_the_wrong_way_round(data, path: Path) -> None:
+    with pytest.raises(TypeError, match=r"'path' must be a path \(got HeteroData\)"):
+        load_knowledge(data, path)
 
 
 def test_order_of_the_edges_does_not_matter(data, path: Path) -> None:
