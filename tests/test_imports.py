@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+ROOMS = "import pyg_kd; print(pyg_kd.training.Trainer(), 'models' in dir(pyg_kd))"
+
 HEAVY = ("matplotlib", "pandas", "pyarrow", "lightning_fabric")
 # PyG itself may load some of these, so only what the package adds counts.
 PROBE = f"""
@@ -27,6 +29,13 @@ def _python(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
     )
+
+
+def test_subpackages_are_attributes() -> None:
+    result = _python("-c", ROOMS)
+    assert result.stdout.split() == ["Trainer()", "True"], result.stderr
+    result = _python("-c", "import pyg_kd; pyg_kd.utils")
+    assert "module 'pyg_kd' has no attribute 'utils'" in result.stderr
 
 
 def _lint_imports(cwd: Path) -> subprocess.CompletedProcess[str]:

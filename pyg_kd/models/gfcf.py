@@ -9,10 +9,14 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.propagate import CSR, Adjacency, normalized_adjacency
 from pyg_kd.functional.row_matmul import row_matmul
 from pyg_kd.functional.sparse import csr_matmul
 from pyg_kd.models.fitted import Fitted, one_hot
+
+#: Rank of the filter where nothing is said, on large graphs.
+DIM = 256
 
 #: Buffers of the adjacency, one for each of its tensors.
 PARTS = tuple(f"{side}_{name}" for side in Adjacency._fields for name in CSR._fields)
@@ -40,7 +44,8 @@ class GFCF(Fitted):
 
     Args:
         data: The training graph, whose edges are the model: others are refused.
-        dim: Rank of the low-pass filter, below the number of users and that of items.
+        dim: Rank of the low-pass filter, below the number of users and that of items. By default
+            256, or as high as those allow.
         alpha: Weight :math:`\alpha` of the low-pass filter.
 
     Raises:
@@ -55,12 +60,14 @@ class GFCF(Fitted):
         torch.Size([2, 10])
     """
 
-    def __init__(self, data: HeteroData, dim: int = 256, *, alpha: float = 0.3) -> None:
+    def __init__(self, data: HeteroData, dim: int | None = None, *, alpha: float = 0.3) -> None:
+        smaller = min(interactions(data)[1:])
+        dim = max(min(DIM, smaller - 1), 1) if dim is None else dim
         super().__init__(data, dim)
-        if dim >= min(self.num_users, self.num_items):
+        if dim >= smaller:
             raise ValueError(
-                f"'dim' must be below {min(self.num_users, self.num_items)}, the smaller of the "
-                f"numbers of users and items (got {dim})"
+                f"'dim' must be below {smaller}, the smaller of the numbers of users and items "
+                f"(got {dim})"
             )
         if not alpha >= 0:
             raise ValueError(f"'alpha' must not be negative (got {alpha})")

@@ -50,6 +50,16 @@ class History:
         """Write the rows to a JSON file."""
         Path(path).write_text(json.dumps({"best_epoch": self.best_epoch, "rows": self.rows}))
 
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> History:
+        """What :meth:`to_json` wrote."""
+        found = json.loads(Path(path).read_text())
+        if not isinstance(found, dict) or not {"best_epoch", "rows"} <= found.keys():
+            raise ValueError(f"{str(path)!r} holds no history")
+        history = cls(found["rows"])
+        history.best_epoch = found["best_epoch"]
+        return history
+
     def plot(self, name: str, ax: Axes | None = None, label: str | None = None) -> Axes:
         """Draw a column over the epochs; needs the extra ``plot``."""
         import matplotlib.pyplot as plt

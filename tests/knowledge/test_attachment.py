@@ -8,6 +8,7 @@ import torch
 
 from pyg_kd.knowledge import (
     Trajectory,
+    TrajectoryRecorder,
     attach_trajectories,
     extract_knowledge,
     load_knowledge,
@@ -24,6 +25,17 @@ def trajectories(data) -> list[Trajectory]:
 
     found = graph_fingerprint(data)
     return [Trajectory(lists(23, 4, 20), lists(23, 4, 2), found, name) for name in ("a", "b", "c")]
+
+
+def test_knowledge_of_other_edges_does_not_stay(data, teacher) -> None:
+    graph = extract_knowledge(teacher, data, num_items=3)
+    graph[INTERACTS].edge_index = data[INTERACTS].edge_index[:, :-1]
+    recorder = TrajectoryRecorder([0, 1], num_items=3, num_states=3)
+    for epoch in range(3):
+        recorder(epoch, teacher, graph)
+    attached = attach_trajectories(graph, [recorder.finish(teacher, graph)])
+    assert "teacher_trajectory" in attached["user"] and "teacher_x" not in attached["user"]
+    assert "teacher_fingerprint" not in attached
 
 
 def test_stacks(data, trajectories) -> None:

@@ -76,6 +76,7 @@ def test_representations_are_numbers():
 
 
 def test_options_and_name():
+    assert GFCF(graph()).dim == 5
     assert repr(GFCF(graph(), 2, alpha=0.5)) == "GFCF(6, 7, dim=2, alpha=0.5)"
     with pytest.raises(ValueError, match=r"'dim' must be below 6, .* \(got 6\)"):
         GFCF(graph(), 6)

@@ -46,6 +46,11 @@ def test_json(tmp_path):
     read = json.loads((tmp_path / "history.json").read_text())
     assert read == {"best_epoch": 3, "rows": ROWS}
     assert repr(history) == "History(4 epochs, best_epoch=3)"
+    again = History.from_json(tmp_path / "history.json")
+    assert (again.rows, again.best_epoch) == (ROWS, 3)
+    (tmp_path / "other.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"other\.json' holds no history"):
+        History.from_json(tmp_path / "other.json")
 
 
 def test_plot_places_values_at_their_epochs():
