@@ -15,6 +15,7 @@ from pyg_kd.knowledge import (
     save_knowledge,
 )
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.models import MF
 from pyg_kd.typing import INTERACTS
 
 
@@ -32,8 +33,9 @@ def test_knowledge_of_other_edges_does_not_stay(data, teacher) -> None:
     graph[INTERACTS].edge_index = data[INTERACTS].edge_index[:, :-1]
     recorder = TrajectoryRecorder([0, 1], num_items=3, num_states=3)
     for epoch in range(3):
-        recorder(epoch, teacher, graph)
-    attached = attach_trajectories(graph, [recorder.finish(teacher, graph)])
+        model = MF(data, 2, init_std=1.0)
+        recorder(epoch, model, graph)
+    attached = attach_trajectories(graph, [recorder.finish(model, graph)])
     assert "teacher_trajectory" in attached["user"] and "teacher_x" not in attached["user"]
     assert "teacher_fingerprint" not in attached
 
