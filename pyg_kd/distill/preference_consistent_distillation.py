@@ -35,13 +35,14 @@ class PreferenceConsistentDistillation(Distillation):
     :math:`p(r) \propto e^{-r / T_r}`, without replacement, and anew every epoch.
 
     The formulas are those of the authors' public code; the paper's hybrid of the two is not in
-    it, nor here. That code counts a user as often as a batch names it, and its lists hold the
-    user's own items.
+    it, nor here. That code counts a user as often as a batch names it, its lists hold the
+    user's own items, and its :math:`L_{DE}` is the ``"reference"`` one of
+    :class:`DistillationExperts`.
 
     Args:
         regularizer: ``"list"`` (default), or ``"pair"``, which draws two items a user.
         alpha: Weight :math:`\alpha`.
-        num_items: Items drawn for each user, under ``"list"``.
+        num_items: Items drawn for each user, under ``"list"``; a pair has two.
         softmax_temperature: :math:`T`.
         num_ranked: Length of the teacher's list that is drawn from, all of it at most.
         rank_temperature: :math:`T_r`, in ranks.

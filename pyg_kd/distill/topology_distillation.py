@@ -35,13 +35,14 @@ class TopologyDistillation(Distillation):
     users and as many for items. Cost and memory are linear in the entities.
 
     Args:
-        mode: ``"hierarchical"`` (default) or ``"full"``.
+        mode: ``"hierarchical"`` (default) or ``"full"``, to which all options but ``entities``
+            make no difference.
         num_groups: Groups of each node type, and experts of :math:`L_{DE}`.
         gamma: Weight :math:`\gamma` of the two levels.
         level: ``"prototype-entity"`` (default) or ``"prototype-prototype"``.
         variant: ``"paper"`` (default), or ``"reference"``, which sets the next three options to
             ``False, True, True`` and ``temperature`` to ``(0.1, 0.1)``, as the authors' code.
-        exclude_own_group: Leave an entity out of its own group's term.
+        exclude_own_group: Leave an entity out of its own group's term (prototype-entity).
         positive_pairs_only: Drop entity pairs whose teacher cosine is not positive.
         detach_prototypes: No gradient through the student's prototypes.
         temperature: First and last routing temperature of :math:`L_{DE}`.

@@ -29,7 +29,8 @@ class UnbiasedDistillation(Distillation):
     by inner products, its score. Every epoch anew, as many pairs for every group are drawn: two
     distinct ranks, both with :math:`p(r) \propto e^{-r / \mu}`; :math:`i` is the better one.
 
-    The paper averages over users, here is the sum. How :math:`j` is drawn follows the authors'
+    The paper averages over users, and a public port over the pairs of a user as well; here is the
+    sum, so that a weight from there is divided by the ``num_groups * num_pairs`` pairs. How :math:`j` is drawn follows the authors'
     code (4 groups, 30 pairs of a user in all, :math:`\mu = 20`, the first 1000 items of a group).
     Here ``num_ranked`` are kept; the rest has a share :math:`e^{-\mathit{num\_ranked} / \mu}`.
 
