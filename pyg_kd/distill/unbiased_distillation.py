@@ -30,9 +30,10 @@ class UnbiasedDistillation(Distillation):
     distinct ranks, both with :math:`p(r) \propto e^{-r / \mu}`; :math:`i` is the better one.
 
     The paper averages over users, and a public port over the pairs of a user as well; here is the
-    sum, so that a weight from there is divided by the ``num_groups * num_pairs`` pairs. How :math:`j` is drawn follows the authors'
-    code (4 groups, 30 pairs of a user in all, :math:`\mu = 20`, the first 1000 items of a group).
-    Here ``num_ranked`` are kept; the rest has a share :math:`e^{-\mathit{num\_ranked} / \mu}`.
+    sum, so that a weight from there is divided by the ``num_groups * num_pairs`` pairs. How
+    :math:`j` is drawn follows the authors' code (4 groups, 30 pairs of a user in all,
+    :math:`\mu = 20`, the first 1000 items of a group). Here ``num_ranked`` are kept; the rest has
+    a share :math:`e^{-\mathit{num\_ranked} / \mu}`.
 
     Args:
         num_groups: Number :math:`G` of groups.
