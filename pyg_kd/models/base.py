@@ -131,6 +131,11 @@ class Recommender(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the embeddings anew from a normal distribution."""
+        if not hasattr(self, "init_std"):
+            name = type(self).__name__
+            raise NotImplementedError(
+                f"{name} has no embeddings: it writes reset_parameters itself"
+            )
         nn.init.normal_(self.user_embedding, std=self.init_std)
         nn.init.normal_(self.item_embedding, std=self.init_std)
 

@@ -76,7 +76,8 @@ class Trainer:
             that of one process; a method takes each share for a batch of its own, and so
             does ``SampledSoftmax`` for its in-batch negatives.
         strategy: As in Lightning Fabric.
-        precision: As in Lightning Fabric, for example ``"bf16-mixed"``.
+        precision: As in Lightning Fabric, for example ``"bf16-mixed"``. One like ``"bf16-true"``
+            converts the model, which stays so.
         progress: Show a progress bar on the standard error stream; otherwise
             nothing is printed.
 
@@ -175,8 +176,8 @@ class Trainer:
         Raises:
             TypeError: If ``model`` is no recommender, ``data`` no ``HeteroData``,
                 ``distillations`` no list of pairs, or a callback cannot be called.
-            ValueError: If the model needs no training, a user has no edge, the graph lacks
-                knowledge, the model was built for another graph or returns other than its
+            ValueError: If the model needs no training or is frozen, a user has no edge, the graph
+                lacks knowledge, the model was built for another graph or returns other than its
                 ``out_dim``, or the checkpoint in ``checkpoint_dir`` is of another run or damaged.
             TrainingDiverged: If a loss or representation is not finite or the
                 representations collapse. The best weights so far are restored first;
@@ -205,6 +206,10 @@ class Trainer:
             raise TypeError(f"'callbacks' must be a list of callables (got {callbacks!r})")
         check_users(data)
         model.check_data(data)
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ValueError(
+                f"'model' has nothing to train: no parameter of {model} wants gradient"
+            )
         loss = resolve_loss(model.default_loss if self.loss is None else self.loss)
         objective = Objective(model, loss, distillations, self.base_weight)
         home, mode = next(model.parameters()).device, model.training

@@ -39,6 +39,11 @@ def test_embeddings_have_the_size_of_the_graph(model):
     assert (net.num_users, net.num_items, net.dim) == (4, 5, 3)
 
 
+def test_a_model_without_tables_resets_itself():
+    with pytest.raises(NotImplementedError, match="Doubled has no embeddings: it writes reset"):
+        Doubled(graph(), 3).reset_parameters()
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_embeddings_are_drawn_with_the_deviation_asked_for(model):
     data = graph(2000, 3000)

@@ -48,6 +48,12 @@ def test_options_of_another_kind():
             Trainer(**options)
 
 
+def test_a_frozen_model(train):
+    model = MF(train, dim=4).requires_grad_(False)
+    with pytest.raises(ValueError, match=r"nothing to train: no parameter of MF\(.*wants gradient"):
+        Trainer(progress=False).fit(model, train)
+
+
 def test_a_trainer_names_what_was_chosen(tmp_path):
     assert repr(Trainer()) == "Trainer()"
     text = repr(Trainer(lr=0.5, restore_best=False, checkpoint_dir="runs"))
