@@ -190,12 +190,8 @@ def _backward_all(
 ) -> list[Tensor]:
     n, low = len(x), w1.dtype
     grad, x, weight = pad_rows(grad, x, weight, low=low)
-    grad, gx, gw1, gw2 = (
-        grad.to(low),
-        torch.zeros_like(x),
-        torch.empty_like(w1),
-        torch.empty_like(w2),
-    )
+    grad, gx = grad.to(low), torch.zeros_like(x)
+    gw1, gw2 = torch.empty_like(w1), torch.empty_like(w2)
     for m in range(weight.size(1)):
         z = weight[:, m, None]
         zx = (x * z).to(low)

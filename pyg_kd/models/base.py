@@ -193,8 +193,8 @@ class Recommender(nn.Module):
         if not 1 <= k <= self.num_items:
             raise ValueError(f"'k' must lie in 1..{self.num_items} (got {k})")
         edges = interactions(data)
-        named = range(self.num_users) if users is None else users
         device = edges.edge_index.device
+        named = torch.arange(self.num_users) if users is None else users
         rows, place = as_ids("users", named, self.num_users, device).unique(return_inverse=True)
         with inference(self):
             x_dict = represent(self, data)
