@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,16 @@ from pyg_kd.typing import INTERACTS, Batch
 
 
 @pytest.fixture
-def problem() -> SimpleNamespace:
+def double() -> Iterator[None]:
+    """Everything that is made in the test is float64, parameters of methods too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.double)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def problem(double: None) -> SimpleNamespace:
     """25 users, 60 items, a teacher of width 10 with lists of 30, a student of width 4."""
     rng = np.random.default_rng(0)
     pairs = np.argwhere(rng.random((25, 60)) < 0.1)

@@ -57,9 +57,9 @@ def test_value_and_gradient(problem, guide: str, target, num_candidates: int, sc
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     student = arrays(problem.x_dict)
-    assert loss.item() == pytest.approx(oracle(method, problem, problem.batch, student), rel=1e-5)
+    assert loss.item() == pytest.approx(oracle(method, problem, problem.batch, student), rel=1e-9)
     found, expected = slopes(lambda at: oracle(method, problem, problem.batch, at), problem.x_dict)
-    assert found == pytest.approx(expected, rel=1e-4)
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_soft_label_is_what_the_student_ends_at(problem) -> None:
@@ -128,7 +128,7 @@ def test_fewer_unseen_items_than_asked_for(problem) -> None:
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     expected = oracle(method, problem, problem.batch, arrays(problem.x_dict))
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
     assert all(bool(x.grad.isfinite().all()) for x in problem.x_dict.values())
 
 
@@ -139,7 +139,7 @@ def test_users_without_items_contribute_nothing(problem) -> None:
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     expected = oracle(method, problem, problem.batch, arrays(problem.x_dict))
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
     assert not problem.x_dict["user"].grad[user].any()
 
 

@@ -92,7 +92,7 @@ def test_value_and_gradient(problem, num_listed: int, deviation: float) -> None:
         lists = {u: oracle_consensus(history[-3:], problem.seen, u, *args) for u in users}
         now, half = numpy_of(x_dict), num_listed // 2
         expected = oracle_loss(lists, now, users, weights.tolist(), half)
-        assert loss.item() == pytest.approx(expected, rel=1e-5)
+        assert loss.item() == pytest.approx(expected, rel=1e-9)
         grads = torch.autograd.grad(loss, list(x_dict.values()))
         step = {t: 1e-5 * np.random.default_rng(0).standard_normal(v.shape) for t, v in now.items()}
         high, low = (
@@ -102,7 +102,7 @@ def test_value_and_gradient(problem, num_listed: int, deviation: float) -> None:
             for s in (1, -1)
         )
         slope = sum((g.numpy() * d).sum() for g, d in zip(grads, step.values(), strict=True))
-        assert slope == pytest.approx((high - low) / 2, rel=1e-4)
+        assert slope == pytest.approx((high - low) / 2, rel=1e-6)
         assert not grads[0][:, 0].any()
 
 

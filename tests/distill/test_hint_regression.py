@@ -40,7 +40,7 @@ def test_value_and_gradient(problem, projector: str) -> None:
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     student = {key: array(x) for key, x in problem.x_dict.items()}
-    assert loss.item() == pytest.approx(oracle(method, problem, student), rel=1e-5)
+    assert loss.item() == pytest.approx(oracle(method, problem, student), rel=1e-9)
     rng, step = np.random.default_rng(3), 1e-6
     way = {key: rng.standard_normal(x.shape) for key, x in student.items()}
     ahead, back = (
@@ -48,7 +48,7 @@ def test_value_and_gradient(problem, projector: str) -> None:
         for sign in (1, -1)
     )
     found = sum((array(problem.x_dict[key].grad) * way[key]).sum() for key in NODES)
-    assert found == pytest.approx((ahead - back) / (2 * step), rel=1e-4)
+    assert found == pytest.approx((ahead - back) / (2 * step), rel=1e-6)
 
 
 @pytest.mark.parametrize("projector", PROJECTORS)
@@ -101,7 +101,7 @@ def test_unique_entities_count_once(problem) -> None:
     loss = method(problem.x_dict, problem.graph, twice)
     loss.backward()
     student = {key: array(x) for key, x in problem.x_dict.items()}
-    assert loss.item() == pytest.approx(oracle(method, problem, student), rel=1e-5)
+    assert loss.item() == pytest.approx(oracle(method, problem, student), rel=1e-9)
     for node_type, index in entities(batch).items():
         touched = problem.x_dict[node_type].grad.abs().sum(1).nonzero().flatten()
         assert touched.tolist() == index.tolist()

@@ -84,7 +84,7 @@ def check_slope(loss: Callable[[np.ndarray], float], problem, step: float = 1e-6
         for sign in (1, -1)
     )
     found = sum((array(problem.x_dict[key].grad) * way[key]).sum() for key in NODES)
-    assert found == pytest.approx((ahead - back) / (2 * step), rel=1e-4, abs=1e-4)
+    assert found == pytest.approx((ahead - back) / (2 * step), rel=1e-6, abs=1e-4)
 
 
 def student_and_teacher(problem) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +105,7 @@ def test_full(problem, size: int) -> None:
     loss.backward()
     s, t = student_and_teacher(problem)
     assert (len(s) > 10) == (size == 16)
-    assert loss.item() == pytest.approx(full(s, t), rel=1e-5)
+    assert loss.item() == pytest.approx(full(s, t), rel=1e-9)
     check_slope(lambda s: full(s, t), problem)
 
 
@@ -114,7 +114,7 @@ def test_full_over_all_entities(problem) -> None:
     loss = method(problem.x_dict, problem.graph, first(problem.batch, 1))
     s = np.concatenate([array(problem.x_dict[key]) for key in NODES])
     t = np.concatenate([array(problem.graph[key].teacher_x) for key in NODES])
-    assert loss.item() == pytest.approx(full(s, t), rel=1e-5)
+    assert loss.item() == pytest.approx(full(s, t), rel=1e-9)
     loss.backward()
     assert all(bool((x.grad.abs().sum(1) > 0).all()) for x in problem.x_dict.values())
 
@@ -140,7 +140,7 @@ def test_levels(problem, options: dict, num_groups: int) -> None:
     loss.backward()
     s, t = student_and_teacher(problem)
     group = groups_of(method, problem)
-    assert loss.item() == pytest.approx(levels(method, group, s, t, s), rel=1e-5)
+    assert loss.item() == pytest.approx(levels(method, group, s, t, s), rel=1e-9)
     check_slope(lambda moved: levels(method, group, moved, t, s), problem)
 
 
@@ -155,7 +155,7 @@ def test_a_user_and_an_item_never_share_a_group(problem) -> None:
     assert {g % 2 for g in group[:users]} & {g % 2 for g in group[users:]}
     s, t = student_and_teacher(problem)
     loss = method(problem.x_dict, problem.graph, problem.batch)
-    assert loss.item() == pytest.approx(levels(method, group, s, t, s), rel=1e-5)
+    assert loss.item() == pytest.approx(levels(method, group, s, t, s), rel=1e-9)
     together = levels(method, [g % 2 for g in group], s, t, s)
     assert abs(loss.item() - together) > 1
 
@@ -171,7 +171,7 @@ def test_gamma_mixes_levels_and_reconstruction(problem, gamma: float) -> None:
     s, t = student_and_teacher(problem)
     both = levels(method, groups_of(method, problem), s, t, s)
     expected = gamma * both + (1 - gamma) * rebuilding.item()
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_reconstruction_alone_trains_the_nets(problem) -> None:

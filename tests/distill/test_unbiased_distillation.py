@@ -66,9 +66,9 @@ def test_value_and_gradient(problem, options: dict, scale: float) -> None:
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     student = arrays(problem.x_dict)
-    assert loss.item() == pytest.approx(oracle(method, problem.batch, student), rel=1e-5)
+    assert loss.item() == pytest.approx(oracle(method, problem.batch, student), rel=1e-9)
     found, expected = slopes(lambda at: oracle(method, problem.batch, at), problem.x_dict)
-    assert found == pytest.approx(expected, rel=1e-4)
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_only_users_of_the_batch_and_their_pairs_learn(problem) -> None:
@@ -168,7 +168,7 @@ def test_groups_with_less_than_two_items_have_no_pairs(problem) -> None:
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     student = arrays(problem.x_dict)
-    assert loss.item() == pytest.approx(oracle(method, problem.batch, student), rel=1e-5)
+    assert loss.item() == pytest.approx(oracle(method, problem.batch, student), rel=1e-9)
     assert all(bool(x.grad.isfinite().all()) for x in problem.x_dict.values())
 
 
@@ -180,7 +180,7 @@ def test_users_without_pairs_contribute_nothing(problem) -> None:
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     student = arrays(problem.x_dict)
-    assert loss.item() == pytest.approx(oracle(method, problem.batch, student), rel=1e-5)
+    assert loss.item() == pytest.approx(oracle(method, problem.batch, student), rel=1e-9)
     assert not problem.x_dict["user"].grad[user].any()
 
 
@@ -190,7 +190,7 @@ def test_more_groups_than_popularities(problem) -> None:
     assert 0 < int(empty.sum()) < 50
     loss = method(problem.x_dict, problem.graph, problem.batch).item()
     expected = oracle(method, problem.batch, arrays(problem.x_dict))
-    assert loss == pytest.approx(expected, rel=1e-5)
+    assert loss == pytest.approx(expected, rel=1e-9)
 
 
 def test_large_scores_stay_finite(problem) -> None:
