@@ -49,6 +49,8 @@ from pyg_kd.transforms import LeaveOneOut
 METRIC = "recall@50"
 SHOWN = ("recall@20", "ndcg@20", "recall@50")
 ALONE = "student alone"
+#: At the paper's width a run would take an hour and more.
+PHR = "PHR, hidden 128"
 DIM, TEACHER_DIM = 20, 200
 
 Methods = list[tuple[kd.Distillation, float]]
@@ -64,11 +66,6 @@ class Recipe(NamedTuple):
     trainer: Callable[[float], dict[str, Any]] = lambda setting: {}
 
 
-def weighted(make: Callable[[], kd.Distillation], *weights: float) -> Recipe:
-    """A method whose weight is tuned."""
-    return Recipe(lambda weight: [(make(), weight)], weights)
-
-
 def by_user(own: float) -> dict[str, Any]:
     """The trainer of a loss over whole users that needs no base loss."""
     return {
@@ -76,13 +73,8 @@ def by_user(own: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def recipes(
-    scale: float, decays: Sequence[float], ranking: Sequence[float], **users: int
-) -> dict[str, Recipe]:
-    """All methods; ``scale`` and the weights of ranking losses belong to the base loss.
-
-    Weights of one loss say little about another's: RD, CD and RCE-KD sum to about one a user,
-    RRD and DCD over forty places.
+def recipes(scale: float, grids: dict[str, Sequence[float]], **users: int) -> dict[str, Recipe]:
+    """All methods; ``scale`` and ``grids`` belong to the base loss.
 
     ``users`` are further options of the trainer where batches are of users.
     """
@@ -97,22 +89,24 @@ def recipes(
             (kd.ItemSideRankingRegularization(scale=scale), weight / 2),
         ]
 
-    latent = (3e-3, 1e-2, 3e-2)
+    def weighted(name: str, make: Callable[[], kd.Distillation]) -> Recipe:
+        return Recipe(lambda weight: [(make(), weight)], grids[name])
+
     return {
-        ALONE: Recipe(lambda _: [], decays, lambda decay: {"weight_decay": decay}),
-        "FitNet": weighted(lambda: kd.HintRegression(), *latent),
-        "DE": weighted(lambda: kd.DistillationExperts(), *latent),
-        "PHR, hidden 128": weighted(lambda: kd.PersonalizedHintRegression(hidden=128), *latent),
-        "PCKD": weighted(lambda: kd.PreferenceConsistentDistillation(), *latent),
-        "FTD": weighted(lambda: kd.TopologyDistillation(mode="full"), 1e-4, 3e-4, 1e-3),
-        "HTD": weighted(lambda: kd.TopologyDistillation(), 1e-3, 3e-3, 1e-2),
-        "RD": weighted(lambda: kd.RankingDistillation(scale=scale), 0.1, 1.0, 10.0),
-        "CD": weighted(lambda: kd.CollaborativeDistillation(scale=scale), 0.1, 0.3, 1.0),
-        "RRD": weighted(rrd, *ranking),
-        "IR-RRD": Recipe(ir_rrd, ranking),
-        "DCD": weighted(lambda: kd.DualCorrection(scale=scale), *ranking),
-        "UnKD": weighted(lambda: kd.UnbiasedDistillation(scale=scale), *ranking),
-        "RCE-KD": weighted(lambda: kd.RejuvenatedCrossEntropy(scale=scale), 10.0, 30.0, 100.0),
+        ALONE: Recipe(lambda _: [], grids[ALONE], lambda decay: {"weight_decay": decay}),
+        "FitNet": weighted("FitNet", lambda: kd.HintRegression()),
+        "DE": weighted("DE", lambda: kd.DistillationExperts()),
+        PHR: weighted(PHR, lambda: kd.PersonalizedHintRegression(hidden=128)),
+        "PCKD": weighted("PCKD", lambda: kd.PreferenceConsistentDistillation()),
+        "FTD": weighted("FTD", lambda: kd.TopologyDistillation(mode="full")),
+        "HTD": weighted("HTD", lambda: kd.TopologyDistillation()),
+        "RD": weighted("RD", lambda: kd.RankingDistillation(scale=scale)),
+        "CD": weighted("CD", lambda: kd.CollaborativeDistillation(scale=scale)),
+        "RRD": weighted("RRD", rrd),
+        "IR-RRD": Recipe(ir_rrd, grids["IR-RRD"]),
+        "DCD": weighted("DCD", lambda: kd.DualCorrection(scale=scale)),
+        "UnKD": weighted("UnKD", lambda: kd.UnbiasedDistillation(scale=scale)),
+        "RCE-KD": weighted("RCE-KD", lambda: kd.RejuvenatedCrossEntropy(scale=scale)),
         SOFT_LABEL: Recipe(
             lambda own: [(kd.SoftLabel(own_weight=own), 1.0)],
             (0.3, 0.5, 1.0),
@@ -146,7 +140,7 @@ SOFT_LABEL = "SoftLabel, whole catalogue"
 COMBINATIONS = {
     "HTD + RRD": ("HTD", "RRD"),
     "DE + RRD": ("DE", "RRD"),
-    "PHR + IR-RRD": ("PHR, hidden 128", "IR-RRD"),
+    "PHR + IR-RRD": (PHR, "IR-RRD"),
     "FTD + IR-RRD": ("FTD", "IR-RRD"),
     "HTD + IR-RRD": ("HTD", "IR-RRD"),
     "DE + IR-RRD": ("DE", "IR-RRD"),
@@ -176,22 +170,41 @@ TEACHERS: dict[str, tuple[Callable[..., Recommender], dict[str, Any]]] = {
     "bpr": (MF, BPR | {"lr": 1e-3, "max_epochs": 100, "evaluate_every": 5}),
     "lightgcn": (LightGCN, SOFTMAX | {"max_epochs": 15}),
 }
-MF_RECIPES = recipes(1.0, (1e-3, 3e-3, 1e-2), (1e-3, 3e-3, 1e-2))
+# Weights of one loss say little about another's: RD, CD and RCE-KD sum to about one a user, RRD
+# and DCD over forty places.
+BPR_GRIDS: dict[str, Sequence[float]] = {
+    ALONE: (1e-3, 3e-3, 1e-2),  # of weight decay
+    **dict.fromkeys(("FitNet", "DE", PHR, "PCKD"), (3e-3, 1e-2, 3e-2)),
+    "FTD": (1e-4, 3e-4, 1e-3),
+    **dict.fromkeys(("HTD", "RRD", "IR-RRD", "DCD", "UnKD"), (1e-3, 3e-3, 1e-2)),
+    "RD": (0.1, 1.0, 10.0),
+    "CD": (0.1, 0.3, 1.0),
+    "RCE-KD": (10.0, 30.0, 100.0),
+}
+SOFTMAX_GRIDS = BPR_GRIDS | {
+    ALONE: (0.0, 1e-6, 1e-5),
+    "DE": (1e-2, 3e-2, 9e-2),
+    "HTD": (1e-2, 3e-2, 1e-1),
+    **dict.fromkeys(("RRD", "UnKD"), (0.1, 0.3, 1.0)),
+    **dict.fromkeys(("IR-RRD", "DCD"), (1e-3, 1e-2, 1e-1)),
+    "RD": (0.01, 0.1, 1.0),
+}
+BPR_RECIPES = recipes(1.0, BPR_GRIDS)
 # An epoch of users takes 0.3 of the time of one of interactions.
-SOFTMAX_RECIPES = recipes(10.0, (0.0, 1e-6, 1e-5), (0.1, 0.3, 1.0), max_epochs=80)
+SOFTMAX_RECIPES = recipes(10.0, SOFTMAX_GRIDS, max_epochs=80)
 WORLDS = {
-    "mf/bpr": World(MF, "bpr", SHORT, MF_RECIPES),
-    "mf/bpr, 200 epochs": World(MF, "bpr", LONG, MF_RECIPES),
+    "mf/bpr": World(MF, "bpr", SHORT, BPR_RECIPES),
+    "mf/bpr, 200 epochs": World(MF, "bpr", LONG, BPR_RECIPES),
     # Do methods whose products run in half precision bring the same?
-    "mf/bpr, bfloat16": World(MF, "bpr", SHORT | {"precision": "bf16-mixed"}, MF_RECIPES),
-    "mf/als": World(MF, "als", SHORT, MF_RECIPES),
-    "mf/als, 200 epochs": World(MF, "als", LONG, MF_RECIPES),
+    "mf/bpr, bfloat16": World(MF, "bpr", SHORT | {"precision": "bf16-mixed"}, BPR_RECIPES),
+    "mf/als": World(MF, "als", SHORT, BPR_RECIPES),
+    "mf/als, 200 epochs": World(MF, "als", LONG, BPR_RECIPES),
     "lightgcn/softmax": World(LightGCN, "lightgcn", SOFTMAX, SOFTMAX_RECIPES),
     # The same teacher, with the one thing changed and with the other: is it the student's
     # propagation or its base loss that decides what a method brings?
     "mf/softmax": World(partial(MF, init_std=0.1), "lightgcn", SOFTMAX, SOFTMAX_RECIPES),
-    "lightgcn/bpr": World(LightGCN, "lightgcn", SHORT, MF_RECIPES),
-    "mf/bpr, lightgcn": World(MF, "lightgcn", SHORT, MF_RECIPES),
+    "lightgcn/bpr": World(LightGCN, "lightgcn", SHORT, BPR_RECIPES),
+    "mf/bpr, lightgcn": World(MF, "lightgcn", SHORT, BPR_RECIPES),
 }
 
 
@@ -496,7 +509,7 @@ def show(name: str, rows: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    names = [*MF_RECIPES, *COMBINATIONS]
+    names = [*BPR_RECIPES, *COMBINATIONS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", default=os.environ.get("PYG_KD_DATA", "data") + "/citeulike")
     parser.add_argument("--split", default="papers", choices=["papers", "own"])
