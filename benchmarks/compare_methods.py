@@ -183,7 +183,8 @@ BPR_GRIDS: dict[str, Sequence[float]] = {
 }
 SOFTMAX_GRIDS = BPR_GRIDS | {
     ALONE: (0.0, 1e-6, 1e-5),
-    "DE": (1e-2, 3e-2, 9e-2),
+    "DE": (3e-2, 9e-2, 0.27),
+    **dict.fromkeys((PHR, "PCKD"), (3e-2, 1e-1, 0.3)),
     "HTD": (1e-2, 3e-2, 1e-1),
     **dict.fromkeys(("RRD", "UnKD"), (0.1, 0.3, 1.0)),
     **dict.fromkeys(("IR-RRD", "DCD"), (1e-3, 1e-2, 1e-1)),

@@ -178,5 +178,5 @@ def test_options_and_name():
     for hidden in ((), (3, 0), [-1]):
         with pytest.raises(ValueError, match=r"'hidden' must be positive widths \(got \("):
             NeuMF(graph(), DIM, hidden=hidden)
-    with pytest.raises(ValueError, match=r"'dim' must be positive \(got -3\)"):
+    with pytest.raises(ValueError, match=r"'dim' must be a positive integer \(got -3\)"):
         NeuMF(graph(), -3)
