@@ -39,12 +39,14 @@ WORLDS = {
     "student alone and SoftLabel were tuned, the other methods have the weights of the first.",
     "mf/als, 200 epochs": "The same teacher and 200 epochs.",
     "lightgcn/softmax": "Teacher and student are LightGCN, by sampled softmax, 24 epochs; "
-    "SoftLabel has 80 epochs of users, which take as long.",
-    "mf/softmax": "What decides whether HTD and IR-RRD help: the student's propagation or its base "
-    "loss? The same LightGCN teacher, and of the student one thing changed: a factorisation by "
-    "sampled softmax, 24 epochs. Weights as tried there.",
-    "lightgcn/bpr": "The other thing changed: LightGCN by BPR, 40 epochs. Of HTD and IR-RRD the "
-    "weights of the first table and larger ones.",
+    "SoftLabel has 80 epochs of users, which take as long. The grids are others than those beside "
+    "BPR: with those, HTD seemed to bring nothing (its weights were too small) and IR-RRD and DCD "
+    "to do harm (theirs were too large).",
+    "mf/softmax": "Is it the student's propagation or its base loss that decides what a method "
+    "brings? The same LightGCN teacher, and of the student one thing changed: a factorisation by "
+    "sampled softmax, 24 epochs.",
+    "lightgcn/bpr": "The other thing changed: LightGCN by BPR, 40 epochs. HTD and IR-RRD had their "
+    "best weight of the first table and the next one.",
     "mf/bpr, lightgcn": "Both changed: the student of the first table, from that teacher, with the "
     "weights of the first table.",
     "mf/bpr, bfloat16": 'The first table with `precision="bf16-mixed"`, in which the large '
