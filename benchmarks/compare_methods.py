@@ -356,10 +356,10 @@ def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -
     world, runner, first = WORLDS[name], Runner(args), args.seeds[0]
     teachers = runner.all([(name, "teacher", (), seed) for seed in args.seeds])
     chosen = [m for m in world.recipes if m in args.methods or m == ALONE]
-    best: dict[str, tuple[float, ...]] = {
-        m: tuple(args.known[m]) for m in chosen if m in args.known
-    }
     kept = before.get("validation", {}) if args.validated else {}
+    best: dict[str, tuple[float, ...]] = {
+        m: tuple(args.known[m]) for m in chosen if m in args.known and not kept.get(m)
+    }
     values = Validated(name, runner, first, kept)
     values.add({m: [(x,) for x in world.recipes[m].settings] for m in chosen if m not in best})
     # Until the best value lies between others.
@@ -520,7 +520,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--settings-of", choices=WORLDS, metavar="WORLD", help="take over settings of methods"
+        "--settings-of",
+        choices=WORLDS,
+        metavar="WORLD",
+        help="take over settings of methods, with --validated of those without values",
     )
     parser.add_argument(
         "--validated", action="store_true", help="take over validation values of the results"
