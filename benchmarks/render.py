@@ -32,10 +32,10 @@ PUBLISHED = {
 WORLDS = {
     "mf/bpr": "Matrix factorisation by BPR, 40 epochs: by then the student alone has not "
     "converged, and part of what the methods bring is speed (next table).",
-    "mf/bpr, 200 epochs": "The same with five times the epochs. SoftLabel was tuned again, and RRD, "
-    "whose weight of the table above, 3e-3, made the student worse here (R@50 .2451); for the "
-    "student alone, weight decays of 1e-3 and 3e-3 are equal. The other methods have the weights "
-    "of the table above.",
+    "mf/bpr, 200 epochs": "The same with five times the epochs. SoftLabel was tuned again, and "
+    "RRD, whose weight of the table above, 3e-3, made the student worse here (R@50 .2451); for "
+    "the student alone, weight decays of 1e-3 and 3e-3 are equal. The other methods have the "
+    "weights of the table above.",
     "mf/als": "The teacher is implicit ALS of width 200, students as in the first table. Only the "
     "student alone and SoftLabel were tuned, alone and with RCE-KD, the other methods have the "
     "weights of the first. For CD that of 0.033, tried before, is better (R@50 .2471).",

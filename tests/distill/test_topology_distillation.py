@@ -244,3 +244,17 @@ def test_full_has_no_parameters(problem) -> None:
 def test_refused_options(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TopologyDistillation(**options)
+
+
+@pytest.mark.parametrize("mode", ["full", "hierarchical"])
+def test_under_autocast_pairs_are_not_rounded(problem, mode: str) -> None:
+    method = TopologyDistillation(mode, num_groups=3, gamma=1.0).bind(problem.graph, 4).float()
+    teacher = {t: problem.graph[t].teacher_x.float() for t in ("user", "item")}
+    for node_type, x in teacher.items():
+        problem.graph[node_type].teacher_x = x
+    x_dict = {key: x.detach().float() for key, x in problem.x_dict.items()}
+    losses = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses.append(method(x_dict, problem.graph, problem.batch).item())
+    assert losses[0] == losses[1]
