@@ -52,7 +52,7 @@ WORLDS = {
     "mf/bpr, lightgcn": "Both changed: the student of the first table, from that teacher, with the "
     "weights of the first table.",
     "mf/bpr, bfloat16": 'The first table with `precision="bf16-mixed"`, in which the large '
-    "products of HTD, DE and PHR run, with its weights.",
+    "products of HTD and DE run, with its weights.",
 }
 
 #: What was aimed at, seconds an epoch.
