@@ -194,7 +194,7 @@ class Recommender(nn.Module):
             raise ValueError(f"'k' must lie in 1..{self.num_items} (got {k})")
         edges = interactions(data)
         device = edges.edge_index.device
-        named = torch.arange(self.num_users) if users is None else users
+        named = torch.arange(self.num_users, device=device) if users is None else users
         rows, place = as_ids("users", named, self.num_users, device).unique(return_inverse=True)
         with inference(self):
             x_dict = represent(self, data)

@@ -190,7 +190,9 @@ def test_graph_of_another_size(model, world, node_type: str) -> None:
 
 def test_width_must_be_positive(model_cls, world) -> None:
     name = size_option(model_cls)
-    with pytest.raises(ValueError, match=rf"'{name}' must be positive \(got 0\)"):
+    with pytest.raises(
+        ValueError, match=rf"'{name}' must be (positive|a positive integer) \(got 0\)"
+    ):
         model_cls(world.data, 0)
 
 
