@@ -460,10 +460,9 @@ def summary(
     A method is compared with the student alone and the teacher of the seeds that it has itself.
     """
 
-    def users(method: str, seeds: Sequence[int], metric: str) -> torch.Tensor:
+    def users(method: str, seeds: Sequence[int], metric: str) -> list[torch.Tensor]:
         paths = [run_path(out, world, method, best.get(method, ()), seed) for seed in seeds]
-        parts = [torch.load(p.with_suffix(".pt"), weights_only=True)[metric] for p in paths]
-        return torch.stack(parts).mean(0)
+        return [torch.load(p.with_suffix(".pt"), weights_only=True)[metric] for p in paths]
 
     def average(method: str, seeds: Sequence[int]) -> float:
         return mean(rows[method][seed]["test"][METRIC] for seed in seeds)

@@ -96,7 +96,7 @@ def measure(name: str, root: str, epochs: int) -> dict[str, float]:
         # A long schedule, of which the first epochs are run: the temperature stays where it is.
         distillations = METHODS[name]()
         student = MF(graph, dim=20)
-        if "100 epochs" in name:
+        if name.endswith("100 epochs"):
             history = Trainer(max_epochs=100, seed=0, **options).fit(
                 student, graph, distillations=distillations
             )

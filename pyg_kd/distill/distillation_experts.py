@@ -98,7 +98,6 @@ class DistillationExperts(Distillation):
     Args:
         num_experts: Number of experts :math:`M` of each node type.
         temperature: First and last :math:`\tau`; one number for a temperature that stays.
-
         variant: The authors' ``"reference"`` code takes the unique positives and the unique
             negatives of a batch apart, and half of each, in place of the unique items.
 

@@ -115,11 +115,9 @@ class TopologyDistillation(Distillation):
             teacher = [t[i] for t, i in zip(teacher, index, strict=True)]
             student = [gather_rows(s, i) for s, i in zip(student, index, strict=True)]
         # Sums of squared products that nearly cancel are nothing for half precision.
-        exact = full_precision(student[0].device.type)
-        if self.experts is None:
-            with exact:
+        with full_precision(student[0].device.type):
+            if self.experts is None:
                 return full_topology_loss(torch.cat(student), torch.cat(teacher))
-        with exact:
             levels = self._levels(self.experts, student, teacher)
         nodes = zip((USER, ITEM), student, teacher, strict=True)
         rebuilding = sum(self.experts.reconstruction(*node) for node in nodes)

@@ -101,25 +101,19 @@ def _values(
     runs: list[object] = [given] if single else list(given)
     if not runs:
         raise ValueError(f"{name!r} must hold a run or more (got {given!r})")
-    rows = []
-    for run in runs:
-        values, user = _one_run(name, run, metric)
-        if like is None:
-            like = _Values(np.empty(len(values)), user)
+    found = [_one_run(name, run, metric) for run in runs]
+    like = like or found[0]
+    for values, user in found:
         if user is not None and like.user is not None and not torch.equal(user, like.user):
             raise ValueError(f"{name!r} must be of the users of 'baseline' (got others)")
         if values.shape != like.mean.shape:
             raise ValueError(
                 f"{name!r} must be of shape {list(like.mean.shape)} (got {list(values.shape)})"
             )
-        rows.append(values)
-    assert like is not None
-    return _Values(np.mean(rows, axis=0), like.user)
+    return _Values(np.mean([values for values, _ in found], axis=0), like.user)
 
 
-def _one_run(
-    name: str, run: object, metric: str | None
-) -> tuple[NDArray[np.float64], Tensor | None]:
+def _one_run(name: str, run: object, metric: str | None) -> _Values:
     user = None
     if isinstance(run, PerUser):
         found, user = run.values, run.user
@@ -137,4 +131,4 @@ def _one_run(
         raise ValueError(f"{name!r} must hold two users or more (got shape {list(array.shape)})")
     if not np.isfinite(array).all():
         raise ValueError(f"{name!r} must be finite (got {array[~np.isfinite(array)][0]})")
-    return array, user
+    return _Values(array, user)

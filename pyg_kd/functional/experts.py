@@ -234,32 +234,19 @@ def _relu_backward(grad: Tensor, output: Tensor) -> Tensor:
 
 
 @experts_forward.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    low: torch.dtype,
-) -> Tensor:
-    require_one_device(x, weight, w1, b1, w2, b2)
-    return x.new_empty(x.size(0), w2.size(-1))
+def _(*inputs: Any) -> Tensor:
+    *tensors, _low = inputs
+    require_one_device(*tensors)
+    x, w2 = tensors[0], tensors[4]
+    y: Tensor = x.new_empty(x.size(0), w2.size(-1))
+    return y
 
 
 @experts_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    low: torch.dtype,
-) -> list[Tensor]:
-    require_one_device(grad, x, weight, w1, b1, w2, b2)
-    return [torch.empty_like(v) for v in (x, weight, w1, b1, w2, b2)]
+def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
+    *tensors, _low = inputs
+    require_one_device(grad, *tensors)
+    return [torch.empty_like(v) for v in tensors]
 
 
 keep_float32("pyg_kd::experts_forward", "pyg_kd::experts_backward")

@@ -96,8 +96,9 @@ class RankedLists(nn.Module):
         left = (num_cols - listed.degree)[self.ranked[:, 0] >= 0]
         if len(left) and int(left.median()) == 0:
             raise ValueError(
-                f"'num_ranked' is {num_ranked}, which leaves none of {num_cols} {limit[4:]} below "
-                "the teacher's list in most rows: take a smaller one"
+                f"'num_ranked' is {num_ranked}, which leaves none of {num_cols} "
+                f"{limit.removeprefix('num_')} below the teacher's list in most rows: "
+                "take a smaller one"
             )
         self.unlisted = UnseenItems(listed, num_cols)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch_geometric.data import HeteroData
 
+from pyg_kd.knowledge.requirements import KNOWLEDGE
 from pyg_kd.typing import ITEM, USER
 
 #: What a teacher leaves on nodes and graph, and what several leave there.
-OF_A_TEACHER = ("teacher_x", "teacher_items", "teacher_users")
 OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
+OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
 SOURCE = {OF_A_TEACHER: "teacher_fingerprint", OF_SEVERAL: "trajectory_fingerprints"}
 
 

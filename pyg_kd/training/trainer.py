@@ -228,9 +228,11 @@ class Trainer:
         return run.history
 
     def __repr__(self) -> str:
-        options = signature(Trainer).parameters.items()
-        held = {name: getattr(self, name) for name, option in options}
-        given = [f"{name}={held[name]!r}" for name, o in options if held[name] != o.default]
+        given = [
+            f"{name}={value!r}"
+            for name, option in signature(Trainer).parameters.items()
+            if (value := getattr(self, name)) != option.default
+        ]
         return f"Trainer({', '.join(given)})"
 
     @property
