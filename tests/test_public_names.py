@@ -1,0 +1,141 @@
+"""What users import stays where it is."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+NAMES = {
+    "pyg_kd": [
+        "CollaborativeDistillation",
+        "ConsensusLearning",
+        "Distillation",
+        "DistillationExperts",
+        "DualCorrection",
+        "HetComp",
+        "HintRegression",
+        "ItemSideRankingRegularization",
+        "PersonalizedHintRegression",
+        "PreferenceConsistentDistillation",
+        "RankingDistillation",
+        "RejuvenatedCrossEntropy",
+        "RelaxedRankingDistillation",
+        "SoftLabel",
+        "TopologyDistillation",
+        "UnbiasedDistillation",
+        "__version__",
+    ],
+    "pyg_kd.datasets": [
+        "AmazonBook",
+        "CiteULike",
+        "Gowalla",
+        "LightGCNBenchmark",
+        "MovieLens100K",
+        "SyntheticInteractions",
+        "Yelp2018",
+        "from_interactions",
+    ],
+    "pyg_kd.distill": [
+        "CollaborativeDistillation",
+        "ConsensusLearning",
+        "Distillation",
+        "DistillationExperts",
+        "DualCorrection",
+        "HetComp",
+        "HintRegression",
+        "ItemSideRankingRegularization",
+        "PersonalizedHintRegression",
+        "PreferenceConsistentDistillation",
+        "RankingDistillation",
+        "RejuvenatedCrossEntropy",
+        "RelaxedRankingDistillation",
+        "SoftLabel",
+        "TopologyDistillation",
+        "UnbiasedDistillation",
+    ],
+    "pyg_kd.evaluation": ["Comparison", "PerUser", "compare", "evaluate", "evaluate_sampled"],
+    "pyg_kd.functional": [
+        "Adjacency",
+        "Neighbors",
+        "UnseenItems",
+        "bpr_loss",
+        "catalogue_logsumexp",
+        "edge_scores",
+        "full_topology_loss",
+        "gather_rows",
+        "hierarchical_topology_loss",
+        "interactions",
+        "list_likelihood_loss",
+        "list_scores",
+        "mixture_of_experts",
+        "normalized_adjacency",
+        "propagate",
+        "rank_unseen",
+        "sample_unseen",
+        "softmax_loss",
+        "sorted_neighbors",
+    ],
+    "pyg_kd.knowledge": [
+        "Trajectory",
+        "TrajectoryRecorder",
+        "attach_trajectories",
+        "extract_knowledge",
+        "graph_fingerprint",
+        "load_knowledge",
+        "model_fingerprint",
+        "save_knowledge",
+    ],
+    "pyg_kd.loader": ["InteractionLoader"],
+    "pyg_kd.models": [
+        "CML",
+        "EASE",
+        "GFCF",
+        "ItemAE",
+        "LightGCN",
+        "MF",
+        "MultVAE",
+        "MultiBranch",
+        "NGCF",
+        "NeuMF",
+        "Recommender",
+    ],
+    "pyg_kd.training": [
+        "BPR",
+        "History",
+        "SampledSoftmax",
+        "Trainer",
+        "TrainingDiverged",
+        "validate",
+    ],
+    "pyg_kd.transforms": ["KCore", "LeaveOneOut", "TemporalSplit", "UserSplit"],
+}
+
+
+@pytest.mark.parametrize("module", sorted(NAMES))
+def test_public_names_stay(module: str) -> None:
+    found = importlib.import_module(module)
+    missing = [name for name in NAMES[module] if not hasattr(found, name)]
+    assert not missing
+    assert set(NAMES[module]) <= set(found.__all__)
+
+
+def _imports_of_the_docs() -> list[tuple[str, str]]:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    found = set()
+    for page in pages:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("pyg_kd"):
+                    found |= {(str(node.module), alias.name) for alias in node.names}
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("module", "name"), _imports_of_the_docs())
+def test_what_the_docs_import_exists(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
