@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_sampling import RankSampler
-from pyg_kd.options import require_choice, require_count, require_positive
+from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 GUIDES = ("student", "teacher")

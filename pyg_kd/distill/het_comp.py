@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.ensemble_losses import fine_grained_loss, overall_loss
@@ -15,7 +15,7 @@ from pyg_kd.functional.excluded_pairs import excluded_pairs
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.rank_discrepancy import GAINS
 from pyg_kd.functional.teacher_states import TeacherStates
-from pyg_kd.options import require_choice, require_count, require_positive
+from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_choice
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.gather import gather_rows
-from pyg_kd.options import require_choice
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 PROJECTORS = ("linear", "mlp")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_count
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.bipartite import interactions, sorted_neighbors
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.low_precision import (
     ROWS,
@@ -20,7 +20,7 @@ from pyg_kd.functional.low_precision import (
     product_dtype,
 )
 from pyg_kd.functional.sparse import csr_matmul
-from pyg_kd.options import require_count
+from pyg_kd.graph import interactions, sorted_neighbors
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 #: Entries of the projections that are made at once, whatever the batch.

@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.ranked_lists import draw_places
 from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
-from pyg_kd.options import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 REGULARIZERS = ("list", "pair")

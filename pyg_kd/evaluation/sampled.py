@@ -10,12 +10,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.evaluation.ranker import Ranker, representations
-from pyg_kd.functional.bipartite import Neighbors, sorted_neighbors
 from pyg_kd.functional.inference import inference
 from pyg_kd.functional.metrics import METRICS, check_lengths, check_metrics, ranking_metrics
 from pyg_kd.functional.ranking import BLOCK_ENTRIES
 from pyg_kd.functional.sampling import UnseenItems
 from pyg_kd.functional.task import Task, ranking_task
+from pyg_kd.graph import Neighbors, sorted_neighbors
 
 
 def evaluate_sampled(

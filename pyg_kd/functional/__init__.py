@@ -1,7 +1,6 @@
 """Pure tensor mathematics that two methods or more share."""
 
 from pyg_kd.functional.base_loss import bpr_loss, softmax_loss
-from pyg_kd.functional.bipartite import Neighbors, interactions, sorted_neighbors
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import edge_scores, list_scores
 from pyg_kd.functional.experts import mixture_of_experts
@@ -11,6 +10,7 @@ from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propaga
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.functional.sampling import UnseenItems, sample_unseen
 from pyg_kd.functional.topology import full_topology_loss, hierarchical_topology_loss
+from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
 
 __all__ = [
     "Adjacency",

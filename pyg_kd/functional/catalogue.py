@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pyg_kd.checks import require_positive
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 from pyg_kd.functional.tile_places import tile_places
-from pyg_kd.options import require_positive
 
 #: Scores that exist at once: 1 MiB on a CPU, where caches decide; few large kernels elsewhere.
 CPU_ENTRIES, OTHER_ENTRIES = 2**18, 2**24

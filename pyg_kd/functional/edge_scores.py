@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.bipartite import check_ids
 from pyg_kd.functional.sparse import csr_matmul, sampled_matmul
+from pyg_kd.graph import check_ids
 
 
 def edge_scores(x_user: Tensor, x_item: Tensor, edge_index: Tensor) -> Tensor:

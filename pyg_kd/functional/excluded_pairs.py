@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.bipartite import Neighbors
 from pyg_kd.functional.sparse import require_one_device
+from pyg_kd.graph import Neighbors
 
 
 # How many items are seen depends on the rows, so shapes end at the operator.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.bipartite import Neighbors
+from pyg_kd.graph import Neighbors
 
 #: Every metric that :func:`ranking_metrics` computes.
 METRICS = ("recall", "ndcg", "hit_rate", "mrr", "precision", "map")

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import Neighbors, interactions
 from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.graph import Neighbors, interactions
 
 
 class CSR(NamedTuple):

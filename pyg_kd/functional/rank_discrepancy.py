@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.options import require_choice
+from pyg_kd.checks import require_choice
 
 #: Whose rank tells how much a shared item is worth.
 GAINS = ("teacher", "student")

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.bipartite import Neighbors
+from pyg_kd.graph import Neighbors
 from pyg_kd.typing import ITEM, USER, XDict
 
 #: Scores of candidates that are sorted at once.

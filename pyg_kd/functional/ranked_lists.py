@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import Neighbors, interactions, sorted_neighbors
+from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.functional.row_blocks import row_blocks
 from pyg_kd.functional.sampling import UnseenItems
-from pyg_kd.options import require_choice, require_count, require_positive
+from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
 from pyg_kd.typing import ITEM, USER
 
 POSITIONS = ("top", "exponential")

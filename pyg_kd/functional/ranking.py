@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.bipartite import Neighbors, check_ids
+from pyg_kd.graph import Neighbors, check_ids
 
 #: ``score_block(rows, cols)`` returns the scores ``[len(rows), len(cols)]`` of some
 #: rows (int64 ids) and a range of columns, in a tensor that may be overwritten.

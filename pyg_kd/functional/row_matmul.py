@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.bipartite import entries_of
 from pyg_kd.functional.propagate import CSR
 from pyg_kd.functional.sparse import csr_matmul, keep_float32, require_one_device
+from pyg_kd.graph import entries_of
 
 
 def row_matmul(matrix: CSR, rows: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.bipartite import Neighbors
+from pyg_kd.graph import Neighbors
 
 #: Seen items numbered at once when a table is made.
 BLOCK_ENTRIES = 2**17

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyg_kd.functional.bipartite import Neighbors
 from pyg_kd.functional.rank_discrepancy import rank_discrepancy
 from pyg_kd.functional.rank_ensemble import at_state, rank_ensemble, rank_spread
 from pyg_kd.functional.row_blocks import row_blocks
 from pyg_kd.functional.unseen_ranking import top_unseen
+from pyg_kd.graph import Neighbors
 from pyg_kd.typing import ITEM, USER, XDict
 
 #: Entries of lists worked on at once.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.bipartite import check_ids
 from pyg_kd.functional.sparse import require_one_device
+from pyg_kd.graph import check_ids
 
 
 # How many entries there are depends on the padding, so shapes end at the operator.

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.utils import scatter
 
+from pyg_kd.checks import require_choice
 from pyg_kd.functional.sparse import keep_float32, require_one_device
-from pyg_kd.options import require_choice
 
 #: What the group level compares: prototypes with entities, or with each other.
 LEVELS = ("prototype-entity", "prototype-prototype")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.bipartite import Neighbors
 from pyg_kd.functional.ranking import MAX_TILE, rank_unseen
 from pyg_kd.functional.sparse import keep_float32, require_one_device
+from pyg_kd.graph import Neighbors
 
 #: Scores that exist at once.
 BLOCK_ENTRIES = 2**18

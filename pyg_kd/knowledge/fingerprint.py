@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.graph import interactions
 
 #: Entries that are hashed at once.
 PART = 2**15

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import lexsort
 
-from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.inference import inference
+from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 
 #: Training edges scored at once: a model may form a row of features for each.

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.checks import require_count
+from pyg_kd.graph import interactions
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
 from pyg_kd.knowledge.observed_ranking import rank_observed
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_count
 from pyg_kd.typing import USER
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.checks import require_choice, require_count
 from pyg_kd.functional.sampling import UnseenItems
-from pyg_kd.options import require_choice, require_count
+from pyg_kd.graph import interactions
 from pyg_kd.typing import Batch
 
 #: Interactions for which negatives are drawn at a time.

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import interactions
 from pyg_kd.functional.dropout import dropout
 from pyg_kd.functional.propagate import CSR
 from pyg_kd.functional.row_matmul import row_matmul
+from pyg_kd.graph import interactions
 from pyg_kd.typing import USER
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.checks import require_positive
 from pyg_kd.functional.consensus import consensus
 from pyg_kd.functional.unseen_ranking import top_unseen
+from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_positive
 from pyg_kd.typing import ITEM, USER, XDict
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.checks import require_positive
 from pyg_kd.functional.propagate import CSR
 from pyg_kd.functional.row_matmul import row_matmul
+from pyg_kd.graph import interactions
 from pyg_kd.models.fitted import Fitted, one_hot
 from pyg_kd.models.gram import inverse_gram, quadratic_forms
-from pyg_kd.options import require_positive
 
 
 class EASE(Fitted):

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_count
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, XDict
 
 

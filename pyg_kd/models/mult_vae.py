@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_count
 from pyg_kd.functional.multinomial import multinomial_loss
 from pyg_kd.functional.with_ones import with_ones
 from pyg_kd.models.autoencoder import Rows
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_count
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_choice
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.heads import Head
@@ -16,7 +17,6 @@ from pyg_kd.models.base import Recommender
 from pyg_kd.models.branch import HEADS, Branch
 from pyg_kd.models.branch_losses import Observed, branch_losses
 from pyg_kd.models.branch_weights import BranchWeights
-from pyg_kd.options import require_choice
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 if TYPE_CHECKING:

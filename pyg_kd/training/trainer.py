@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.graph import interactions
 from pyg_kd.loader.interaction_loader import UNITS
 from pyg_kd.models.base import Recommender
-from pyg_kd.options import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import resolve_loss
 from pyg_kd.training.objective import Objective

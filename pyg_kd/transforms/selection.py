@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import check_ids
+from pyg_kd.graph import check_ids
 from pyg_kd.transforms.split import take
 from pyg_kd.typing import ITEM, USER
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.graph import interactions
 
 #: ``(train, val, test)``.
 Split = tuple[HeteroData, HeteroData, HeteroData]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyg_kd.datasets import CiteULike
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.graph import interactions
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 USERS = "1 7\n3 20 30 40\n0\n2 10 30\n3 10 40 50\n"

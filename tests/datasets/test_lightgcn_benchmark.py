@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_kd.datasets import AmazonBook, Gowalla, LightGCNBenchmark, Yelp2018
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.graph import interactions
 from pyg_kd.transforms import KCore, UserSplit
 from pyg_kd.typing import INTERACTS, ITEM, USER
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_kd.datasets import SyntheticInteractions
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.graph import interactions
 from pyg_kd.transforms import UserSplit
 from pyg_kd.typing import INTERACTS, ITEM, USER
 

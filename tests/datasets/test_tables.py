@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets import from_interactions
-from pyg_kd.functional.bipartite import interactions
+from pyg_kd.graph import interactions
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 WHO = ["eve", "bob", "eve", "amy", "eve"]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pyg_kd.functional.bipartite import sorted_neighbors
 from pyg_kd.functional.excluded_pairs import excluded_pairs
+from pyg_kd.graph import sorted_neighbors
 
 
 def test_pairs():

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pyg_kd.functional import rank_sampling
-from pyg_kd.functional.bipartite import Neighbors, sorted_neighbors
 from pyg_kd.functional.rank_sampling import RankSampler
+from pyg_kd.graph import Neighbors, sorted_neighbors
 
 
 def same_seen(num_users: int, seen: list[int]) -> Neighbors:

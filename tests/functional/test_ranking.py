@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyg_kd.functional.bipartite import Neighbors, sorted_neighbors
 from pyg_kd.functional.ranking import rank_unseen, stable_topk
+from pyg_kd.graph import Neighbors, sorted_neighbors
 
 
 def oracle(scores: np.ndarray, seen: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

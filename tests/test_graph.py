@@ -10,7 +10,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional import Neighbors, interactions, sorted_neighbors
-from pyg_kd.functional.bipartite import check_ids
+from pyg_kd.graph import check_ids
 
 EDGES = torch.tensor([[0, 2, 2], [3, 0, 1]])
 
