@@ -7,7 +7,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.gather import gather_rows
+from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 PROJECTORS = ("linear", "mlp")

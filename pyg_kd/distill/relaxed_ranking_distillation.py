@@ -8,9 +8,9 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.edge_scores import list_scores
-from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.ranked_lists import ListOptions, RankedLists
+from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 

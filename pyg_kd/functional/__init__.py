@@ -4,11 +4,11 @@ from pyg_kd.functional.base_loss import bpr_loss, softmax_loss
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import edge_scores, list_scores
 from pyg_kd.functional.experts import mixture_of_experts
-from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.functional.sampling import UnseenItems, sample_unseen
+from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.functional.topology import full_topology_loss, hierarchical_topology_loss
 from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
 

@@ -10,8 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
 from pyg_kd.functional.edge_scores import list_scores
-from pyg_kd.functional.gather import gather_rows
-from pyg_kd.functional.sparse import csr_matmul, sampled_matmul
+from pyg_kd.functional.sparse import csr_matmul, gather_rows, sampled_matmul
 
 #: A batch of less than this share of the rows sorts its own edges sooner than it passes over all.
 SMALL_SHARE = 1 / 8

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pyg_kd.functional.catalogue import catalogue_logsumexp
-from pyg_kd.functional.propagate import CSR
-from pyg_kd.functional.row_matmul import row_matmul
+from pyg_kd.functional.sparse import CSR, row_matmul
 
 
 def multinomial_loss(x_row: Tensor, x_col: Tensor, rows: Tensor, observed: CSR) -> Tensor:

@@ -9,16 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.functional.sparse import CSR, csr_matmul
 from pyg_kd.graph import Neighbors, interactions
-
-
-class CSR(NamedTuple):
-    """A sparse matrix: int32 ``ptr`` and ``col``, floating point ``value``."""
-
-    ptr: Tensor
-    col: Tensor
-    value: Tensor
 
 
 class Adjacency(NamedTuple):

@@ -12,9 +12,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
 
 from pyg_kd.functional.base_loss import bpr_loss
-from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.multinomial import multinomial_loss
-from pyg_kd.functional.propagate import CSR
+from pyg_kd.functional.sparse import CSR, gather_rows
 from pyg_kd.graph import as_edges
 from pyg_kd.typing import ITEM, USER, Batch
 

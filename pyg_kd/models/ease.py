@@ -7,8 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_positive
-from pyg_kd.functional.propagate import CSR
-from pyg_kd.functional.row_matmul import row_matmul
+from pyg_kd.functional.sparse import CSR, row_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.models.fitted import Fitted, one_hot
 from pyg_kd.models.gram import inverse_gram, quadratic_forms

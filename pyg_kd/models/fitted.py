@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.propagate import CSR
+from pyg_kd.functional.sparse import CSR
 from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict

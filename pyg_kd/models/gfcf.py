@@ -9,9 +9,8 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.propagate import CSR, Adjacency, normalized_adjacency
-from pyg_kd.functional.row_matmul import row_matmul
-from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.functional.propagate import Adjacency, normalized_adjacency
+from pyg_kd.functional.sparse import CSR, csr_matmul, row_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.models.fitted import Fitted, one_hot
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.propagate import CSR
-from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.functional.sparse import CSR, csr_matmul
 from pyg_kd.models.fitted import one_hot
 
 #: Columns of a Gram matrix made at once.

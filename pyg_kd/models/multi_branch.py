@@ -11,8 +11,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice
 from pyg_kd.functional.edge_scores import edge_scores
-from pyg_kd.functional.gather import gather_rows
 from pyg_kd.functional.heads import Head
+from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.branch import HEADS, Branch
 from pyg_kd.models.branch_losses import Observed, branch_losses

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.edge_scores import edge_scores
-from pyg_kd.functional.gather import gather_rows
+from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 

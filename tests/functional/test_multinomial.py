@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_kd.functional.multinomial import multinomial_loss
-from pyg_kd.functional.propagate import CSR
+from pyg_kd.functional.sparse import CSR
 
 #: The columns of each of four rows; one has none, and one has all.
 COLUMNS = [[1, 4], [], [0, 1, 2, 3, 4], [3]]

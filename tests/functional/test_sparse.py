@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -13,6 +15,7 @@ from pyg_kd.functional import (
     bpr_loss,
     edge_scores,
     full_topology_loss,
+    gather_rows,
     hierarchical_topology_loss,
     list_likelihood_loss,
     list_scores,
@@ -20,8 +23,15 @@ from pyg_kd.functional import (
     propagate,
     softmax_loss,
 )
-from pyg_kd.functional.propagate import CSR
-from pyg_kd.functional.sparse import csr_matmul, require_one_device, sampled_matmul
+from pyg_kd.functional.sparse import (
+    CSR,
+    csr_matmul,
+    require_one_device,
+    row_matmul,
+    sampled_matmul,
+    selected_matmul,
+    selected_matmul_backward,
+)
 
 PTR = torch.tensor([0, 2, 2, 5, 6], dtype=torch.int32)
 COL = torch.tensor([0, 3, 1, 2, 4, 3], dtype=torch.int32)
@@ -210,3 +220,124 @@ def test_under_autocast_the_kernels_return_float32():
     assert product.dtype == scores.dtype == torch.float32
     assert torch.equal(product, csr_matmul(PTR, COL, value.float(), x.float()))
     assert torch.equal(scores, sampled_matmul(PTR, COL, y.float(), x.float()))
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.lists(st.integers(0, 4), min_size=0, max_size=3),
+    st.integers(0, 99),
+)
+def test_value_and_gradient(num_rows, dim, shape, seed):
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.standard_normal((num_rows, dim))).requires_grad_()
+    index = rng.integers(0, num_rows, shape)
+    out = gather_rows(x, torch.as_tensor(index))
+    np.testing.assert_array_equal(out.detach().numpy(), x.detach().numpy()[index])
+    weight = rng.standard_normal((*shape, dim))
+    (gradient,) = torch.autograd.grad((out * torch.from_numpy(weight)).sum(), x)
+    expected = np.zeros((num_rows, dim))
+    for place in np.ndindex(*shape):
+        expected[index[place]] += weight[place]
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gradcheck():
+    x = torch.randn(5, 3, dtype=torch.double, requires_grad=True)
+    index = torch.tensor([[0, 4, 4], [2, 0, 0]])
+    assert torch.autograd.gradcheck(lambda x: gather_rows(x, index), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("index_dtype", [torch.int32, torch.int64])
+def test_precisions_stay(dtype, index_dtype):
+    x = torch.randn(5, 3).to(dtype).requires_grad_()
+    out = gather_rows(x, torch.tensor([1, 1, 4], dtype=index_dtype))
+    assert out.dtype == dtype
+    out.sum().backward()
+    assert x.grad.dtype == dtype and x.grad[:, 0].tolist() == [0, 2, 0, 0, 1]
+
+
+@pytest.mark.parametrize("index", [-1, 5])
+def test_out_of_range(index):
+    with pytest.raises(IndexError, match="out of range"):
+        gather_rows(torch.ones(5, 2), torch.tensor([0, index]))
+
+
+def ragged(degrees: list[int], num_cols: int, dtype=torch.double) -> tuple[CSR, np.ndarray]:
+    """A matrix with rows of these lengths, and the same entry by entry; columns may repeat."""
+    rng = np.random.default_rng(sum(degrees))
+    count = sum(degrees)
+    col, value = rng.integers(0, num_cols, count), rng.standard_normal(count)
+    dense = np.zeros((len(degrees), num_cols))
+    row = np.repeat(np.arange(len(degrees)), degrees)
+    np.add.at(dense, (row, col), torch.from_numpy(value).to(dtype).double().numpy())
+    ptr = np.concatenate([[0], np.cumsum(degrees)])
+    parts = (torch.from_numpy(v).to(torch.int32) for v in (ptr, col))
+    return CSR(*parts, torch.from_numpy(value).to(dtype)), dense
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.lists(st.integers(0, 5), max_size=8))
+def test_value_and_gradient_of_any_rows(degrees, rows):
+    matrix, dense = ragged(degrees, 7)
+    rows = torch.tensor([r % len(degrees) for r in rows], dtype=torch.long)
+    x = torch.randn(7, 3, dtype=torch.double, requires_grad=True)
+    out = row_matmul(matrix, rows, x)
+    assert out.shape == (len(rows), 3)
+    np.testing.assert_allclose(out.detach(), dense[rows.numpy()] @ x.detach().numpy(), atol=1e-12)
+    grad = torch.randn(3, len(rows), dtype=torch.double).t()
+    (actual,) = torch.autograd.grad(out, x, grad)
+    np.testing.assert_allclose(actual, dense[rows.numpy()].T @ grad.numpy(), atol=1e-12)
+
+
+def test_gradcheck_of_row_matmul():
+    matrix, _ = ragged([3, 0, 5, 1], 6)
+    x = torch.randn(6, 2, dtype=torch.double, requires_grad=True)
+    rows = torch.tensor([2, 1, 3, 2])
+    assert torch.autograd.gradcheck(lambda x: row_matmul(matrix, rows, x), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_precisions(dtype, autocast):
+    matrix, dense = ragged([30, 2, 10], 20, torch.float32)
+    x = torch.randn(20, 4).to(dtype).requires_grad_()
+    rows = torch.tensor([0, 2])
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = row_matmul(matrix, rows, x)
+    assert out.dtype == (torch.float32 if autocast else dtype)
+    expected = dense[rows.numpy()] @ x.detach().double().numpy()
+    tolerance = 2e-2 if out.dtype == torch.bfloat16 else 1e-5
+    np.testing.assert_allclose(out.detach().double(), expected, rtol=tolerance, atol=tolerance)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert grad.dtype == dtype
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    expected = np.repeat(dense[rows.numpy()].sum(0)[:, None], 4, 1)
+    np.testing.assert_allclose(grad.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_operators_keep_the_rules_of_the_dispatcher_of_row_matmul():
+    matrix, _ = ragged([3, 0, 5, 1], 6)
+    rows, x, grad = torch.tensor([2, 0]), torch.randn(6, 2).double(), torch.randn(2, 2).double()
+    torch.library.opcheck(selected_matmul, (*matrix, rows, x))
+    torch.library.opcheck(selected_matmul_backward, (*matrix, rows, grad, 6))
+
+
+def test_fake_tensors_have_the_shape_and_refuse_two_devices_of_row_matmul():
+    def arguments(stray: int) -> list[Tensor]:
+        shapes = ((5,), (6,), (6,), (2,), (9, 3))
+        dtypes = (torch.int32, torch.int32, torch.float32, torch.int64, torch.float32)
+        return [
+            torch.empty(shape, dtype=dtype, device="cpu" if stray == k else "cuda")
+            for k, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
+        ]
+
+    with FakeTensorMode():
+        out = selected_matmul(*arguments(-1))
+        assert out.shape == (2, 3) and out.device.type == "cuda"
+        assert selected_matmul_backward(*arguments(-1), 7).shape == (7, 3)
+        for stray in range(5):
+            with pytest.raises(RuntimeError, match="one device"):
+                selected_matmul(*arguments(stray))
+            with pytest.raises(RuntimeError, match="one device"):
+                selected_matmul_backward(*arguments(stray), 7)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.row_matmul import row_matmul
+from pyg_kd.functional.sparse import row_matmul
 from pyg_kd.functional.with_ones import with_ones
 from pyg_kd.models.autoencoder import Rows
 
