@@ -15,8 +15,8 @@ from pyg_kd.functional.consensus import consensus
 from pyg_kd.functional.head_scores import head_scores
 from pyg_kd.functional.heads import Head
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
+from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.sparse import gather_rows
-from pyg_kd.functional.unseen_ranking import top_unseen
 from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 

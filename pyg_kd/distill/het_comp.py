@@ -12,7 +12,7 @@ from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.ensemble_losses import fine_grained_loss, overall_loss
 from pyg_kd.functional.excluded_pairs import excluded_pairs
-from pyg_kd.functional.rank_discrepancy import GAINS
+from pyg_kd.functional.ranks import GAINS
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.functional.teacher_states import TeacherStates
 from pyg_kd.graph import interactions

@@ -10,8 +10,8 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.edge_scores import list_scores
+from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.sparse import gather_rows
-from pyg_kd.functional.unseen_ranking import top_unseen
 from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 

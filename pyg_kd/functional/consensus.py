@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.rank_discrepancy import rank_in
-from pyg_kd.functional.rank_ensemble import total_by_item
 from pyg_kd.functional.ranking import stable_topk
+from pyg_kd.functional.ranks import rank_in, total_by_item
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 
 #: Listed items that are worked on at once.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyg_kd.functional.rank_discrepancy import rank_discrepancy
-from pyg_kd.functional.rank_ensemble import at_state, rank_ensemble, rank_spread
+from pyg_kd.functional.ranking import top_unseen
+from pyg_kd.functional.ranks import at_state, rank_discrepancy, rank_ensemble, rank_spread
 from pyg_kd.functional.row_blocks import row_blocks
-from pyg_kd.functional.unseen_ranking import top_unseen
 from pyg_kd.graph import Neighbors
 from pyg_kd.typing import ITEM, USER, XDict
 
@@ -27,7 +26,7 @@ class TeacherStates(nn.Module):
         observed: Rankings of observed items, ``[U, X, V, P]``, padded with -1.
         seen: The observed items of every user.
         num_compared: Items at the top of two rankings that are compared.
-        gain: See :func:`~pyg_kd.functional.rank_discrepancy.rank_discrepancy`.
+        gain: See :func:`~pyg_kd.functional.ranks.rank_discrepancy`.
     """
 
     items: Tensor
@@ -107,7 +106,7 @@ class TeacherStates(nn.Module):
     ) -> Tensor:
         r"""The rankings of all teachers in one, observed and unobserved items apart.
 
-        See :func:`~pyg_kd.functional.rank_ensemble.rank_ensemble`.
+        See :func:`~pyg_kd.functional.ranks.rank_ensemble`.
 
         Args:
             num_listed: Number K of unobserved items.

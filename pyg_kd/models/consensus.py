@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_positive
 from pyg_kd.functional.consensus import consensus
-from pyg_kd.functional.unseen_ranking import top_unseen
+from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
