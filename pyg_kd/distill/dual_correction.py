@@ -8,10 +8,10 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.distinct import distinct_ids
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.rank_corrections import RankCorrections
+from pyg_kd.functional.sampling import distinct_ids
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 

@@ -9,9 +9,9 @@ from pyg_kd.checks import require_choice, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.relaxed_ranking_distillation import RelaxedRankingDistillation
 from pyg_kd.functional.candidate_lists import CandidateLists
-from pyg_kd.functional.distinct import distinct_ids
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.ranked_lists import ListOptions, RankedLists
+from pyg_kd.functional.sampling import distinct_ids
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 EXPAND = ("both", "interesting")

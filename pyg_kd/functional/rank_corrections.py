@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_kd.functional.edge_scores import list_scores
-from pyg_kd.functional.row_blocks import row_blocks
+from pyg_kd.functional.sampling import row_blocks
 
 #: Ranked entries scored and drawn from at once.
 BLOCK_ENTRIES = 2**19

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_count, require_positive
-from pyg_kd.functional.row_blocks import row_blocks
-from pyg_kd.functional.sampling import UnseenItems
+from pyg_kd.functional.sampling import UnseenItems, draw_places, row_blocks
 from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
 from pyg_kd.typing import ITEM, USER
 
@@ -116,24 +115,6 @@ class RankedLists(nn.Module):
             return self.ranked[:, :num]
         place = draw_places(self.ranked < 0, num, options.temperature).sort(dim=1).values
         return self.ranked.gather(1, place)
-
-
-def draw_places(padding: Tensor, num: int, temperature: float) -> Tensor:
-    r"""Draw places of lists without replacement, with :math:`p(r) \propto e^{-r / T}`.
-
-    Args:
-        padding: Places that hold nothing, bool ``[n, N]``: they come last of all.
-        num: Places to draw for each list.
-        temperature: :math:`T`, in places.
-
-    Returns:
-        int64 ``[n, num]``, in no order.
-    """
-    rank = torch.arange(padding.size(1), device=padding.device)
-    # The largest of log-weights with Gumbel noise are a draw without replacement.
-    noise = torch.empty(padding.shape, device=padding.device).exponential_()
-    key = noise.log_().neg_().sub_(rank / temperature).masked_fill_(padding, -torch.inf)
-    return key.topk(num, dim=1, sorted=False).indices
 
 
 def _seen_or_ranked(seen: Neighbors, ranked: Tensor, num_cols: int) -> Neighbors:

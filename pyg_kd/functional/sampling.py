@@ -1,4 +1,4 @@
-"""Uniform sampling of items a user has not seen: exact, vectorised, without rejection."""
+"""Drawing unseen items and places of lists: exact, vectorised, without rejection."""
 
 from __future__ import annotations
 
@@ -122,3 +122,55 @@ def _ranks(left: Tensor, num: int, replace: bool, generator: torch.Generator | N
         value = torch.where((rank == value.unsqueeze(1)).any(1), top, value)
         rank[:, j] = torch.where(top >= 0, value, -1)
     return rank
+
+
+def draw_places(padding: Tensor, num: int, temperature: float) -> Tensor:
+    r"""Draw places of lists without replacement, with :math:`p(r) \propto e^{-r / T}`.
+
+    Args:
+        padding: Places that hold nothing, bool ``[n, N]``: they come last of all.
+        num: Places to draw for each list.
+        temperature: :math:`T`, in places.
+
+    Returns:
+        int64 ``[n, num]``, in no order.
+    """
+    rank = torch.arange(padding.size(1), device=padding.device)
+    # The largest of log-weights with Gumbel noise are a draw without replacement.
+    noise = torch.empty(padding.shape, device=padding.device).exponential_()
+    key = noise.log_().neg_().sub_(rank / temperature).masked_fill_(padding, -torch.inf)
+    return key.topk(num, dim=1, sorted=False).indices
+
+
+@torch.library.custom_op("pyg_kd::distinct_ids", mutates_args=())
+def distinct_ids(ids: Tensor, size: int) -> Tensor:
+    r"""The distinct ones among many ids below ``size``, ascending, int64 ``[n]``; -1 is none.
+
+    A pass over a table of ``size`` marks, where ``unique`` sorts.
+
+    Example:
+        >>> distinct_ids(torch.tensor([[3, 0, -1], [0, 3, 1]]), 5)
+        tensor([0, 1, 3])
+    """
+    # Padding marks the place behind the last.
+    found = torch.zeros(size + 1, dtype=torch.bool, device=ids.device)
+    found.index_fill_(0, ids.flatten().long() % (size + 1), True)
+    return found[:size].nonzero().squeeze(1)
+
+
+@distinct_ids.register_fake
+def _(ids: Tensor, size: int) -> Tensor:
+    # Without values their number is unknown: the largest there may be.
+    return ids.new_empty(min(ids.numel(), size), dtype=torch.int64)
+
+
+def row_blocks(num_rows: int, width: int, entries: int, device: torch.device) -> tuple[Tensor, ...]:
+    """The row ids, int64, in blocks of ``entries`` entries at most, or of one row.
+
+    Example:
+        >>> row_blocks(3, 10, 25, torch.device("cpu"))
+        (tensor([0, 1]), tensor([2]))
+    """
+    rows = torch.arange(num_rows, device=device)
+    blocks: tuple[Tensor, ...] = rows.split(max(entries // max(width, 1), 1))
+    return blocks

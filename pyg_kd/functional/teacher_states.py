@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.ranks import at_state, rank_discrepancy, rank_ensemble, rank_spread
-from pyg_kd.functional.row_blocks import row_blocks
+from pyg_kd.functional.sampling import row_blocks
 from pyg_kd.graph import Neighbors
 from pyg_kd.typing import ITEM, USER, XDict
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyg_kd.functional import ranking, sorted_neighbors
+from pyg_kd.functional import ranking
 from pyg_kd.functional.ranking import rank_unseen, stable_topk, top_unseen
 from pyg_kd.graph import Neighbors, sorted_neighbors
 

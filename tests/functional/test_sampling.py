@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyg_kd.functional import Neighbors, UnseenItems, sample_unseen, sampling, sorted_neighbors
+from pyg_kd.functional.sampling import distinct_ids
 
 # Of 8 items, users have seen: some in the middle, none, the first and last, all but one, all.
 SEEN = [{2, 3, 6}, set(), {0, 7}, {0, 1, 2, 3, 5, 6, 7}, set(range(8))]
@@ -205,3 +207,19 @@ def test_a_large_catalogue_keeps_exact_ids():
     left_items = complement(own, num_items)
     expected = left_items[:50] + left_items[-50:]
     assert unseen.at(torch.tensor(last), ranks).tolist() == expected
+
+
+@given(st.lists(st.lists(st.integers(-1, 8), min_size=3, max_size=3), max_size=6))
+def test_ids_are_those_of_a_set(ids):
+    for dtype in (torch.int32, torch.int64):
+        found = distinct_ids(torch.tensor(ids, dtype=dtype).view(-1, 3), 9)
+        assert found.dtype == torch.int64
+        assert found.tolist() == sorted({i for row in ids for i in row} - {-1})
+
+
+def test_without_values_there_are_as_many_as_there_may_be():
+    with FakeTensorMode():
+        few, many = (torch.empty(n, 4, dtype=torch.int32, device="cuda") for n in (2, 20))
+        for ids, number in ((few, 8), (many, 10)):
+            found = distinct_ids(ids, 10)
+            assert found.shape == (number,) and found.device.type == "cuda"
