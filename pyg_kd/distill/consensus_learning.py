@@ -11,9 +11,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count, require_positive
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.consensus import consensus
+from pyg_kd.functional.consensus import Head, consensus
 from pyg_kd.functional.head_scores import head_scores
-from pyg_kd.functional.heads import Head
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.sparse import gather_rows

@@ -11,13 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.low_precision import (
-    ROWS,
-    add_product_,
-    full_precision,
-    pad_rows,
-    product_dtype,
-)
+from pyg_kd.functional.precision import ROWS, add_product_, full_precision, pad_rows, product_dtype
 from pyg_kd.functional.sparse import csr_matmul, gather_rows
 from pyg_kd.graph import interactions, sorted_neighbors
 from pyg_kd.typing import ITEM, USER, Batch, XDict

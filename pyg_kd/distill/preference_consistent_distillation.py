@@ -11,8 +11,8 @@ from pyg_kd.checks import require_at_least, require_choice, require_count, requi
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.functional.edge_scores import list_scores
+from pyg_kd.functional.losses import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.sampling import draw_places
-from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 REGULARIZERS = ("list", "pair")

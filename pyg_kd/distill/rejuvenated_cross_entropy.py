@@ -9,9 +9,9 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.edge_scores import list_scores
+from pyg_kd.functional.losses import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.ranks import find_in_lists
-from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict

@@ -12,8 +12,7 @@ from torch_geometric.index import index2ptr
 from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.edge_scores import list_scores
-from pyg_kd.functional.multinomial import catalogue_cross_entropy
-from pyg_kd.functional.soft_cross_entropy import padded_softmax, soft_cross_entropy
+from pyg_kd.functional.losses import catalogue_cross_entropy, padded_softmax, soft_cross_entropy
 from pyg_kd.functional.sparse import CSR, gather_rows
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import check_knowledge

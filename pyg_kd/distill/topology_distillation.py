@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_choice, require_count
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.distillation_experts import DistillationExperts, from_to
-from pyg_kd.functional.low_precision import full_precision
+from pyg_kd.functional.precision import full_precision
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.functional.topology import LEVELS, full_topology_loss, hierarchical_topology_loss
 from pyg_kd.typing import ITEM, USER, Batch, XDict

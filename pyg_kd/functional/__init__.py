@@ -1,10 +1,10 @@
 """Pure tensor mathematics that two methods or more share."""
 
-from pyg_kd.functional.base_loss import bpr_loss, softmax_loss
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import edge_scores, list_scores
 from pyg_kd.functional.experts import mixture_of_experts
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
+from pyg_kd.functional.losses import bpr_loss, softmax_loss
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.functional.sampling import UnseenItems, sample_unseen

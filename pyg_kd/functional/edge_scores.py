@@ -106,3 +106,8 @@ class _EdgeScores(torch.autograd.Function):
             row, grad = row.index_select(0, order), grad.index_select(0, order)
             grad_item = csr_matmul(item_ptr, row, grad, x_user)
         return grad_user, grad_item, None, None, None
+
+
+def with_ones(x: Tensor) -> Tensor:
+    """A column of ones more: beside a column of biases on the other side."""
+    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.low_precision import add_product_, pad_rows, product_dtype
+from pyg_kd.functional.edge_scores import with_ones
+from pyg_kd.functional.precision import add_product_, pad_rows, product_dtype
 from pyg_kd.functional.sparse import csr_matmul, keep_float32, require_one_device
-from pyg_kd.functional.with_ones import with_ones
 
 #: Routing weights below this are exactly zero: they make sharp routing cheap.
 MIN_WEIGHT = 1e-6

@@ -11,8 +11,7 @@ from torch.nn.functional import softplus
 from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.base_loss import bpr_loss
-from pyg_kd.functional.multinomial import multinomial_loss
+from pyg_kd.functional.losses import bpr_loss, multinomial_loss
 from pyg_kd.functional.sparse import CSR, gather_rows
 from pyg_kd.graph import as_edges
 from pyg_kd.typing import ITEM, USER, Batch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.heads import Head
+from pyg_kd.functional.consensus import Head
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
 
@@ -19,7 +19,7 @@ class HeadView(Recommender):
     r"""A head of a :class:`~pyg_kd.models.MultiBranch`, to be evaluated, to teach or to serve.
 
     Its representations are vectors whose inner products are the scores; for a head of distances
-    they have two columns more, see :class:`~pyg_kd.functional.heads.Head`.
+    they have two columns more, see :class:`~pyg_kd.functional.consensus.Head`.
 
     Args:
         model: The model, which is shared and not copied.

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.catalogue import catalogue_logsumexp
-from pyg_kd.functional.multinomial import multinomial_loss
-from pyg_kd.functional.with_ones import with_ones
+from pyg_kd.functional.edge_scores import with_ones
+from pyg_kd.functional.losses import multinomial_loss
 from pyg_kd.models.autoencoder import Rows
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, Batch, XDict

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice
+from pyg_kd.functional.consensus import Head
 from pyg_kd.functional.edge_scores import edge_scores
-from pyg_kd.functional.heads import Head
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.branch import HEADS, Branch

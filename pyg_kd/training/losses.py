@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pyg_kd.checks import require_choice, require_positive
-from pyg_kd.functional.base_loss import bpr_loss, softmax_loss
+from pyg_kd.functional.losses import bpr_loss, softmax_loss
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyg_kd import ConsensusLearning
-from pyg_kd.functional.heads import Head
+from pyg_kd.functional.consensus import Head
 from pyg_kd.models import MF, MultiBranch
 from pyg_kd.training import Trainer
 from pyg_kd.typing import Batch

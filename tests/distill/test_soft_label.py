@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyg_kd import SoftLabel
-from pyg_kd.functional import multinomial
+from pyg_kd.functional import losses
 from pyg_kd.knowledge.fingerprint import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
@@ -83,8 +83,8 @@ def test_value_and_gradient(
 
 
 def test_the_catalogue_in_several_tiles(problem, monkeypatch) -> None:
-    lse = multinomial.catalogue_logsumexp
-    monkeypatch.setattr(multinomial, "catalogue_logsumexp", lambda u, i: lse(u, i, tile=13))
+    lse = losses.catalogue_logsumexp
+    monkeypatch.setattr(losses, "catalogue_logsumexp", lambda u, i: lse(u, i, tile=13))
     check(SoftLabel(own_weight=0.5).bind(problem.graph, 4), problem)
 
 

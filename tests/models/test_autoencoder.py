@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional.edge_scores import with_ones
 from pyg_kd.functional.sparse import row_matmul
-from pyg_kd.functional.with_ones import with_ones
 from pyg_kd.models.autoencoder import Rows
 
 #: User 3 and item 2 are isolated, and (0, 1) comes twice.

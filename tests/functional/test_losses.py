@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from math import inf
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor
 
 from pyg_kd.functional import bpr_loss, softmax_loss
+from pyg_kd.functional.losses import multinomial_loss, padded_softmax, soft_cross_entropy
+from pyg_kd.functional.sparse import CSR
 
 INF = math.inf
 
@@ -128,3 +131,98 @@ def test_a_row_without_negatives_costs_nothing():
 def test_unknown_reduction(name):
     with pytest.raises(ValueError, match=r"'reduction' must be .*\(got 'max'\)"):
         LOSSES[name][0](*scores(2, 2), reduction="max")
+
+
+SCORES = torch.tensor(
+    [[1.0, -2.0, 0.5, 3.0], [0.0, -inf, 2.0, -inf], [-inf, 4.0, -inf, -inf], [-inf] * 4],
+    dtype=torch.double,
+)
+
+
+def one_by_one(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    out = []
+    for s, q in zip(scores, target, strict=True):
+        keep = s > -inf
+        total = s[keep].exp().sum()
+        out.append(-(q[keep] * (s[keep].exp() / total).log()).sum())
+    return torch.stack(out)
+
+
+def test_value_and_gradient_with_padding():
+    target = padded_softmax(SCORES.roll(1, 1).masked_fill(-inf == SCORES, -inf))
+    scores = SCORES.clone().requires_grad_()
+    losses = soft_cross_entropy(scores, target)
+    torch.testing.assert_close(losses, one_by_one(SCORES, target))
+    assert losses[2:].tolist() == [0, 0]
+    (gradient,) = torch.autograd.grad(losses.sum(), scores)
+    # The gradient of a cross-entropy: what is, less what should be.
+    mass = target.sum(1, keepdim=True)
+    torch.testing.assert_close(gradient, mass * padded_softmax(SCORES) - target)
+    assert gradient[3].tolist() == [0] * 4
+
+
+def test_gradcheck_of_soft_cross_entropy():
+    scores, target = torch.randn(3, 5).double().requires_grad_(), torch.rand(3, 5).double()
+    assert torch.autograd.gradcheck(lambda s: soft_cross_entropy(s, target), scores)
+
+
+def test_softmax_of_padding_alone_is_zero():
+    p = padded_softmax(SCORES)
+    torch.testing.assert_close(p.sum(1), torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.double))
+    assert bool(((p == 0) == (-inf == SCORES)).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_scores(dtype):
+    scores = torch.tensor([[1e4, -1e4, 0.0]], dtype=dtype, requires_grad=True)
+    loss = soft_cross_entropy(scores, torch.tensor([[0.5, 0.5, 0.0]], dtype=dtype))
+    assert loss.item() == pytest.approx(1e4, rel=1e-2)
+    loss.sum().backward()
+    assert bool(scores.grad.isfinite().all())
+
+
+def test_nan_shows():
+    scores = SCORES.clone()
+    scores[1, 0] = torch.nan
+    assert (
+        soft_cross_entropy(scores, torch.ones(4, 4)).isnan().tolist() == [False, True] + [False] * 2
+    )
+
+
+#: The columns of each of four rows; one has none, and one has all.
+COLUMNS = [[1, 4], [], [0, 1, 2, 3, 4], [3]]
+OBSERVED = CSR(
+    torch.tensor([0, 2, 2, 7, 8], dtype=torch.int32),
+    torch.tensor([c for columns in COLUMNS for c in columns], dtype=torch.int32),
+    torch.ones(8),
+)
+
+
+def oracle(x_row: np.ndarray, x_col: np.ndarray, rows: list[int]) -> float:
+    total = 0.0
+    for x, row in zip(x_row, rows, strict=True):
+        scores = [float(x @ y) for y in x_col]
+        denominator = sum(np.exp(s) for s in scores)
+        for column in COLUMNS[row]:
+            total -= np.log(np.exp(scores[column]) / denominator)
+    return total
+
+
+@pytest.mark.parametrize("rows", [[2, 0], [1], [3, 1, 0, 2], []])
+def test_value_and_gradient_of_multinomial(rows):
+    x = torch.randn(len(rows), 3, dtype=torch.double, requires_grad=True)
+    y = torch.randn(5, 3, dtype=torch.double, requires_grad=True)
+    index = torch.tensor(rows, dtype=torch.long)
+    loss = multinomial_loss(x, y, index, OBSERVED)
+    expected = oracle(x.detach().numpy(), y.detach().numpy(), rows)
+    assert loss.shape == () and loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda x, y: multinomial_loss(x, y, index, OBSERVED), (x, y))
+
+
+def test_large_scores_of_multinomial():
+    x, y = torch.full((1, 1), 1e4), torch.tensor([[1.0], [0.5], [0.0], [1.0], [-1.0]])
+    x.requires_grad_()
+    loss = multinomial_loss(x, y, torch.tensor([3]), OBSERVED)
+    assert loss.item() == pytest.approx(np.log(2), abs=1e-2)
+    loss.backward()
+    assert bool(x.grad.isfinite().all())
