@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_positive
+from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
-from pyg_kd.functional.ranked_lists import ListOptions, RankedLists
+from pyg_kd.functional.sampling import UnseenItems, draw_places, row_blocks
 from pyg_kd.functional.sparse import gather_rows
+from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -89,3 +93,122 @@ class RelaxedRankingDistillation(Distillation):
 
     def __repr__(self) -> str:
         return f"RelaxedRankingDistillation({self.options}, scale={self.scale})"
+
+
+POSITIONS = ("top", "exponential")
+
+#: Length of the teacher's list that is used, where nothing is said and the catalogue is large.
+NUM_RANKED = 500
+
+#: Ranked entries sorted at once.
+BLOCK_ENTRIES = 2**17
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What lists are drawn: see :class:`~pyg_kd.distill.RelaxedRankingDistillation`."""
+
+    num_interesting: int
+    num_uninteresting: int
+    position: str
+    temperature: float
+    num_ranked: int | None
+
+    def __post_init__(self) -> None:
+        require_choice(POSITIONS, position=self.position)
+        require_count(
+            num_interesting=self.num_interesting, num_uninteresting=self.num_uninteresting
+        )
+        require_positive(temperature=self.temperature)
+        if self.num_ranked is not None:
+            require_count(self.num_interesting, num_ranked=self.num_ranked)
+
+    def ranked_of(self, num_cols: int) -> int:
+        """How long a list is used of so many: half of them has to be left below it."""
+        if self.num_ranked is not None:
+            return self.num_ranked
+        return max(min(NUM_RANKED, num_cols // 2), self.num_interesting)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_interesting}, {self.num_uninteresting}, position={self.position!r}, "
+            f"temperature={self.temperature}, num_ranked={self.num_ranked}"
+        )
+
+
+class RankedLists(nn.Module):
+    r"""Lists of the other side for every user, or every item.
+
+    The first ``num_interesting`` columns come from the teacher's ranking, in its order; the
+    ``num_uninteresting`` after them are uniform among what neither interacted nor is ranked.
+
+    Args:
+        graph: A graph with the teacher's rankings.
+        node_type: Whose lists: ``"user"`` or ``"item"``.
+        options: How they are drawn.
+
+    Raises:
+        ValueError: If the rankings are shorter than ``num_interesting``, or leave nothing below
+            them in most rows.
+    """
+
+    ranked: Tensor
+
+    def __init__(self, graph: HeteroData, node_type: str, options: ListOptions) -> None:
+        super().__init__()
+        edges = interactions(graph)
+        if node_type == USER:
+            num_cols, unit, limit = edges.num_items, "items a user", "num_items"
+            ranked = graph[USER].teacher_items
+        else:
+            num_cols, unit, limit = edges.num_users, "users an item", "num_users"
+            ranked = graph[ITEM].teacher_users
+        if ranked.size(1) < options.num_interesting:
+            raise ValueError(
+                f"'num_interesting' is {options.num_interesting}, but the graph ranks "
+                f"{ranked.size(1)} {unit}: call extract_knowledge with {limit} >= "
+                f"{options.num_interesting}"
+            )
+        self.options = options
+        num_ranked = options.ranked_of(num_cols)
+        self.register_buffer("ranked", ranked[:, :num_ranked], persistent=False)
+        seen = edges.by_user() if node_type == USER else edges.by_item()
+        listed = _seen_or_ranked(seen, self.ranked, num_cols)
+        left = (num_cols - listed.degree)[self.ranked[:, 0] >= 0]
+        if len(left) and int(left.median()) == 0:
+            raise ValueError(
+                f"'num_ranked' is {num_ranked}, which leaves none of {num_cols} "
+                f"{limit.removeprefix('num_')} below the teacher's list in most rows: "
+                "take a smaller one"
+            )
+        self.unlisted = UnseenItems(listed, num_cols)
+
+    def draw(self) -> Tensor:
+        """Lists of all rows, ``[n, num_interesting + num_uninteresting]``, padded with -1."""
+        rows = torch.arange(self.ranked.size(0), device=self.ranked.device)
+        below = self.unlisted.sample(rows, self.options.num_uninteresting, replace=False)
+        # What the teacher has not ranked has no list, and so no tail either.
+        below = below.masked_fill(self.ranked[:, :1] < 0, -1)
+        return torch.cat([self._interesting(), below.to(self.ranked.dtype)], dim=1)
+
+    def _interesting(self) -> Tensor:
+        num, options = self.options.num_interesting, self.options
+        if options.position == "top":
+            return self.ranked[:, :num]
+        place = draw_places(self.ranked < 0, num, options.temperature).sort(dim=1).values
+        return self.ranked.gather(1, place)
+
+
+def _seen_or_ranked(seen: Neighbors, ranked: Tensor, num_cols: int) -> Neighbors:
+    """Both together, in blocks of rows: a sort of all at once takes several times the result."""
+    degree, cols = [], []
+    for rows in row_blocks(len(ranked), ranked.size(1), BLOCK_ENTRIES, ranked.device):
+        block = ranked[rows]
+        owner, place = (block >= 0).nonzero(as_tuple=True)
+        row, col = seen.of(rows)
+        row, col = torch.cat([row, owner]), torch.cat([col, block[owner, place].long()])
+        both = sorted_neighbors(row, col, len(rows), num_cols)
+        degree.append(both.degree)
+        cols.append(both.col.to(torch.int32))
+    ptr = torch.cat([seen.ptr[:1], torch.cat(degree).cumsum(0)])
+    return Neighbors(ptr, torch.cat(cols))
