@@ -29,5 +29,5 @@ def test_examples_of_module(name: str) -> None:
 
 def test_examples_exist() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    module = importlib.import_module("pyg_kd.functional.metrics")
+    module = importlib.import_module("pyg_kd.metrics.ranking_metrics")
     assert any(test.examples for test in finder.find(module))

@@ -9,15 +9,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
-from pyg_kd.evaluation.ranker import Ranker, representations
-from pyg_kd.functional.inference import inference
-from pyg_kd.functional.metrics import (
-    METRICS,
-    check_lengths,
-    check_metrics,
-    ranking_metrics,
-)
-from pyg_kd.functional.task import ranking_task
+from pyg_kd.metrics.ranker import Ranker, representations
+from pyg_kd.metrics.ranking_metrics import METRICS, check_lengths, check_metrics, ranking_metrics
+from pyg_kd.metrics.ranking_task import ranking_task
+from pyg_kd.models.inference import inference
 
 
 class PerUser(NamedTuple):
@@ -76,7 +71,7 @@ def evaluate(
     is to be found are the items of ``target_data``'s ``edge_label_index``.
     Items with equal scores are ranked by id. Users without targets have no
     defined recall: they are neither ranked nor part of the mean. The values
-    are those of :func:`~pyg_kd.functional.metrics.ranking_metrics`. Memory is
+    are those of :func:`~pyg_kd.metrics.ranking_metrics.ranking_metrics`. Memory is
     ``O(batch_size * I)``, on the device of ``data``.
 
     Args:
@@ -86,7 +81,7 @@ def evaluate(
         data: The training graph.
         target_data: A graph of the same nodes with an ``edge_label_index``.
         k: List lengths.
-        metrics: Names out of :data:`~pyg_kd.functional.metrics.METRICS`.
+        metrics: Names out of :data:`~pyg_kd.metrics.ranking_metrics.METRICS`.
         per_user: Return a :class:`PerUser` with the values of each user.
         batch_size: Users ranked at once. Chosen by the size of the catalogue
             by default.

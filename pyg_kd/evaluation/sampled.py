@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.evaluation.ranker import Ranker, representations
-from pyg_kd.functional.inference import inference
-from pyg_kd.functional.metrics import METRICS, check_lengths, check_metrics, ranking_metrics
 from pyg_kd.functional.ranking import BLOCK_ENTRIES
 from pyg_kd.functional.sampling import UnseenItems
-from pyg_kd.functional.task import Task, ranking_task
 from pyg_kd.graph import Neighbors, sorted_neighbors
+from pyg_kd.metrics.ranker import Ranker, representations
+from pyg_kd.metrics.ranking_metrics import METRICS, check_lengths, check_metrics, ranking_metrics
+from pyg_kd.metrics.ranking_task import Task, ranking_task
+from pyg_kd.models.inference import inference
 
 
 def evaluate_sampled(
@@ -44,7 +44,7 @@ def evaluate_sampled(
         data: The training graph.
         target_data: A graph of the same nodes with an ``edge_label_index``.
         k: List lengths, at most ``num_negatives + 1``.
-        metrics: Names out of :data:`~pyg_kd.functional.metrics.METRICS`.
+        metrics: Names out of :data:`~pyg_kd.metrics.ranking_metrics.METRICS`.
         num_negatives: Items each target is ranked against.
         seed: Seed of the draw. The same seed draws the same items for every
             model on the same device.

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import lexsort
 
-from pyg_kd.functional.inference import inference
 from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.inference import inference
 
 #: Training edges scored at once: a model may form a row of features for each.
 CHUNK = 2**18

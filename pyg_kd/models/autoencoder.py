@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.dropout import dropout
 from pyg_kd.functional.sparse import CSR, row_matmul
 from pyg_kd.graph import interactions
+from pyg_kd.models.layers import dropout
 from pyg_kd.typing import USER
 
 

@@ -11,10 +11,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
 from pyg_kd.functional.edge_scores import edge_scores
-from pyg_kd.functional.inference import inference
 from pyg_kd.functional.ranking import rank_unseen
-from pyg_kd.functional.represent import represent
 from pyg_kd.graph import as_ids, interactions
+from pyg_kd.models.inference import inference, represent
 from pyg_kd.models.vectors import Ids, Vectors, vectors_of
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 

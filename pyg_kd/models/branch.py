@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyg_kd.functional.dropout import dropout
 from pyg_kd.functional.edge_scores import with_ones
-from pyg_kd.functional.unit_ball import unit_ball
+from pyg_kd.models.layers import dropout, unit_ball
 
 #: The heads of a branch; the last is none of the five of the paper.
 HEADS = ("bpr", "cml", "bce", "mse", "multinomial", "item_multinomial")

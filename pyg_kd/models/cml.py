@@ -11,8 +11,8 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_positive
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.sparse import gather_rows
-from pyg_kd.functional.unit_ball import unit_ball
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.layers import unit_ball
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 

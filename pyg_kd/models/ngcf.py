@@ -10,9 +10,9 @@ from torch.nn.functional import leaky_relu, normalize
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
-from pyg_kd.functional.dropout import dropout
 from pyg_kd.functional.propagate import normalized_adjacency, propagate
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.layers import dropout
 from pyg_kd.typing import ITEM, USER, XDict
 
 

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.inference import inference
-from pyg_kd.functional.represent import represent
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.inference import inference, represent
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from pyg_kd.functional.inference import inference
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.loader import InteractionLoader
+from pyg_kd.models.inference import inference
 from pyg_kd.training.checkpoint import load_checkpoint, save_checkpoint
 from pyg_kd.training.describe import describe
 from pyg_kd.training.history import History

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.inference import inference
-from pyg_kd.functional.metrics import METRICS, ranking_metrics
-from pyg_kd.functional.task import ranking_task
+from pyg_kd.metrics.ranking_metrics import METRICS, ranking_metrics
+from pyg_kd.metrics.ranking_task import ranking_task
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.inference import inference
 from pyg_kd.typing import ITEM, USER
 
 

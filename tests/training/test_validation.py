@@ -7,9 +7,9 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.evaluation import evaluate
-from pyg_kd.functional.inference import inference
-from pyg_kd.functional.metrics import METRICS
+from pyg_kd.metrics.ranking_metrics import METRICS
 from pyg_kd.models import MF, LightGCN
+from pyg_kd.models.inference import inference
 from pyg_kd.training import validate
 from pyg_kd.training.validation import Validation, parse_metric
 from pyg_kd.typing import INTERACTS

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyg_kd.functional.dropout import dropout
+from pyg_kd.models.layers import dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

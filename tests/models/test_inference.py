@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.represent import represent
+from pyg_kd.models.inference import represent
 
 
 def graph() -> HeteroData:

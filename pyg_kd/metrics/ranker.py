@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.represent import represent
+from pyg_kd.models.inference import represent
 from pyg_kd.typing import ITEM, USER, XDict
 
 

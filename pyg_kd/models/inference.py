@@ -1,13 +1,37 @@
-"""What a model returns for a graph, checked before anything is built on it."""
+"""Applying a model without training it, and checking what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.typing import ITEM, USER, XDict
+
+
+class HasModules(Protocol):
+    """A module, or what consists of modules."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Return the module and all modules inside of it."""
+
+
+@contextmanager
+def inference(model: HasModules) -> Iterator[None]:
+    """No gradients and evaluation mode inside; every module's own mode comes back after."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def represent(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.metrics import hit_matrix, in_sorted
 from pyg_kd.functional.ranking import ScoreBlock, rank_unseen
 from pyg_kd.graph import Neighbors, as_edges, check_ids, interactions, sorted_neighbors
+from pyg_kd.metrics.ranking_metrics import hit_matrix, in_sorted
 
 
 class Task(NamedTuple):

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kd.functional.metrics import METRICS, hit_matrix, in_sorted, ranking_metrics
 from pyg_kd.graph import Neighbors, sorted_neighbors
+from pyg_kd.metrics.ranking_metrics import METRICS, hit_matrix, in_sorted, ranking_metrics
 
 
 def oracle(name: str, hits: list[bool], num_targets: int, k: int) -> float:
