@@ -25,8 +25,8 @@ from pyg_kd.distill import (
 __version__ = "0.1.0.dev0"
 
 #: Loaded when they are first named: ``pyg_kd.training`` brings more than a method needs.
-_ROOMS = ("datasets", "evaluation", "functional", "knowledge", "loader", "metrics", "models", "training",
-          "transforms")  # fmt: skip
+_ROOMS = ("datasets", "evaluation", "functional", "knowledge", "loader", "metrics", "models",
+          "training", "transforms")  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:
