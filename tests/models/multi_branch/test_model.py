@@ -6,10 +6,10 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.evaluation import evaluate
-from pyg_kd.functional.gradient_balance import gradient_balance_loss
 from pyg_kd.models import MultiBranch
-from pyg_kd.models.branch import HEADS, TABLES
-from pyg_kd.models.branch_losses import Observed, branch_losses
+from pyg_kd.models.multi_branch.branch import HEADS, TABLES
+from pyg_kd.models.multi_branch.losses import Observed, branch_losses
+from pyg_kd.models.multi_branch.weights import gradient_balance_loss
 from pyg_kd.training import Trainer
 from pyg_kd.transforms import UserSplit
 from pyg_kd.typing import Batch

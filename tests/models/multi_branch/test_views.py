@@ -10,22 +10,68 @@ from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import MultiBranch
+from pyg_kd.models.multi_branch.branch import HEADS
 from pyg_kd.transforms import UserSplit
 
 
 @pytest.fixture
 def data() -> HeteroData:
+    return SyntheticInteractions(None, num_users=30, num_items=20, num_edges=200)[0]
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_inner_products_are_the_scores_of_the_head(data, name: str) -> None:
+    model = MultiBranch(data, dim=8, heads=HEADS).eval()
+    view, head = model.head(name), next(h for h in model.layout if h.name == name)
+    x_user, x_item = (x[:, head.start : head.stop] for x in model(data).values())
+    scores = x_user @ x_item.t() if name != "cml" else -torch.cdist(x_user, x_item).square()
+    x_dict = view(data)
+    torch.testing.assert_close(view.score_block(*x_dict.values()), scores, rtol=1e-4, atol=1e-5)
+    assert {x.size(1) for x in x_dict.values()} == {view.out_dim}
+    edges = torch.tensor([[4, 1], [0, 7]])
+    torch.testing.assert_close(view.score(x_dict, edges), view.score_block(*x_dict.values())[edges[0], edges[1]])  # fmt: skip # noqa: E501
+    assert view.inner_product and repr(view).endswith(f", {name!r})")
+
+
+def test_parameters_are_shared(data) -> None:
+    model = MultiBranch(data, dim=8)
+    view = model.head("mse")
+    before = view(data)["user"].detach()
+    view.reset_parameters()
+    assert not torch.equal(before, view(data)["user"])
+    assert {id(p) for p in view.parameters()} == {id(p) for p in model.parameters()}
+
+
+def test_it_is_evaluated_and_teaches(data) -> None:
+    train, val, _ = UserSplit(val=0.2, test=0.0)(data)
+    model = MultiBranch(train, dim=8)
+    view = model.head("cml")
+    assert set(evaluate(view, train, val, k=5, metrics=("recall",))) == {"recall@5"}
+    assert model.training  # evaluated without dropout, and trained on
+    graph = extract_knowledge(view, train, num_items=6)
+    scores = view.eval().score_block(*view(train).values())
+    seen = train["user", "item"].edge_index
+    scores[seen[0], seen[1]] = -torch.inf
+    best = scores.argsort(dim=1, descending=True, stable=True)[:, :6]
+    assert torch.equal(graph["user"].teacher_items.long(), best)
+    assert graph["item"].teacher_x.shape == (20, view.out_dim)
+
+
+@pytest.fixture
+def data_consensus() -> HeteroData:
     return SyntheticInteractions(None, num_users=30, num_items=40, num_edges=300)[0]
 
 
-def slow(model: MultiBranch, data: HeteroData, length: int, temperature: float) -> torch.Tensor:
+def slow(
+    model: MultiBranch, data_consensus: HeteroData, length: int, temperature: float
+) -> torch.Tensor:
     """All scores, user by user and head by head."""
     out = torch.zeros(30, 40)
     for head in model.layout:
         view = model.head(head.name)
-        scores = view.score_block(*view(data).values())
+        scores = view.score_block(*view(data_consensus).values())
         for user in range(30):
-            edges = data["user", "item"].edge_index
+            edges = data_consensus["user", "item"].edge_index
             seen = set(edges[1][edges[0] == user].tolist())
             unseen = [item for item in range(40) if item not in seen]
             ranked = sorted(unseen, key=lambda item: (-scores[user, item].item(), item))[:length]
@@ -35,12 +81,12 @@ def slow(model: MultiBranch, data: HeteroData, length: int, temperature: float) 
 
 
 @pytest.mark.parametrize(("length", "temperature"), [(8, 3.0), (100, 10.0)])
-def test_scores(data, length: int, temperature: float) -> None:
-    model = MultiBranch(data, dim=8, init_std=1.0).eval()
+def test_scores(data_consensus, length: int, temperature: float) -> None:
+    model = MultiBranch(data_consensus, dim=8, init_std=1.0).eval()
     consensus = model.consensus(num_listed=length, temperature=temperature)
-    x_dict = consensus(data)
+    x_dict = consensus(data_consensus)
     found = consensus.score_block(*x_dict.values())
-    expected = slow(model, data, length, temperature)
+    expected = slow(model, data_consensus, length, temperature)
     # Of all that some head lists, the best are kept.
     lowest = expected.sort(dim=1, descending=True).values[:, min(length, 40) - 1 :][:, :1]
     sure, out = expected > lowest + 1e-6, expected < lowest - 1e-6
@@ -56,8 +102,8 @@ def test_scores(data, length: int, temperature: float) -> None:
     torch.testing.assert_close(consensus.score(x_dict, edges), found[edges[0], edges[1]])
 
 
-def test_it_is_evaluated_and_teaches(data) -> None:
-    train, val, _ = UserSplit(val=0.2, test=0.0)(data)
+def test_it_is_evaluated_and_teaches_of_consensus(data_consensus) -> None:
+    train, val, _ = UserSplit(val=0.2, test=0.0)(data_consensus)
     model = MultiBranch(train, dim=8, init_std=1.0)
     consensus = model.consensus(num_listed=10)
     values = evaluate(consensus, train, val, k=5, metrics=("recall", "ndcg"))
@@ -72,13 +118,13 @@ def test_it_is_evaluated_and_teaches(data) -> None:
 
 
 @pytest.mark.parametrize("option", ["num_listed", "temperature"])
-def test_refused_options(data, option: str) -> None:
+def test_refused_options(data_consensus, option: str) -> None:
     with pytest.raises(ValueError, match=rf"{option!r} must be positive \(got 0\)"):
-        MultiBranch(data, dim=8).consensus(**{option: 0})
+        MultiBranch(data_consensus, dim=8).consensus(**{option: 0})
 
 
-def test_repr_and_parameters(data) -> None:
-    model = MultiBranch(data, dim=8)
+def test_repr_and_parameters(data_consensus) -> None:
+    model = MultiBranch(data_consensus, dim=8)
     consensus = model.consensus(num_listed=20)
     assert repr(consensus) == f"Consensus({model}, num_listed=20, temperature=10.0)"
     assert {id(p) for p in consensus.parameters()} == {id(p) for p in model.parameters()}

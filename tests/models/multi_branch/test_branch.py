@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_kd.models.branch import HEADS, Branch
+from pyg_kd.models.multi_branch.branch import HEADS, Branch
 
 USERS, ITEMS, DIM = 6, 9, 8
 

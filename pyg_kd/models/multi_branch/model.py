@@ -14,14 +14,13 @@ from pyg_kd.functional.consensus import Head
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
-from pyg_kd.models.branch import HEADS, Branch
-from pyg_kd.models.branch_losses import Observed, branch_losses
-from pyg_kd.models.branch_weights import BranchWeights
+from pyg_kd.models.multi_branch.branch import HEADS, Branch
+from pyg_kd.models.multi_branch.losses import Observed, branch_losses
+from pyg_kd.models.multi_branch.weights import BranchWeights
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 if TYPE_CHECKING:
-    from pyg_kd.models.consensus import Consensus
-    from pyg_kd.models.head_view import HeadView
+    from pyg_kd.models.multi_branch.views import Consensus, HeadView
 
 
 class MultiBranch(Recommender):
@@ -29,7 +28,7 @@ class MultiBranch(Recommender):
     Collaborative Filtering" <https://arxiv.org/abs/2202.13140>`_ (ConCF).
 
     Users and items share one embedding table each; on top of them every objective has a branch
-    of its own (:class:`~pyg_kd.models.branch.Branch`). What is minimised is
+    of its own (:class:`~pyg_kd.models.multi_branch.branch.Branch`). What is minimised is
 
     .. math::
         L = \sum_x w_x L_x
@@ -39,7 +38,7 @@ class MultiBranch(Recommender):
     :math:`- \sum_{i \in N_u} \log \operatorname{softmax}(s_u)_i` over the whole catalogue for
     ``"multinomial"`` (``"item_multinomial"``: over its unique positive items, and all users).
     The weights are balanced by gradient norms
-    (:class:`~pyg_kd.models.branch_weights.BranchWeights`), before each batch raised to 0.01 at
+    (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`), before each batch raised to 0.01 at
     least and scaled to a mean of one.
 
     ``model(data)`` holds the vectors of all heads side by side, as :attr:`layout` says. The
@@ -140,13 +139,13 @@ class MultiBranch(Recommender):
 
     def head(self, name: str) -> HeadView:
         """One head as a recommender of its own, sharing the parameters."""
-        from pyg_kd.models.head_view import HeadView  # a view of this class
+        from pyg_kd.models.multi_branch.views import HeadView
 
         return HeadView(self, self.layout[self._place(name)])
 
     def consensus(self, *, num_listed: int = 100, temperature: float = 10.0) -> Consensus:
-        """All heads together as a recommender: see :class:`~pyg_kd.models.consensus.Consensus`."""
-        from pyg_kd.models.consensus import Consensus  # a view of this class
+        """All heads together as a recommender: see :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
+        from pyg_kd.models.multi_branch.views import Consensus
 
         return Consensus(self, num_listed=num_listed, temperature=temperature)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kd.models.branch_losses import Observed, branch_losses
+from pyg_kd.models.multi_branch.losses import Observed, branch_losses
 from pyg_kd.typing import INTERACTS, Batch
 
 USERS, ITEMS = 5, 7
