@@ -38,8 +38,8 @@ class MultiBranch(Recommender):
     :math:`- \sum_{i \in N_u} \log \operatorname{softmax}(s_u)_i` over the whole catalogue for
     ``"multinomial"`` (``"item_multinomial"``: over its unique positive items, and all users).
     The weights are balanced by gradient norms
-    (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`), before each batch raised to 0.01 at
-    least and scaled to a mean of one.
+    (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`), before each batch raised to 0.01
+    at least and scaled to a mean of one.
 
     ``model(data)`` holds the vectors of all heads side by side, as :attr:`layout` says. The
     score of the model itself is that of its first head; :meth:`head` serves any of them, and
@@ -144,7 +144,7 @@ class MultiBranch(Recommender):
         return HeadView(self, self.layout[self._place(name)])
 
     def consensus(self, *, num_listed: int = 100, temperature: float = 10.0) -> Consensus:
-        """All heads together as a recommender: see :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
+        """All heads together: see :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
         from pyg_kd.models.multi_branch.views import Consensus
 
         return Consensus(self, num_listed=num_listed, temperature=temperature)
