@@ -2,7 +2,7 @@
 
 from pyg_kd.knowledge.attachment import attach_trajectories
 from pyg_kd.knowledge.extraction import extract_knowledge
-from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.knowledge.store import load_knowledge, save_knowledge
 from pyg_kd.knowledge.trajectory import Trajectory, TrajectoryRecorder
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
-from pyg_kd.knowledge.source import name_source
+from pyg_kd.knowledge.requirements import graph_fingerprint, name_source
 from pyg_kd.knowledge.trajectory import Trajectory
 from pyg_kd.typing import USER
 

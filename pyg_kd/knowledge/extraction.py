@@ -13,8 +13,7 @@ from tqdm.auto import tqdm
 
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.graph import Neighbors, as_ids, interactions
-from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
-from pyg_kd.knowledge.source import name_source
+from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint, name_source
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
 from pyg_kd.typing import ITEM, USER, XDict

@@ -1,11 +1,44 @@
-"""Does a graph carry the knowledge that a method needs, and is it about this graph?"""
+"""Whose knowledge it is: fingerprints of graph and teacher, and what a method needs of a graph."""
 
 from __future__ import annotations
 
+import hashlib
+
+import torch
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER
+
+#: Entries that are hashed at once.
+PART = 2**15
+
+
+def graph_fingerprint(data: HeteroData) -> str:
+    """SHA-256 of the sizes and the set of edges of a graph; their order does not count."""
+    (user, item), num_users, num_items = interactions(data)
+    key = user * num_items + item
+    if bool((key[1:] <= key[:-1]).any()):
+        key = key.unique()
+    return _digest(f"{num_users} {num_items}", [key])
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the class, the parameters and the persistent buffers of a model."""
+    state = sorted(model.state_dict().items())
+    text = f"{type(model).__name__} {[(name, list(value.shape)) for name, value in state]}"
+    return _digest(text, [value for _, value in state])
+
+
+def _digest(text: str, tensors: list[Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        # In parts: of a large tensor on another device, there is never a second one.
+        for part in tensor.detach().flatten().split(PART):
+            digest.update(part.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
 
 #: Knowledge by name: the node types that carry it, and the call that makes it.
 KNOWLEDGE = {
@@ -65,3 +98,31 @@ def knowledge_key(graph: HeteroData) -> tuple[str, ...]:
     names = ("graph_fingerprint", "teacher_fingerprint")
     own = (str(getattr(graph, name, "")) for name in names)
     return (*own, *getattr(graph, "trajectory_fingerprints", ()))
+
+
+#: What a teacher leaves on nodes and graph, and what several leave there.
+OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
+OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
+SOURCE = {OF_A_TEACHER: "teacher_fingerprint", OF_SEVERAL: "trajectory_fingerprints"}
+
+
+def name_source(graph: HeteroData, fingerprint: str, teacher: str | None) -> None:
+    """Write down of which edges and which teacher knowledge is; what is of others goes.
+
+    Args:
+        graph: A shallow copy of the graph.
+        fingerprint: That of its edges.
+        teacher: The teacher's fingerprint; ``None`` leaves what an earlier one said.
+    """
+    other_edges = getattr(graph, "graph_fingerprint", fingerprint) != fingerprint
+    other_teacher = teacher not in (None, getattr(graph, "teacher_fingerprint", None))
+    for names, source in SOURCE.items():
+        if other_edges or (other_teacher and names is OF_A_TEACHER):
+            for store in (graph[USER], graph[ITEM]):
+                for name in names:
+                    store.pop(name, None)
+            if source in graph:
+                del graph[source]
+    graph.graph_fingerprint = fingerprint
+    if teacher is not None:
+        graph.teacher_fingerprint = teacher

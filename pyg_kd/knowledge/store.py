@@ -11,9 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
-from pyg_kd.knowledge.requirements import KNOWLEDGE
-from pyg_kd.knowledge.source import name_source
+from pyg_kd.knowledge.requirements import KNOWLEDGE, graph_fingerprint, name_source
 
 FORMAT = "pyg_kd.knowledge.1"
 

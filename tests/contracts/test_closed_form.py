@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge.fingerprint import model_fingerprint
+from pyg_kd.knowledge.requirements import model_fingerprint
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer
 from pyg_kd.typing import INTERACTS

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from pyg_kd.knowledge import extract_knowledge
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
-from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.knowledge.requirements import KNOWLEDGE, graph_fingerprint
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer, TrainingDiverged
 from pyg_kd.typing import INTERACTS, Batch

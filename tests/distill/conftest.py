@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyg_kd import ItemSideRankingRegularization, RelaxedRankingDistillation
 from pyg_kd.distill import Distillation, item_side_ranking_regularization
 from pyg_kd.distill.item_side_ranking_regularization import CandidateLists
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
 

@@ -8,7 +8,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd import RankingDistillation
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd import RejuvenatedCrossEntropy
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
 

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd import RelaxedRankingDistillation
 from pyg_kd.distill import relaxed_ranking_distillation
 from pyg_kd.distill.relaxed_ranking_distillation import ListOptions, RankedLists
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
 

@@ -7,7 +7,7 @@ import torch
 
 from pyg_kd import SoftLabel
 from pyg_kd.functional import losses
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
 

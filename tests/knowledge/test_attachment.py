@@ -14,7 +14,7 @@ from pyg_kd.knowledge import (
     load_knowledge,
     save_knowledge,
 )
-from pyg_kd.knowledge.fingerprint import graph_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.models import MF
 from pyg_kd.typing import INTERACTS
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.knowledge import extract_knowledge
-from pyg_kd.knowledge.fingerprint import graph_fingerprint, model_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.models import EASE, MF, LightGCN
 from pyg_kd.typing import INTERACTS
 

@@ -1,10 +1,23 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge import TrajectoryRecorder, attach_trajectories, extract_knowledge
-from pyg_kd.knowledge.requirements import KNOWLEDGE, check_knowledge, knowledge_key
-from pyg_kd.models import EASE
+from pyg_kd.knowledge import (
+    TrajectoryRecorder,
+    attach_trajectories,
+    extract_knowledge,
+    requirements,
+)
+from pyg_kd.knowledge.requirements import (
+    KNOWLEDGE,
+    check_knowledge,
+    graph_fingerprint,
+    knowledge_key,
+    model_fingerprint,
+)
+from pyg_kd.models import EASE, MF, LightGCN
 from pyg_kd.typing import INTERACTS
 
 
@@ -66,3 +79,126 @@ def test_no_fingerprint(graph) -> None:
     del graph.graph_fingerprint
     with pytest.raises(ValueError, match=r"another graph \(fingerprint None"):
         check_knowledge(graph, "Some", ("teacher_x",))
+
+
+def with_edges(data: HeteroData, edge_index: torch.Tensor) -> HeteroData:
+    other = data.clone()
+    other[INTERACTS].edge_index = edge_index
+    return other
+
+
+def test_order_and_repetition_do_not_count(data) -> None:
+    expected, edges = graph_fingerprint(data), data[INTERACTS].edge_index
+    assert len(expected) == 64
+    for index in (
+        torch.randperm(edges.size(1)),
+        torch.arange(edges.size(1)).flip(0),
+        torch.arange(edges.size(1)).repeat(2),
+        torch.cat([torch.arange(edges.size(1)), torch.tensor([3])]),
+        (edges[0] * 31 + edges[1]).argsort(),
+    ):
+        assert graph_fingerprint(with_edges(data, edges[:, index])) == expected
+
+
+def test_every_edge_counts(data) -> None:
+    edges = data[INTERACTS].edge_index
+    seen = {graph_fingerprint(data)}
+    for e in range(edges.size(1)):
+        others = torch.cat([edges[:, :e], edges[:, e + 1 :]], 1)
+        seen.add(graph_fingerprint(with_edges(data, others)))
+    assert len(seen) == edges.size(1) + 1
+
+
+def test_one_edge_moved(data) -> None:
+    edges = data[INTERACTS].edge_index
+    pairs = set(map(tuple, edges.t().tolist()))
+    user = int(edges[0, 0])
+    moved = edges.clone()
+    moved[1, 0] = next(i for i in range(31) if (user, i) not in pairs)
+    assert graph_fingerprint(with_edges(data, moved)) != graph_fingerprint(data)
+
+
+@pytest.mark.parametrize("node_type", ["user", "item"])
+def test_sizes_count(data, node_type: str) -> None:
+    other = data.clone()
+    other[node_type].num_nodes += 1
+    assert graph_fingerprint(other) != graph_fingerprint(data)
+
+
+def test_sizes_do_not_stand_in_for_each_other() -> None:
+    # The same key, user * items + item, of graphs of different shapes.
+    prints = set()
+    for num_users, num_items, edge in (
+        (2, 6, (1, 0)),
+        (3, 3, (2, 0)),
+        (7, 2, (3, 0)),
+        (2, 7, (0, 6)),
+        (2, 8, (0, 6)),
+        (3, 8, (0, 6)),
+    ):
+        data = HeteroData()
+        data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+        data[INTERACTS].edge_index = torch.tensor(edge).unsqueeze(1)
+        prints.add(graph_fingerprint(data))
+    assert len(prints) == 6
+
+
+def test_what_else_a_graph_carries_does_not_count(data) -> None:
+    other = data.clone()
+    other["user"].x = torch.ones(23, 2)
+    other[INTERACTS].time = torch.arange(other[INTERACTS].edge_index.size(1))
+    assert graph_fingerprint(other) == graph_fingerprint(data)
+
+
+def test_a_graph_without_edges(data) -> None:
+    empty = with_edges(data, torch.empty(2, 0, dtype=torch.long))
+    assert graph_fingerprint(empty) != graph_fingerprint(data)
+
+
+def test_weights_of_a_teacher_count(teacher) -> None:
+    expected = model_fingerprint(teacher)
+    assert model_fingerprint(teacher) == expected
+    for weight in teacher.parameters():
+        old = weight.detach().clone()
+        with torch.no_grad():
+            weight[-1, -1] += 1e-6
+        assert model_fingerprint(teacher) != expected
+        with torch.no_grad():
+            weight.copy_(old)
+    assert model_fingerprint(teacher) == expected
+
+
+def test_class_and_precision_of_a_teacher_count(data) -> None:
+    model = MF(data, 3)
+    other = LightGCN(data, 3)
+    other.load_state_dict(model.state_dict())
+    prints = {model_fingerprint(model), model_fingerprint(other)}
+    prints.add(model_fingerprint(model.double()))
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(teacher, dtype: torch.dtype) -> None:
+    assert len(model_fingerprint(teacher.to(dtype))) == 64
+
+
+def test_buffers_count_where_they_are_saved(data) -> None:
+    class Fixed(torch.nn.Module):
+        def __init__(self, kept: torch.Tensor, scratch: float = 0.0) -> None:
+            super().__init__()
+            self.register_buffer("kept", kept)
+            self.register_buffer("scratch", torch.tensor(scratch), persistent=False)
+
+    plain = model_fingerprint(Fixed(torch.arange(6)))
+    assert model_fingerprint(Fixed(torch.arange(6), scratch=1.0)) == plain
+    others = [torch.arange(6).flip(0), torch.arange(6.0), torch.arange(6).view(2, 3)]
+    others += [torch.tensor(3), torch.zeros(0), torch.ones(3, dtype=torch.bool)]
+    assert len({plain, *(model_fingerprint(Fixed(other)) for other in others)}) == 7
+
+
+def test_tensors_of_several_parts(monkeypatch, data) -> None:
+    model = MF(data, 5)
+    expected = model_fingerprint(model)
+    for size in (1, 7):
+        monkeypatch.setattr(requirements, "PART", size)
+        assert model_fingerprint(model) == expected
