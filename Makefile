@@ -1,4 +1,5 @@
 # `make demo` and `make test` need Python with venv, and the package registries.
+# Only `make test` builds torch-scatter, which compiles for minutes: the demo runs without it.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,6 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .PHONY: demo test fast lint format scatter clean
+.NOTPARALLEL:  # one pip at a time in one environment
 
 demo: $(VENV)/.stamp-demo
 	@if $(BIN)/python examples/fetch_movielens.py data/ml-100k/raw; then dataset=movielens-100k; \
@@ -41,10 +43,12 @@ scatter: $(VENV)/.stamp-torch
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first: torch-scatter compiles against it.
+# torch comes first: torch-scatter compiles against it, and one that was compiled against
+# another torch has to go. `make test` builds or fetches the one that fits.
 $(VENV)/.stamp-torch: constraints.txt | $(BIN)/python
-	$(PIP) torch
-	$(PIP) "setuptools>=77" wheel
+	@echo "Installing PyTorch into $(VENV)"
+	$(PIP) torch "setuptools>=77" wheel
+	$(BIN)/python -m pip uninstall -q -y torch-scatter 2>/dev/null
 	touch $@
 
 $(VENV)/.stamp-scatter: .ci/install_scatter $(VENV)/.stamp-torch
@@ -52,9 +56,13 @@ $(VENV)/.stamp-scatter: .ci/install_scatter $(VENV)/.stamp-torch
 	echo "WARNING: torch-scatter is not installed, segment operations run without it" >&2
 	touch $@
 
-$(VENV)/.stamp-%: pyproject.toml constraints.txt $(VENV)/.stamp-scatter
-	$(PIP) -e ".[$*]"
+# Without isolation, because the build needs nothing but the setuptools from above.
+$(VENV)/.stamp-%: pyproject.toml constraints.txt $(VENV)/.stamp-torch
+	@echo "Installing pyg_kd[$*] into $(VENV)"
+	$(PIP) --no-build-isolation -e ".[$*]"
 	touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-scatter
 
 clean:
 	rm -rf $(VENV) build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
