@@ -13,6 +13,9 @@ export PIP_NO_INPUT := 1
 .PHONY: demo test fast lint format scatter clean
 .NOTPARALLEL:  # one pip at a time in one environment
 
+# One torch thread: on a graph this small a second one gains little, and it costs minutes
+# where another process wants the core.
+demo: export OMP_NUM_THREADS ?= 1
 demo: $(VENV)/.stamp-demo
 	@if $(BIN)/python examples/fetch_movielens.py data/ml-100k/raw; then dataset=movielens-100k; \
 	else echo "WARNING: MovieLens-100K could not be fetched, the demo uses synthetic data" >&2; \
