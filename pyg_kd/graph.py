@@ -1,45 +1,80 @@
-"""Reading the user-item graph: its edges, checked, and their sorted form."""
+"""Reading the user-item graph: its edges, checked and sorted once."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from pyg_kd.typing import ITEM, USER
 
+T = TypeVar("T")
 
-class Interactions(NamedTuple):
-    """The user-item edges of a graph, int64 ``[2, E]``, and its two sizes."""
 
+class _Edges(NamedTuple):
     edge_index: Tensor
     num_users: int
     num_items: int
 
+
+class Interactions(_Edges):
+    """The user-item edges of a graph, int64 ``[2, E]``, and its two sizes.
+
+    What is made of the edges, their sorted forms for example, is made when it is first asked for
+    and kept as long as the ``edge_index`` of the graph lives and does not change. Whoever reads
+    the same edges, through a copy of the graph too, gets the same tensors: they must not be
+    changed in place.
+    """
+
+    @cached_property
+    def _made(self) -> dict[str, Any]:
+        return {}
+
+    def cached(self, name: str, make: Callable[[Interactions], T]) -> T:
+        """What ``make`` returns for these edges, made once and kept under ``name``."""
+        if name not in self._made:
+            self._made[name] = make(self)
+        found: T = self._made[name]
+        return found
+
     def by_user(self) -> Neighbors:
         """The items of every user, ascending; repeated edges count once."""
-        user, item = self.edge_index
-        return sorted_neighbors(user, item, self.num_users, self.num_items)
-
-    def of_users(self, users: Tensor) -> Neighbors:
-        """The items of some users, each named once, row by row in their order.
-
-        The edges of the others are not sorted, which is what :meth:`by_user` takes its time for.
-        """
-        user, item = self.edge_index
-        row = user.new_full((self.num_users,), -1)
-        row[users] = torch.arange(len(users), device=row.device)
-        row = row[user]
-        kept = row >= 0
-        return sorted_neighbors(row[kept], item[kept], len(users), self.num_items)
+        return self.cached("by_user", _by_user)
 
     def by_item(self) -> Neighbors:
         """The users of every item, ascending; repeated edges count once."""
-        user, item = self.edge_index
-        return sorted_neighbors(item, user, self.num_items, self.num_users)
+        return self.cached("by_item", _by_item)
+
+
+def _by_user(edges: Interactions) -> Neighbors:
+    user, item = edges.edge_index
+    return sorted_neighbors(user, item, edges.num_users, edges.num_items)
+
+
+def _by_item(edges: Interactions) -> Neighbors:
+    user, item = edges.edge_index
+    return sorted_neighbors(item, user, edges.num_items, edges.num_users)
+
+
+#: What was made of an ``edge_index``, with its version and the sizes of its graph. Nothing in
+#: here may refer to the key, which would then never be freed.
+_KEPT: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _kept(edge_index: Tensor, sizes: tuple[int, int]) -> dict[str, Any]:
+    # The version counts changes in place; a tensor of the inference mode has none.
+    state = (None if edge_index.is_inference() else edge_index._version, sizes)
+    found = _KEPT.get(edge_index)
+    if found is None or found[0] != state:
+        found = _KEPT[edge_index] = (state, {})
+    made: dict[str, Any] = found[1]
+    return made
 
 
 class Neighbors(NamedTuple):
@@ -105,10 +140,17 @@ def interactions(data: HeteroData) -> Interactions:
         if size is None:
             raise ValueError(f"'data[{node_type!r}].num_nodes' is not set")
         sizes.append(int(size))
-    edge_index = as_edges(data[edge_types[0]].get("edge_index"))
-    check_ids("edge_index[0] (users)", edge_index[0], sizes[0])
-    check_ids("edge_index[1] (items)", edge_index[1], sizes[1])
-    return Interactions(edge_index, sizes[0], sizes[1])
+    found = data[edge_types[0]].get("edge_index")
+    made = _kept(found, (sizes[0], sizes[1])) if isinstance(found, Tensor) else {}
+    plain = made["plain"] if "plain" in made else as_edges(found)
+    edges = Interactions(found if plain is None else plain, sizes[0], sizes[1])
+    if "plain" not in made:
+        check_ids("edge_index[0] (users)", plain[0], edges.num_users)
+        check_ids("edge_index[1] (items)", plain[1], edges.num_items)
+        # Another form than the one given is converted once; the one given is not referred to.
+        made["plain"] = None if plain is found else plain
+    vars(edges)["_made"] = made
+    return edges
 
 
 def as_edges(edge_index: object, name: str = "edge_index") -> Tensor:
@@ -159,7 +201,19 @@ def sorted_neighbors(row: Tensor, col: Tensor, num_rows: int, num_cols: int) -> 
         num_rows: Number of rows; rows without an edge get an empty range.
         num_cols: Number of columns.
     """
-    key = (row * num_cols + col).unique()
+    key = _distinct(row * num_cols + col)
+    row = key.div(num_cols, rounding_mode="floor")
     ptr = torch.zeros(num_rows + 1, dtype=torch.long, device=row.device)
-    ptr[1:] = torch.bincount(key.div(num_cols, rounding_mode="floor"), minlength=num_rows).cumsum(0)
-    return Neighbors(ptr, key.remainder(num_cols))
+    ptr[1:] = torch.bincount(row, minlength=num_rows).cumsum(0)
+    return Neighbors(ptr, key.sub_(row.mul_(num_cols)))
+
+
+def _distinct(key: Tensor) -> Tensor:
+    """The distinct ones among int64 keys, ascending; a new tensor, ``key`` may be overwritten."""
+    if key.device.type != "cpu":
+        distinct: Tensor = key.unique()
+        return distinct
+    if not bool((key[1:] >= key[:-1]).all()):
+        key.numpy().sort()  # a third of the time of PyTorch's sort
+    new = key[1:] != key[:-1]
+    return key if bool(new.all()) else key[torch.cat([new.new_ones(1), new])]

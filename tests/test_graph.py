@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import copy
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -172,3 +176,64 @@ def test_keys_beyond_32_bits():
 def test_neighbors_is_a_plain_pair():
     ptr, col = Neighbors(torch.tensor([0, 1]), torch.tensor([7]))
     assert ptr.tolist() == [0, 1] and col.tolist() == [7]
+
+
+def test_edges_are_sorted_once_for_all_copies_of_a_graph():
+    data = graph(torch.tensor([[2, 0, 2], [1, 3, 0]]))
+    first = interactions(data)
+    assert first.by_user() is first.by_user()
+    other = interactions(copy.copy(data))
+    assert other.by_user() is first.by_user() and other.by_item() is first.by_item()
+    assert first.cached("answer", lambda edges: [edges.num_items]) == [4]
+    assert other.cached("answer", lambda edges: [0]) == [4]
+
+
+def test_a_change_of_the_edges_is_noticed():
+    data = graph(torch.tensor([[2, 0], [1, 3]]))
+    assert interactions(data).by_user().col.tolist() == [3, 1]
+    data["user", "item"].edge_index[1, 0] = 2  # in place
+    assert interactions(data).by_user().col.tolist() == [3, 2]
+    data["user", "item"].edge_index[1, 0] = 4
+    with pytest.raises(ValueError, match=r"must lie in 0\.\.3 \(got 4\)"):
+        interactions(data)
+    data["user", "item"].edge_index = torch.tensor([[1], [1]])
+    assert interactions(data).by_user().col.tolist() == [1]
+
+
+def test_other_sizes_of_the_same_edges_are_read_anew():
+    data = graph(torch.tensor([[2, 0], [1, 3]]))
+    assert len(interactions(data).by_user().ptr) == 4
+    data["user"].num_nodes = 5
+    assert len(interactions(data).by_user().ptr) == 6
+    data["item"].num_nodes = 3
+    with pytest.raises(ValueError, match=r"must lie in 0\.\.2 \(got 3\)"):
+        interactions(data)
+
+
+@pytest.mark.parametrize("kind", ["plain", "int32", "EdgeIndex"])
+def test_what_was_made_goes_with_the_edges(kind):
+    edge_index = torch.tensor([[2, 0], [1, 3]])
+    if kind == "int32":
+        edge_index = edge_index.int()
+    elif kind == "EdgeIndex":
+        edge_index = EdgeIndex(edge_index, sparse_size=(3, 4))
+    data = graph(edge_index)
+    assert interactions(data).by_user() is interactions(data).by_user()
+    made = weakref.ref(interactions(data).by_item().col)
+    del data, edge_index
+    gc.collect()
+    assert made() is None
+
+
+def test_edges_made_in_inference_mode_are_read():
+    with torch.inference_mode():
+        data = graph(torch.tensor([[2, 0], [1, 3]]))
+    assert interactions(data).by_item().col.tolist() == [2, 0]
+
+
+def test_sorting_leaves_the_edges_alone():
+    edge_index = torch.tensor([[2, 0, 2, 2], [1, 3, 0, 1]])
+    before = edge_index.clone()
+    edges = interactions(graph(edge_index))
+    assert edges.by_user().col.tolist() == [3, 0, 1] and edges.by_item().col.tolist() == [2, 2, 0]
+    assert torch.equal(edge_index, before)

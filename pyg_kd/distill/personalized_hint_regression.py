@@ -13,7 +13,7 @@ from pyg_kd.checks import require_count
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.precision import ROWS, add_product_, full_precision, pad_rows, product_dtype
 from pyg_kd.functional.sparse import csr_matmul, gather_rows
-from pyg_kd.graph import interactions, sorted_neighbors
+from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 #: Entries of the projections that are made at once, whatever the batch.
@@ -73,9 +73,9 @@ class PersonalizedHintRegression(Distillation):
             for _ in range(1 if self.shared else 2)
         ).to(t_user.device)
         if self.enrich:
-            user, item = interactions(graph).edge_index
-            self.user_view = _with_neighbors(t_user, t_item, user, item)
-            self.item_view = _with_neighbors(t_item, t_user, item, user)
+            edges = interactions(graph)
+            self.user_view = _with_neighbors(t_user, t_item, edges.by_user())
+            self.item_view = _with_neighbors(t_item, t_user, edges.by_item())
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The squared error of the unique users and items of the batch."""
@@ -96,9 +96,8 @@ class PersonalizedHintRegression(Distillation):
         return f"PersonalizedHintRegression({options})"
 
 
-def _with_neighbors(x: Tensor, x_other: Tensor, row: Tensor, col: Tensor) -> Tensor:
+def _with_neighbors(x: Tensor, x_other: Tensor, neighbors: Neighbors) -> Tensor:
     """Halfway from each row of ``x`` to the mean of its neighbours in ``x_other``."""
-    neighbors = sorted_neighbors(row, col, x.size(0), x_other.size(0))
     degree = neighbors.degree
     weight = torch.repeat_interleave(degree.to(x.dtype).reciprocal(), degree)
     mean = csr_matmul(neighbors.ptr.int(), neighbors.col.int(), weight, x_other)

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.sparse import CSR, csr_matmul
-from pyg_kd.graph import Neighbors, interactions
+from pyg_kd.graph import Interactions, Neighbors, interactions
 
 
 class Adjacency(NamedTuple):
@@ -30,9 +30,12 @@ class Adjacency(NamedTuple):
 def normalized_adjacency(data: HeteroData) -> Adjacency:
     r"""Build :math:`\hat A` with entries :math:`1 / \sqrt{|N_u| |N_i|}` from the edges of a graph.
 
-    Repeated edges count once.
+    Repeated edges count once. It is made once for the edges of a graph.
     """
-    edges = interactions(data)
+    return interactions(data).cached("adjacency", _adjacency)
+
+
+def _adjacency(edges: Interactions) -> Adjacency:
     of_user, of_item = edges.by_user(), edges.by_item()
     return Adjacency(_normalize(of_user, of_item), _normalize(of_item, of_user))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.graph import interactions
+from pyg_kd.graph import Interactions, interactions
 from pyg_kd.typing import ITEM, USER
 
 #: Entries that are hashed at once.
@@ -17,11 +17,14 @@ PART = 2**15
 
 def graph_fingerprint(data: HeteroData) -> str:
     """SHA-256 of the sizes and the set of edges of a graph; their order does not count."""
-    (user, item), num_users, num_items = interactions(data)
-    key = user * num_items + item
-    if bool((key[1:] <= key[:-1]).any()):
-        key = key.unique()
-    return _digest(f"{num_users} {num_items}", [key])
+    return interactions(data).cached("fingerprint", _edge_digest)
+
+
+def _edge_digest(edges: Interactions) -> str:
+    items = edges.by_user()
+    return _digest(
+        f"{edges.num_users} {edges.num_items}", [items.row * edges.num_items + items.col]
+    )
 
 
 def model_fingerprint(model: nn.Module) -> str:

@@ -10,7 +10,14 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.ranking import ScoreBlock, rank_unseen
-from pyg_kd.graph import Neighbors, as_edges, check_ids, interactions, sorted_neighbors
+from pyg_kd.graph import (
+    Interactions,
+    Neighbors,
+    as_edges,
+    check_ids,
+    interactions,
+    sorted_neighbors,
+)
 from pyg_kd.metrics.ranking_metrics import hit_matrix, in_sorted
 
 
@@ -75,11 +82,10 @@ def ranking_task(data: HeteroData, target_data: HeteroData, name: str = "target_
             f"{name!r} must have the nodes of 'data', {graph[1:]} users and items (got {other[1:]})"
         )
     num_users, num_items = graph[1:]
-    message = torch.cat([graph.edge_index, other.edge_index.to(graph.edge_index.device)], dim=1)
-    label = _targets(target_data, name).to(message.device)
+    label = _targets(target_data, name).to(graph.edge_index.device)
     check_ids("edge_label_index[0] (users)", label[0], num_users)
     check_ids("edge_label_index[1] (items)", label[1], num_items)
-    seen = sorted_neighbors(message[0], message[1], num_users, num_items)
+    seen = _seen(graph, other)
     targets = sorted_neighbors(label[0], label[1], num_users, num_items)
     leaked = int(in_sorted(_keys(seen, num_items), _keys(targets, num_items)).sum())
     if leaked:
@@ -88,6 +94,15 @@ def ranking_task(data: HeteroData, target_data: HeteroData, name: str = "target_
             f"ranking and cannot be found"
         )
     return Task(seen, targets, targets.degree.nonzero().squeeze(1), num_items)
+
+
+def _seen(graph: Interactions, other: Interactions) -> Neighbors:
+    """The items of both graphs; a split's parts often have the same edges, sorted already."""
+    first, second = graph.edge_index, other.edge_index.to(graph.edge_index.device)
+    if first is second or torch.equal(first, second):
+        return graph.by_user()
+    both = torch.cat([first, second], dim=1)
+    return sorted_neighbors(both[0], both[1], graph.num_users, graph.num_items)
 
 
 def _targets(target_data: HeteroData, name: str) -> Tensor:

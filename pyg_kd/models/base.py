@@ -197,12 +197,13 @@ class Recommender(nn.Module):
         rows, place = as_ids("users", named, self.num_users, device).unique(return_inverse=True)
         with inference(self):
             x_dict = represent(self, data)
-            x_user, x_item = x_dict[USER][rows], x_dict[ITEM]
+            x_user, x_item = x_dict[USER], x_dict[ITEM]
             blocks = list(
                 rank_unseen(
                     lambda rows, cols: self.score_block(x_user[rows], x_item[cols]),
-                    *(len(rows), self.num_items, k),
-                    seen=edges.of_users(rows),
+                    *(self.num_users, self.num_items, k),
+                    seen=edges.by_user(),
+                    rows=rows,
                 )
             )
         items = torch.cat([rows.new_empty(0, k), *(block.ids for block in blocks)])

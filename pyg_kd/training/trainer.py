@@ -272,9 +272,7 @@ def _warnings_only(active: bool) -> Iterator[None]:
 
 def check_users(data: HeteroData) -> None:
     """Raise ``ValueError`` if a user has no edge to train on."""
-    edge_index, num_users, _ = interactions(data)
-    degree = torch.bincount(edge_index[0], minlength=num_users)
-    lonely = (degree == 0).nonzero().squeeze(1)
+    lonely = (interactions(data).by_user().degree == 0).nonzero().squeeze(1)
     if len(lonely):
         raise ValueError(
             f"{len(lonely)} users of 'data' have no training edge, the first is "
