@@ -1,8 +1,9 @@
 """The vocabulary of the package, named once.
 
 Every graph is a :class:`~torch_geometric.data.HeteroData` with the node types
-:data:`USER` and :data:`ITEM` and one edge type from user to item. Whatever a
-model computes for the nodes travels as a ``x_dict``.
+:data:`USER` and :data:`ITEM` and one edge type from user to item, the interactions; other node
+and edge types are for models that read them. Whatever a model computes for the nodes travels
+as a ``x_dict``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -11,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Data, HeteroData
 
 from pyg_kd.functional import Neighbors, interactions, sorted_neighbors
-from pyg_kd.graph import check_ids
+from pyg_kd.graph import check_ids, interaction_type
 
 EDGES = torch.tensor([[0, 2, 2], [3, 0, 1]])
 
@@ -55,24 +56,72 @@ def test_a_graph_without_edges_passes():
 
 
 def test_only_a_hetero_data_is_a_graph():
-    with pytest.raises(TypeError, match=r"'data' must be a HeteroData \(got Tensor\)"):
-        interactions(EDGES)
+    for other in (EDGES, Data(edge_index=EDGES), EdgeIndex(EDGES)):
+        message = rf"must be a HeteroData \(got {type(other).__name__}\): .*from_interactions"
+        with pytest.raises(TypeError, match=message):
+            interactions(other)
 
 
-def test_other_node_types():
-    data = graph()
+OTHER = [
+    ("user", "knows", "user"),
+    ("item", "near", "item"),
+    ("item", "in", "tag"),
+    ("tag", "rev_in", "item"),
+    ("user", "follows", "tag"),
+]
+
+
+def test_other_node_and_edge_types_are_not_looked_at():
+    data = HeteroData()
     data["tag"].num_nodes = 2
-    with pytest.raises(ValueError, match=r"node types .*\(got \['item', 'tag', 'user'\]\)"):
-        interactions(data)
-    with pytest.raises(ValueError, match=r"node types .*\(got \[\]\)"):
-        interactions(HeteroData())
+    for kind in OTHER:
+        data[kind].edge_index = torch.zeros(2, 1, dtype=torch.long)
+    data.update(graph())
+    assert interactions(data).edge_index is EDGES
+    assert interaction_type(data) == ("user", "interacts", "item")
 
 
-@pytest.mark.parametrize("extra", [("item", "rev", "user"), ("user", "likes", "item")])
-def test_more_edge_types(extra):
+def test_edges_back_are_refused():
     data = graph()
-    data[extra].edge_index = EDGES
-    with pytest.raises(ValueError, match=f"one edge type.*{extra[1]}"):
+    data["item", "rev_interacts", "user"].edge_index = EDGES.flip(0)
+    with pytest.raises(ValueError, match=r"one edge type.*rev_interacts.*UserItem\(\) drops"):
+        interactions(data)
+
+
+def test_several_relations_from_user_to_item():
+    data = graph()
+    data["user", "views", "item"].edge_index = EDGES[:, :1]
+    message = r"one edge type .*views.*UserItem\(edge=\('user', 'interacts', 'item'\)\)"
+    with pytest.raises(ValueError, match=message):
+        interactions(data)
+    data.interaction_relation = "views"
+    assert interaction_type(data) == ("user", "views", "item")
+    assert interactions(data).edge_index.tolist() == [[0], [3]]
+    data.interaction_relation = "buys"
+    with pytest.raises(ValueError, match=r"'interaction_relation' is 'buys'"):
+        interactions(data)
+
+
+@pytest.mark.parametrize(
+    ("edge_types", "call"),
+    [
+        ([("customer", "buys", "product")], "UserItem(user='customer', item='product')"),
+        ([("user", "rates", "movie")], "UserItem(item='movie')"),
+        ([("movie", "rev_rates", "user"), ("user", "rates", "movie")], "UserItem(item='movie')"),
+        ([("book", "rated_by", "user")], "UserItem(item='book')"),
+        ([("item", "of", "buyer")], "UserItem(user='buyer')"),
+        ([("user", "buys", "good"), ("good", "in", "shop")], "UserItem(item='good')"),
+        ([("a", "x", "b"), ("b", "x", "c")], "UserItem(user=..., item=...)"),
+        ([], "UserItem(user=..., item=...)"),
+    ],
+)
+def test_other_node_types_get_the_transform_named(edge_types, call):
+    data = HeteroData()
+    for kind in edge_types:
+        data[kind[0]].num_nodes = data[kind[2]].num_nodes = 4
+        data[kind].edge_index = EDGES
+    kinds = sorted(data.node_types)
+    with pytest.raises(ValueError, match=re.escape(f"(got {kinds}): use pyg_kd.transforms.{call}")):
         interactions(data)
 
 
@@ -90,8 +139,21 @@ def test_a_node_type_without_size(node_type):
     data = graph()
     del data[node_type].num_nodes
     data[node_type].name = "no size follows from this"
-    with pytest.raises(ValueError, match=rf"'data\['{node_type}'\].num_nodes' is not set"):
+    highest = {"user": 2, "item": 3}[node_type]
+    message = rf"'data\['{node_type}'\].num_nodes' is not set: .* the edges: {highest}\)"
+    with pytest.raises(ValueError, match=message):
         interactions(data)
+
+
+def test_a_node_type_that_only_edges_name():
+    data = HeteroData()
+    data["user", "to", "item"].edge_index = EDGES
+    with pytest.raises(ValueError, match=r"'data\['user'\].num_nodes' is not set"):
+        interactions(data)
+    assert data.node_types == []  # looking adds nothing
+    data["user"].num_nodes = data["item"].num_nodes = 1
+    data["user", "to", "item"].edge_index = EDGES[:, :0]
+    assert interactions(data).num_items == 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch_geometric.data import HeteroData
 
+from pyg_kd.graph import interaction_type
 from pyg_kd.knowledge.requirements import KNOWLEDGE, graph_fingerprint, name_source
 
 FORMAT = "pyg_kd.knowledge.1"
@@ -84,7 +85,7 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
                     f"{str(path)!r} holds knowledge of another graph (fingerprint "
                     f"{expected:.12}, that of 'data' is {found:.12})"
                 )
-            device = next(iter(data.edge_stores)).edge_index.device
+            device = data[interaction_type(data)].edge_index.device
             name_source(graph, found, metadata.get("teacher_fingerprint"))
             for name in file.keys():  # noqa: SIM118 - the handle is no mapping
                 node_type, attribute = name.split(".")

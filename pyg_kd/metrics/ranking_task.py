@@ -15,6 +15,7 @@ from pyg_kd.graph import (
     Neighbors,
     as_edges,
     check_ids,
+    interaction_type,
     interactions,
     sorted_neighbors,
 )
@@ -106,7 +107,7 @@ def _seen(graph: Interactions, other: Interactions) -> Neighbors:
 
 
 def _targets(target_data: HeteroData, name: str) -> Tensor:
-    store = target_data[target_data.edge_types[0]]
+    store = target_data[interaction_type(target_data)]
     if "edge_label_index" not in store:
         raise ValueError(f"{name!r} has no 'edge_label_index'")
     label = as_edges(store.edge_label_index, "edge_label_index")

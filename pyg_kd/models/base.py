@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
 
 from pyg_kd.checks import require_count
 from pyg_kd.functional.edge_scores import edge_scores
@@ -64,7 +65,7 @@ class Recommender(nn.Module):
         require_count(dim=dim)
         _, self.num_users, self.num_items = interactions(data)
         self.dim = dim
-        self._cached: tuple[Tensor, int | None, Any] | None = None
+        self._cached: tuple[dict[EdgeType, Any], list[int | None], Any] | None = None
         self.register_load_state_dict_post_hook(_forget)
         if init_std is not None:
             self.init_std = init_std
@@ -221,22 +222,29 @@ class Recommender(nn.Module):
 
     def once(self, data: HeteroData, make: Callable[[HeteroData], T]) -> T:
         """What ``make`` returns for ``data``, made once a graph and device, and again when its
-        edges change. A model has one such thing, which is not part of its state.
+        edges, of whichever type, change. A model has one such thing, which is not part of its
+        state.
         """
         self.check_data(data)
-        edge_index = data[USER, ITEM].edge_index
+        edges = {kind: store.get("edge_index") for kind, store in data.edge_items()}
+        tensors = [edge_index for edge_index in edges.values() if isinstance(edge_index, Tensor)]
+        # The tensors themselves are kept, so `is` cannot be fooled; a version counts changes in
+        # place, of which a tensor of the inference mode keeps no count.
+        versions = [None if t.is_inference() else t._version for t in tensors]
         cached = self._cached
-        # The tensor itself is kept, so `is` cannot be fooled; its version counts changes in place,
-        # of which a tensor of the inference mode keeps no count.
-        version = None if edge_index.is_inference() else edge_index._version
-        if cached is None or cached[0] is not edge_index or cached[1] != version:
-            cached = (edge_index, version, make(data))
+        if cached is None or not _same(cached[0], edges) or cached[1] != versions:
+            cached = (edges, versions, make(data))
             self._cached = cached
         made: T = cached[2]
         return made
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_users}, {self.num_items}, dim={self.dim})"
+
+
+def _same(one: dict[EdgeType, Any], other: dict[EdgeType, Any]) -> bool:
+    """Whether two graphs have the very same edges under the same types."""
+    return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
 
 
 def _forget(model: Recommender, _: object) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +126,26 @@ def test_something_is_made_once_a_graph():
     assert net.once(graph(), make) == 3 and made[-1] is not data
     with pytest.raises(ValueError, match="4 users and 6 items"):
         net.once(graph(4, 6), make)
+
+
+def test_what_is_made_once_follows_edges_of_every_type():
+    net, data, made = Doubled(graph(), 3, 0.1), graph(), []
+    data["tag"].num_nodes = 2
+    data["item", "in", "tag"].edge_index = torch.tensor([[0, 1], [0, 1]])
+
+    def make(data: HeteroData) -> int:
+        made.append(data)
+        return len(made)
+
+    assert net.once(data, make) == net.once(copy.copy(data), make) == 1  # the same tensors
+    data["item", "in", "tag"].edge_index[1, 0] = 1
+    assert net.once(data, make) == net.once(data, make) == 2
+    data["item", "in", "tag"].edge_index = data["item", "in", "tag"].edge_index.clone()
+    assert net.once(data, make) == 3
+    data["item", "has", "tag"].edge_index = data["item", "in", "tag"].edge_index
+    assert net.once(data, make) == 4
+    del data["item", "in", "tag"]
+    assert net.once(data, make) == 5
 
 
 def test_tables_are_left_out():

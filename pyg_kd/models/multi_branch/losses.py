@@ -13,7 +13,7 @@ from torch_geometric.index import index2ptr
 
 from pyg_kd.functional.losses import bpr_loss, multinomial_loss
 from pyg_kd.functional.sparse import CSR, gather_rows
-from pyg_kd.graph import as_edges
+from pyg_kd.graph import as_edges, interaction_type
 from pyg_kd.typing import ITEM, USER, Batch
 
 #: Sums over triples, of the scores of positives ``[B, 1]`` and negatives ``[B, N]``.
@@ -35,7 +35,7 @@ class Observed(NamedTuple):
     def of(cls, data: HeteroData) -> Observed:
         """Read them from the edges of a graph."""
         # What looks at values (are the ids in range?) has been done where batches are made.
-        user, item = as_edges(data[USER, ITEM].edge_index)
+        user, item = as_edges(data[interaction_type(data)].edge_index)
         sizes = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
         return cls(_csr(user, item, sizes[0]), _csr(item, user, sizes[1]))
 
