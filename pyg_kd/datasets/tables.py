@@ -14,32 +14,36 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets.columns import numbered, seconds
 from pyg_kd.datasets.graph import interaction_graph
+from pyg_kd.datasets.table_files import check_names, read_columns
 from pyg_kd.typing import ITEM, USER
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_PARQUET = {".parquet", ".pq"}
 
 
 def from_interactions(
     table: Any,
-    user: str = "user",
-    item: str = "item",
-    time: str | npt.ArrayLike | Tensor | None = None,
+    user: str | int = "user",
+    item: str | int = "item",
+    time: str | int | npt.ArrayLike | Tensor | None = None,
 ) -> HeteroData:
     r"""Build the user-item graph of a table of interactions.
 
     Ids may be any integers or strings. They are numbered ``0..n-1`` in ascending
     order, and ``data['user'].raw_id`` and ``data['item'].raw_id`` tell what each
-    number stands for: int64 ``[n]`` for integer ids, else a list of :obj:`str`.
+    number stands for: int64 ``[n]`` for integer ids, else a list of :obj:`str`. Whole
+    floating-point numbers, which pandas makes of integers beside a gap, count as integers.
     Repeated interactions are one edge, and the latest time is kept.
 
+    Every line of a text file must have the same number of fields. A column holds numbers if
+    all its fields do, else strings: ``007`` is the number 7 beside ``8``, and the string
+    ``007`` beside ``x``. A field that is empty, ``NA``, ``null`` or the like is missing.
+
     Args:
-        table: A path to a CSV, TSV or Parquet file, a :class:`pandas.DataFrame`, a
-            mapping from column names to arrays, or an edge index: a tensor or an
-            array of shape ``[2, E]`` or a pair ``(users, items)``. Files need
-            :obj:`pandas`, and Parquet needs :obj:`pyarrow`. An id that a CSV file
-            writes as ``007`` is read as the number 7.
-        user: The column of the users; not used for an edge index.
+        table: A path to a ``.csv``, ``.tsv``, ``.dat`` (separated by ``::``, tabs, commas,
+            semicolons, bars or blanks), each also with ``.gz``, or Parquet file, a
+            :class:`pandas.DataFrame`, a mapping from column names to arrays, or an edge
+            index: a tensor or an array of shape ``[2, E]`` or a pair ``(users, items)``.
+            Files need :obj:`pandas`, and Parquet needs :obj:`pyarrow`.
+        user: The column of the users; not used for an edge index. If all columns are given
+            as positions from 0, a text file has no header line.
         item: The column of the items; not used for an edge index.
         time: The column of the timestamps, or for an edge index the timestamps
             themselves, ``[E]``. Numbers keep their unit as int64 or float64; dates, also
@@ -52,8 +56,10 @@ def from_interactions(
 
     Raises:
         TypeError: If the table, an id or a timestamp has an unsupported type.
-        ValueError: If a column is missing, an id or a timestamp is missing, the
-            columns differ in length, or the table is empty.
+        ValueError: If a column is missing, an id or a timestamp is missing or exceeds int64,
+            the columns or the lines of a file differ in length, a file is damaged, or the
+            table is empty.
+        FileNotFoundError: If there is no such file.
         ImportError: If a file needs a package that is not installed.
 
     Example:
@@ -65,8 +71,9 @@ def from_interactions(
         >>> data["user", "interacts", "item"].edge_index.tolist()
         [[0, 1, 1], [0, 0, 1]]
     """
-    columns = _columns(table, user, item, time)
-    sizes = {name: len(column) for name, column in columns.items()}
+    wanted = {"user": user, "item": item} | ({} if time is None else {"time": time})
+    columns = _columns(table, wanted)
+    sizes = {name: _length(name, column) for name, column in columns.items()}
     if len(set(sizes.values())) != 1:
         raise ValueError(f"the columns of 'table' must have the same length (got {sizes})")
     if next(iter(sizes.values())) == 0:
@@ -81,33 +88,30 @@ def from_interactions(
     return data
 
 
-def _columns(
-    table: Any, user: str, item: str, time: str | npt.ArrayLike | Tensor | None
-) -> dict[str, Any]:
-    """The columns of users, items and, if asked for, times, in this order."""
+def _columns(table: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The columns of users, items and, if asked for, times, in this order, by their names."""
+    if isinstance(table, (Tensor, np.ndarray, Sequence)) and not isinstance(table, str):
+        return _columns_of_edges(table, wanted.get("time"))
+    if len({str(name) for name in wanted.values()}) != len(wanted):
+        raise ValueError(
+            f"'user', 'item' and 'time' must be different columns (got {[*wanted.values()]})"
+        )
     if isinstance(table, (str, os.PathLike)):
-        table = _read(Path(table))
-    if isinstance(table, (Tensor, np.ndarray, Sequence)):
-        return _columns_of_edges(table, time)
-    wanted = [user, item] if time is None else [user, item, time]
-    if len({str(name) for name in wanted}) != len(wanted):
-        raise ValueError(f"'user', 'item' and 'time' must be different columns (got {wanted})")
+        return read_columns(Path(table), wanted)
     if not isinstance(table, Mapping) and not hasattr(table, "columns"):
         raise TypeError(
             "'table' must be a path, a data frame, a mapping of columns or an edge index "
             f"(got {type(table).__name__})"
         )
     known = list(table.keys() if isinstance(table, Mapping) else table.columns)
-    for option, name in zip(("user", "item", "time"), wanted, strict=False):
-        if not isinstance(name, str) or name not in known:
-            raise ValueError(f"'{option}' must be one of the columns {known} (got {name!r})")
-    return {str(name): table[name] for name in wanted}
+    check_names(wanted, known)
+    return {str(name): table[name] for name in wanted.values()}
 
 
 def _columns_of_edges(
-    edges: Tensor | npt.NDArray[Any] | Sequence[Any], time: str | npt.ArrayLike | Tensor | None
+    edges: Tensor | npt.NDArray[Any] | Sequence[Any], time: npt.ArrayLike | Tensor | None
 ) -> dict[str, Any]:
-    if isinstance(time, str):
+    if isinstance(time, (str, int)):
         raise TypeError(f"'time' must hold the timestamps of the edge index (got {time!r})")
     if isinstance(edges, (Tensor, np.ndarray)) and (edges.ndim != 2 or edges.shape[0] != 2):
         raise ValueError(f"'table' must have the shape [2, E] (got {list(edges.shape)})")
@@ -119,25 +123,10 @@ def _columns_of_edges(
     return columns
 
 
-def _read(path: Path) -> Any:
-    suffix = path.suffix.lower()
-    if suffix not in _SEPARATORS and suffix not in _PARQUET:
-        known = ", ".join(sorted([*_SEPARATORS, *_PARQUET]))
-        raise ValueError(f"'table' must be a file that ends in one of {known} (got '{path}')")
-    if not path.is_file():
-        raise FileNotFoundError(f"'table' must be an existing file (got '{path}')")
-    if suffix in _SEPARATORS:
-        pandas = _import("pandas", path)
-        try:
-            return pandas.read_csv(path, sep=_SEPARATORS[suffix])
-        except pandas.errors.EmptyDataError as error:
-            raise ValueError(f"'table' must not be an empty file (got '{path}')") from error
-    _import("pyarrow", path)
-    return _import("pandas", path).read_parquet(path, engine="pyarrow")
-
-
-def _import(name: str, path: Path) -> Any:
+def _length(name: str, column: Any) -> int:
     try:
-        return __import__(name)
-    except ImportError as error:
-        raise ImportError(f"reading '{path}' needs {name}: pip install 'pyg_kd[tables]'") from error
+        return len(column)
+    except TypeError as error:
+        raise TypeError(
+            f"column '{name}' must be an array or a list (got {type(column).__name__})"
+        ) from error

@@ -32,6 +32,10 @@ def test_numbers_and_raw_ids_recover_the_column(column: list[int] | list[str]) -
         torch.tensor([5, 3, 5], dtype=torch.int32),
         np.array([5, 3, 5], dtype=np.uint64),
         np.array([5, 3, 5], dtype=object),
+        np.array([5.0, 3.0, 5.0]),
+        np.array([5.0, 3, np.float32(5)], dtype=object),
+        pd.Series([5, 3, None, 5]).dropna(),
+        pd.Series([5, 3, 5], dtype="Int64"),
     ],
 )
 def test_all_integers_become_int64(column: object) -> None:
@@ -45,13 +49,23 @@ def test_all_integers_become_int64(column: object) -> None:
 @pytest.mark.parametrize(
     ("column", "error", "message"),
     [
-        (np.array([1.0, 2.5]), TypeError, r"'who' must hold integers or strings \(got float64\)"),
+        (np.array([1.0, 2.5]), ValueError, r"'who' must hold .* whole numbers .* \(got 2.5\)"),
+        (np.array([1.0, np.inf]), ValueError, r"whole numbers .* \(got inf\)"),
+        (np.array([2.0**53]), ValueError, r"below 2\*\*53 in float64 \(got 9007199254740992.0\)"),
+        (np.float32([2**24]), ValueError, r"below 2\*\*24 in float32 \(got 16777216.0\)"),
+        (np.array([2**53, 2.0], dtype=object), ValueError, r"below 2\*\*53 .*got 9007199254740992"),
+        (torch.ones(1, dtype=torch.bfloat16), TypeError, r"low precision \(got torch.bfloat16\)"),
         (np.array([True, False]), TypeError, r"\(got bool\)"),
         (np.array([1, "a"], dtype=object), TypeError, r"\(got int, str\)"),
         (np.array([1.0, np.nan, np.nan]), ValueError, r"'who' must have no missing .* \(got 2\)"),
         (np.array(["a", None], dtype=object), ValueError, r"must have no missing .* \(got 1\)"),
         (np.array(["a", np.nan], dtype=object), ValueError, r"must have no missing .* \(got 1\)"),
-        (np.array([2**63], dtype=np.uint64), ValueError, r"64 bits \(got 9223372036854775808"),
+        (np.array(["a", pd.NA], dtype=object), ValueError, r"must have no missing .* \(got 1\)"),
+        (np.array([2**63], dtype=np.uint64), ValueError, r"64-bit .*got 9223372036854775808\)"),
+        (np.array([1, 10**30], dtype=object), ValueError, r"64-bit .*got 1000000000000000000000"),
+        (np.array([b"a"]), TypeError, r"integers or strings \(got \|S1\)"),
+        (np.array([[1], [2, 3]], dtype=object), TypeError, r"integers or strings \(got list\)"),
+        ([[1], [2, 3]], ValueError, "'who' must hold one value a row"),
         (np.zeros((2, 2), dtype=int), ValueError, r"must have one dimension \(got \[2, 2\]\)"),
     ],
 )
@@ -83,10 +97,28 @@ def test_seconds_of_zoned_dates() -> None:
     assert seconds("t", column).tolist() == [int(moment.timestamp())]
 
 
+def test_seconds_of_python_dates() -> None:
+    morning = datetime(2020, 1, 1, 6, tzinfo=timezone.utc)
+    midnight = int(datetime(2020, 1, 1, tzinfo=timezone.utc).timestamp())
+    assert seconds("t", [morning.replace(tzinfo=None)]).tolist() == [midnight + 6 * 3600]
+    assert seconds("t", [morning]).tolist() == [midnight + 6 * 3600]
+    assert seconds("t", [morning.date()]).tolist() == [midnight]
+    zoned = pd.DatetimeIndex(["2020-01-01T01:00:00+01:00"])
+    assert seconds("t", zoned).tolist() == [midnight]
+
+
 @pytest.mark.parametrize(
     ("column", "error", "message"),
     [
         (["monday"], TypeError, r"'t' must hold numbers, dates or strings like.*monday"),
+        # NumPy reads the first as a year, the second as the moment of reading.
+        (["1600000000"], TypeError, r"'t' must hold numbers, dates .*got '1600000000'"),
+        (["now"], TypeError, r"'t' must hold numbers, dates .*got 'now'"),
+        (["2020-13-01"], TypeError, r"'t' must hold numbers, dates .*2020-13-01"),
+        (np.array([2**63], dtype=np.uint64), ValueError, r"64-bit .*got 9223372036854775808\)"),
+        ([1.0, float("inf")], ValueError, r"'t' must hold finite numbers"),
+        ([True, False], TypeError, r"'t' must hold numbers or dates \(got bool\)"),
+        (np.array([1, "a"], dtype=object), TypeError, r"numbers or dates \(got int, str\)"),
         ([1.0, float("nan")], ValueError, r"'t' must have no missing values \(got 1\)"),
         (np.array(["NaT"], dtype="datetime64[s]"), ValueError, r"no missing values \(got 1\)"),
     ],
