@@ -23,3 +23,4 @@ class AmazonBook(LightGCNBenchmark):
     # No checksums of the published files are known; the counts guard them.
     folder = "amazon-book"
     counts = (52_643, 91_599, 2_984_108)
+    num_train = 2_380_730

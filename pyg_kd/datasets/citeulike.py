@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Dataset, HeteroData
 
 from pyg_kd.datasets.adjacency_lists import AdjacencyLists, read_lists
-from pyg_kd.datasets.graph import interaction_graph
+from pyg_kd.datasets.graph import edges_digest, interaction_graph
 from pyg_kd.datasets.raw import RawFile, obtain
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
@@ -25,6 +25,14 @@ _LISTS = RawFile(
 )
 # The split comes without a stable public address, so it is put in place by hand.
 _SPLIT = [RawFile(f"loo/{name}.txt") for name in ("train", "valid", "test")]
+#: Its users, items, and pairs in each file.
+_SPLIT_COUNTS: tuple[int, ...] = (5_219, 25_181, 115_142, 5_219, 5_219)
+#: The checksums of its pairs, sorted by user, then item, in whatever order a file has them.
+_SPLIT_SHA256: tuple[str, ...] = (
+    "962cb5bc879abc7907ab794234aef59d6fe14dafdffcb1ab856e6778a2c009d8",
+    "be40039c71e9f0152d6b6cbfd3a0453a4caacc4cfab2bf580fe0dda1c4c0d40a",
+    "f7d0031753e6ae63b99f7a0afcf42d5fb5002b671eb921c0d9434bb7c11d7ad9",
+)
 
 
 class CiteULike(Dataset):
@@ -54,7 +62,7 @@ class CiteULike(Dataset):
 
     Raises:
         FileNotFoundError: If the raw files are nowhere and cannot be downloaded.
-        ValueError: If an option or a file is malformed.
+        ValueError: If an option is out of range, or a file is not the published one.
     """
 
     def __init__(
@@ -132,6 +140,19 @@ def _read_split(folder: Path) -> list[HeteroData]:
             raise ValueError(f"'{folder / file.name}' must hold one item a user")
     edges = [_pairs(part) for part in lists]
     num_users, num_items = (int(v) + 1 for v in torch.cat(edges, dim=1).amax(dim=1))
+    found = (num_users, num_items, *(pair.size(1) for pair in edges))
+    if found != _SPLIT_COUNTS:
+        raise ValueError(
+            f"the files in '{folder / 'loo'}' must hold {_SPLIT_COUNTS} users, items, training, "
+            f"validation and test pairs (got {found}): put the published split there"
+        )
+    for file, pair, digest in zip(_SPLIT, edges, _SPLIT_SHA256, strict=False):
+        pairs = interaction_graph(pair[0], pair[1], num_users, num_items)[INTERACTS].edge_index
+        if edges_digest(pairs) != digest:
+            raise ValueError(
+                f"'{folder / file.name}' must hold the pairs of the published split: it is "
+                "damaged, or another split"
+            )
 
     def graph(messages: Tensor, targets: Tensor | None) -> HeteroData:
         data = interaction_graph(messages[0], messages[1], num_users, num_items)

@@ -22,7 +22,9 @@ class Gowalla(LightGCNBenchmark):
 
     folder = "gowalla"
     counts = (29_858, 40_981, 1_027_370)
-    # No checksum of the published train.txt is known; the counts guard that file.
+    num_train = 810_128
     sha256 = {
         "test.txt": "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
     }
+    # Of the edges and not of the file, of which there are several orders.
+    train_sha256 = "291e5b2e123686594b24334aa5f4cfd4afa46a9422b222124b5d44eefe43bea1"

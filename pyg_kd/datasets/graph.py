@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -24,8 +26,11 @@ def interaction_graph(
     Returns:
         A graph whose edges are sorted by user, then item. Repeated
         interactions are one edge, and its ``time`` is the latest.
+
+    Raises:
+        ValueError: If there are too many users and items for keys of 64 bits.
     """
-    key = user * num_items + item
+    key = edge_keys(user, item, num_users, num_items)
     if time is None:
         return graph_from_keys(key.unique(), num_users, num_items)
     # Sorted by time within a key, so the last of each run is the latest.
@@ -37,6 +42,20 @@ def interaction_graph(
     data = graph_from_keys(key[last], num_users, num_items)
     data[INTERACTS].time = time[order][last]
     return data
+
+
+def edge_keys(user: Tensor, item: Tensor, num_users: int, num_items: int) -> Tensor:
+    """The key ``user * num_items + item`` of each edge, int64."""
+    check_key_range(num_users, num_items)
+    return user * num_items + item
+
+
+def check_key_range(num_users: int, num_items: int) -> None:
+    """Raise ``ValueError`` unless every user-item pair has a key of its own in int64."""
+    if num_users * num_items > 2**63:
+        raise ValueError(
+            f"'num_users' times 'num_items' must be at most 2**63 (got {num_users} and {num_items})"
+        )
 
 
 def graph_from_keys(key: Tensor, num_users: int, num_items: int) -> HeteroData:
@@ -51,3 +70,8 @@ def graph_from_keys(key: Tensor, num_users: int, num_items: int) -> HeteroData:
 def edges_of_keys(key: Tensor, num_items: int) -> Tensor:
     """The edges int64 ``[2, E]`` of the keys ``user * num_items + item``."""
     return torch.stack([key.div(num_items, rounding_mode="floor"), key.remainder(num_items)])
+
+
+def edges_digest(edge_index: Tensor) -> str:
+    """SHA-256 of edges in their order, which tells a graph whatever file it was read from."""
+    return hashlib.sha256(edge_index.numpy().astype("<i8").tobytes()).hexdigest()

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from pyg_kd.datasets.graph import edges_digest
 from pyg_kd.datasets.raw import RawFile, locate, obtain
 from pyg_kd.datasets.tables import from_interactions
 
@@ -24,6 +26,8 @@ _RATINGS = RawFile(
 #: The same ratings below a header line, as RecBole writes them.
 _ATOMIC = "ml-100k.inter"
 _NUM_RATINGS = 100_000
+#: Of users, items, ratings and times as four rows of int64, sorted by user, then item.
+_CONTENT_SHA256: str | None = "439762c0673d19e670de6b91ed8d47eac586f1da7fc7f26d1923858c4d47b92c"
 
 
 class MovieLens100K(InMemoryDataset):
@@ -45,7 +49,7 @@ class MovieLens100K(InMemoryDataset):
 
     Raises:
         FileNotFoundError: If no raw file is found and none can be downloaded.
-        ValueError: If ``min_rating`` is above 5 or the file is malformed.
+        ValueError: If ``min_rating`` is above 5, or the file does not hold the published ratings.
     """
 
     def __init__(
@@ -87,7 +91,16 @@ def _read_ratings(path: Path, min_rating: float) -> HeteroData:
         raise ValueError(
             f"'{path}' must hold {_NUM_RATINGS:,} lines of four numbers (got {number.size} numbers)"
         )
-    user, item, rating, time = number.reshape(-1, 4).T
+    # User, item, rating and time; sorted, since files differ in the order of their lines.
+    table = number.reshape(-1, 4)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    content = torch.from_numpy(table.T.astype(np.int64))
+    if _CONTENT_SHA256 not in (None, edges_digest(content)):
+        raise ValueError(
+            f"'{path}' must hold the published ratings, but they differ from those: it is "
+            "damaged; delete it, or put the published file there"
+        )
+    user, item, rating, time = content
     kept = rating >= min_rating
-    column = [values[kept].astype(np.int64) for values in (user, item, time)]
+    column = [values[kept] for values in (user, item, time)]
     return from_interactions({"user": column[0], "item": column[1], "time": column[2]}, time="time")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import io
 import os
-import tempfile
+import shutil
+import time
 import urllib.request
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyg_kd.files import BLOCK, atomic_write, sha256_of
+
 #: The environment variable that names a folder with raw data, one subfolder a data set.
 DATA_VARIABLE = "PYG_KD_DATA"
+#: A download is given up beyond this size, many times that of the largest file, and this time.
+MAX_BYTES = 1 << 28
+MAX_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,14 @@ class RawFile:
         url: Where it is downloaded from; :obj:`None` if it must be put there by hand.
         sha256: Hexadecimal digest of what ``url`` delivers, :obj:`None` if not known.
         member: If given, ``url`` delivers a zip archive and this is the file in it.
+        check: Reads a download and raises :class:`ValueError` if it is not what it should be.
     """
 
     name: str
     url: str | None = None
     sha256: str | None = None
     member: str | None = None
+    check: Callable[[Path], object] | None = None
 
 
 def candidate_folders(root: str | os.PathLike[str] | None, folder: str) -> list[Path]:
@@ -63,7 +70,8 @@ def obtain(
 ) -> Path:
     r"""Return a folder that holds ``files``, downloading them to ``root/raw`` if need be.
 
-    Files that are already there are used as they are; their folder is only read.
+    Files that are already there are compared with their checksums, as far as those are
+    known, and only read.
 
     Args:
         owner: The name of the data set, for messages.
@@ -73,10 +81,11 @@ def obtain(
 
     Raises:
         FileNotFoundError: If the files are nowhere and cannot be downloaded.
-        ValueError: If a downloaded file has the wrong checksum.
+        ValueError: If a file has the wrong checksum or content.
     """
     found = locate([file.name for file in files], root, folder)
     if found is not None:
+        verify(owner, files, found)
         return found
     if root is None:
         raise FileNotFoundError(_where_to_put(owner, files, root, folder, "no 'root' was given"))
@@ -90,54 +99,90 @@ def obtain(
                 raise FileNotFoundError(
                     _where_to_put(owner, files, root, folder, reason)
                 ) from error
+    verify(owner, files, target)
     return target
+
+
+def verify(owner: str, files: Sequence[RawFile], folder: Path) -> None:
+    r"""Compare files in place with their checksums, as far as those are known.
+
+    Raises:
+        ValueError: If one differs, with its path and what to do.
+    """
+    for file in files:
+        path = folder / file.name
+        if file.sha256 is None or file.member is not None:
+            continue
+        with path.open("rb") as stream:
+            digest = sha256_of(stream, path.stat().st_size)
+        if digest != file.sha256:
+            again = "is downloaded again to 'root/raw'" if file.url else "has to be put there"
+            raise ValueError(
+                f"'{path}' must have the sha256 {file.sha256} (got {digest}): it is damaged or "
+                f"another version. Delete it, and the one that {owner} needs {again}"
+            )
 
 
 def download(file: RawFile, folder: Path) -> Path:
     r"""Fetch one file, check it, and only then put it in place, all or nothing.
 
+    What a killed download left behind, the next one removes.
+
     Raises:
-        OSError: If there is no URL, no connection, or the transfer broke off.
-        ValueError: If the checksum is wrong.
+        OSError: If there is no URL, no connection, the transfer broke off, or it exceeds
+            :data:`MAX_BYTES` or :data:`MAX_SECONDS`.
+        ValueError: If the checksum is wrong, or without one the content.
     """
     if file.url is None:
         raise FileNotFoundError(f"'{file.name}' has no public address")
-    payload = _fetch(file.url)
-    digest = hashlib.sha256(payload).hexdigest()
-    if file.sha256 is not None and digest != file.sha256:
-        raise ValueError(
-            f"the download of '{file.name}' from {file.url} must have the sha256 "
-            f"{file.sha256} (got {digest})"
-        )
-    if file.member is not None:
-        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            payload = archive.read(file.member)
     path = folder / file.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(path, payload)
+    with atomic_write(path) as temporary:
+        fetched = temporary if file.member is None else temporary.with_name("archive.zip")
+        digest = _fetch(file.url, fetched)
+        source = f"the download of '{file.name}' from {file.url}"
+        if file.sha256 not in (None, digest):
+            raise ValueError(f"{source} must have the sha256 {file.sha256} (got {digest})")
+        try:
+            if file.member is not None:
+                _extract(fetched, file.member, temporary)
+            if file.check is not None:
+                file.check(temporary)
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+            reason = str(error).replace(str(temporary), file.name)
+            raise ValueError(f"{source} is not what it should be: {reason}") from error
     return path
 
 
-def _fetch(url: str) -> bytes:
+def _fetch(url: str, path: Path) -> str:
+    """Write what a URL delivers into a file, and return its SHA-256."""
+    digest = hashlib.sha256()
+    received = 0
+    deadline = time.monotonic() + MAX_SECONDS
     try:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            payload: bytes = response.read()
-    except http.client.HTTPException as error:  # among others, a body that is cut short
+        with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as stream:
+            expected = response.headers.get("Content-Length") or ""
+            while part := response.read1(BLOCK):
+                received += len(part)
+                if received > MAX_BYTES:
+                    raise OSError(f"{url} delivers more than {MAX_BYTES} bytes")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{url} takes longer than {MAX_SECONDS} s")
+                digest.update(part)
+                stream.write(part)
+    except http.client.HTTPException as error:  # among others, a chunk that is cut short
         raise ConnectionError(f"{url} broke off: {error!r}") from error
-    return payload
+    if expected.isdigit() and received < int(expected):
+        raise ConnectionError(f"{url} broke off after {received} of {expected} bytes")
+    return digest.hexdigest()
 
 
-def _write_atomically(path: Path, payload: bytes) -> None:
-    # Same folder as the target: os.replace is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(payload)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def _extract(archive: Path, member: str, path: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        size = content.getinfo(member).file_size
+        if size > MAX_BYTES:
+            raise ValueError(f"'{member}' must have at most {MAX_BYTES} bytes (got {size})")
+        with content.open(member) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, BLOCK)
 
 
 def _where_to_put(

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from pyg_kd.datasets.graph import graph_from_keys
+from pyg_kd.datasets.graph import check_key_range, edge_keys, graph_from_keys
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 #: Draws beyond this round ignore tastes: they only fill graphs that are almost complete.
@@ -74,6 +74,7 @@ class SyntheticInteractions(InMemoryDataset):
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {value})")
+        check_key_range(num_users, num_items)
         if not 0 <= affinity <= 1:
             raise ValueError(f"'affinity' must lie in 0..1 (got {affinity})")
         if not num_users <= num_edges <= num_users * num_items:
@@ -136,7 +137,7 @@ def _keys(population: _Population, num_edges: int, generator: Generator) -> Tens
         more = max(0, num_edges - keys.numel() - owed.numel())
         user = torch.cat([owed, _users(population, int(more / hit * 1.1), tasteful, generator)])
         item = _items(population, user, tasteful, generator)
-        keys = torch.cat([keys, user * num_items + item]).unique()
+        keys = torch.cat([keys, edge_keys(user, item, num_users, num_items)]).unique()
         degree = torch.bincount(keys.div(num_items, rounding_mode="floor"), minlength=num_users)
         rounds += 1
     return _trimmed(keys, degree, num_edges, least, generator)

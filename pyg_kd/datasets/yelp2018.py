@@ -23,3 +23,4 @@ class Yelp2018(LightGCNBenchmark):
     # No checksums of the published files are known; the counts guard them.
     folder = "yelp2018"
     counts = (31_668, 38_048, 1_561_406)
+    num_train = 1_237_259

@@ -47,3 +47,13 @@ def test_anything_but_integers_is_refused_with_its_line(tmp_path: Path, stray: s
     (tmp_path / "a.txt").write_text(f"0 1\n1 {stray}\n")
     with pytest.raises(ValueError, match=r"must hold non-negative integers .got '.' on line 2"):
         read_lists(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_text("<html>")
+    with pytest.raises(ValueError, match=r"must hold non-negative integers .got '<' on line 1"):
+        read_lists(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "1234567890123456789", "9" * 40])
+def test_integers_that_may_exceed_64_bits_are_refused(tmp_path: Path, number: str) -> None:
+    (tmp_path / "a.txt").write_text(f"0 1\n1 999999999999999999\n2 3 {number}\n")
+    with pytest.raises(ValueError, match=rf"at most 18 digits .got {number} on line 3"):
+        read_lists(tmp_path / "a.txt")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from pyg_kd.datasets import CiteULike
+from pyg_kd.datasets import CiteULike, citeulike
 from pyg_kd.graph import interactions
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
@@ -15,7 +17,11 @@ SPLIT = {"train": "0 0 1\n1 3\n", "valid": "0 2\n1 0\n", "test": "0 3\n1 1\n"}
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No files but those of the test, which are taken for the published ones."""
     monkeypatch.delenv("PYG_KD_DATA", raising=False)
+    monkeypatch.setattr(citeulike, "_LISTS", replace(citeulike._LISTS, sha256=None))
+    monkeypatch.setattr(citeulike, "_SPLIT_COUNTS", (2, 4, 3, 2, 2))
+    monkeypatch.setattr(citeulike, "_SPLIT_SHA256", ())
 
 
 def _write(root: Path, users: str = USERS, **split: str) -> Path:
@@ -93,6 +99,35 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
 def test_missing_split_says_where_it_goes(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"'loo/train.txt', 'loo/valid.txt'.*no public"):
         CiteULike(tmp_path, split="leave_one_out")
+
+
+@pytest.mark.usefixtures("alone")
+def test_split_of_other_counts_is_refused(tmp_path: Path) -> None:
+    message = r"must hold \(2, 4, 3, 2, 2\) users, items.*got \(2, 4, 2, 2, 2\)"
+    with pytest.raises(ValueError, match=message):
+        CiteULike(_write(tmp_path, train="0 0 1\n1\n"), split="leave_one_out")
+
+
+def test_files_in_place_are_compared_with_the_published_ones(
+    data_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data_root / "citeulike", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "users.dat"
+    path.write_bytes(path.read_bytes().replace(b"495", b"496", 1))
+    with pytest.raises(ValueError, match=r"users.dat' must have the sha256 02d5d4.*Delete it"):
+        CiteULike(tmp_path)
+    for name in ("train", "valid", "test"):
+        path = tmp_path / "loo" / f"{name}.txt"
+        whole = path.read_bytes()
+        lines = whole.splitlines(keepends=True)
+        path.write_bytes(b"".join(reversed(lines)))  # the same pairs
+        CiteULike(tmp_path, split="leave_one_out")
+        user, *items = lines[0].split()
+        lines[0] = b" ".join([user, *items[:-1], str(int(items[-1]) + 1).encode()]) + b"\n"
+        path.write_bytes(b"".join(lines))
+        with pytest.raises(ValueError, match=rf"{name}.txt' must hold the pairs of the published"):
+            CiteULike(tmp_path, split="leave_one_out")
+        path.write_bytes(whole)
 
 
 def test_published_graphs_have_the_same_numbering(data_root: Path) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+import struct
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kd.datasets.graph import interaction_graph
+from pyg_kd.datasets.graph import edges_digest, interaction_graph
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(-9, 9)), max_size=40)
@@ -28,3 +32,19 @@ def test_edges_are_unique_and_sorted_with_the_latest_time(
     plain = interaction_graph(user, item, 5, 7)[INTERACTS]
     assert torch.equal(plain.edge_index, store.edge_index)
     assert "time" not in plain
+
+
+def test_pairs_whose_keys_exceed_64_bits_are_refused() -> None:
+    # 2**62 * 4 wraps around to 0: both edges would have the key 0 and be one.
+    user, item = torch.tensor([0, 2**62]), torch.tensor([0, 0])
+    with pytest.raises(ValueError, match=r"at most 2\*\*63 \(got 4611686018427387905 and 4\)"):
+        interaction_graph(user, item, 2**62 + 1, 4)
+    edges = interaction_graph(user[1:] - 1, item[1:] + 1, 2**62, 2)[INTERACTS].edge_index
+    assert edges.tolist() == [[2**62 - 1], [1]]
+
+
+def test_digest_is_that_of_the_numbers() -> None:
+    edges = torch.tensor([[5, 2**40], [0, 1]])
+    content = struct.pack("<4q", 5, 2**40, 0, 1)
+    assert edges_digest(edges) == hashlib.sha256(content).hexdigest()
+    assert edges_digest(edges.t().contiguous().t()) == edges_digest(edges)

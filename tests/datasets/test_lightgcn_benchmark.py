@@ -7,6 +7,7 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_kd.datasets import AmazonBook, Gowalla, LightGCNBenchmark, Yelp2018
+from pyg_kd.datasets.graph import edges_digest
 from pyg_kd.graph import interactions
 from pyg_kd.transforms import KCore, UserSplit
 from pyg_kd.typing import INTERACTS, ITEM, USER
@@ -127,8 +128,37 @@ def test_missing_files_are_named(cls: type[LightGCNBenchmark], folder: str) -> N
 def test_files_of_another_data_set_are_refused(
     cls: type[LightGCNBenchmark], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=f"{cls.__name__} in .* must hold"):
+    message = f"{cls.__name__} in .* must hold|test.txt' must have the sha256 .*Delete it"
+    with pytest.raises(ValueError, match=message):
         cls(_write(tmp_path))
+
+
+def test_everything_known_of_the_published_files_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path)
+    edges = Toy(tmp_path)[0][INTERACTS].edge_index
+    monkeypatch.setattr(Toy, "train_sha256", edges_digest(edges))
+    monkeypatch.setattr(Toy, "num_train", 5)
+    Toy(_write(tmp_path, train="2 0 5\n1\n0 1 2 3\n"))  # the same edges
+    with pytest.raises(ValueError, match=r"must hold the published interactions in train.txt: "):
+        Toy(_write(tmp_path, train="0 3 1 2\n1 0\n2 5\n"))
+    with pytest.raises(ValueError, match=r"must hold 5 interactions in train.txt \(got 6\)"):
+        Toy(_write(tmp_path, train="0 3 1 2\n1 0\n2 5 1\n", test="0 4\n1 0\n3 1 0\n"))
+    monkeypatch.setattr(Toy, "sha256", {"test.txt": "0" * 64})
+    with pytest.raises(ValueError, match=r"test.txt' must have the sha256 0+ \(got"):
+        Toy(_write(tmp_path))
+
+
+def test_download_of_something_else_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "toy", train="<html>Log in to the network</html>")
+    monkeypatch.setattr("pyg_kd.datasets.lightgcn_benchmark._URL", tmp_path.as_uri())
+    message = r"download of 'train.txt' from .* is not what .*'train.txt' must hold non-negative"
+    with pytest.raises(ValueError, match=message):
+        Toy(tmp_path / "root")
+    assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
 
 
 def test_the_result_is_a_hetero_data(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from dataclasses import replace
@@ -30,6 +31,8 @@ def table() -> np.ndarray:
 def _no_data_folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "data_root" not in request.fixturenames:
         monkeypatch.delenv("PYG_KD_DATA", raising=False)
+        # The made-up ratings are taken for the published ones.
+        monkeypatch.setattr(movielens_100k, "_CONTENT_SHA256", None)
 
 
 def _write_data(path: Path, table: np.ndarray) -> None:
@@ -75,6 +78,25 @@ def test_truncated_file(tmp_path: Path, table: np.ndarray) -> None:
     _write_data(tmp_path / "u.data", table[:-1])
     with pytest.raises(ValueError, match=r"100,000 lines of four numbers \(got 399996 numbers\)"):
         MovieLens100K(tmp_path)
+
+
+def test_other_ratings_are_refused(
+    tmp_path: Path, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_data(tmp_path / "u.data", table[::-1])
+    monkeypatch.setattr(movielens_100k, "_CONTENT_SHA256", _digest(table))
+    _check(MovieLens100K(tmp_path), table)
+    for column in (1, 2):
+        other = table.copy()
+        other[70_000, column] += 1
+        _write_data(tmp_path / "u.data", other)
+        with pytest.raises(ValueError, match=r"u.data' must hold the published ratings, but"):
+            MovieLens100K(tmp_path)
+
+
+def _digest(table: np.ndarray) -> str:
+    rows = np.array(sorted(map(tuple, table.tolist())), dtype="<i8")
+    return hashlib.sha256(rows.T.tobytes()).hexdigest()
 
 
 def test_download(tmp_path: Path, table: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,19 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from pyg_kd.datasets import raw
 from pyg_kd.datasets.raw import DATA_VARIABLE, RawFile, candidate_folders, download, locate, obtain
 
 BODY = b"0 1 2\n1 2\n"
@@ -23,11 +28,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         self.send_response(200)
+        if self.path == "/drip":
+            self._drip()
+            return
         # A truncated body: more is announced than is sent.
         extra = 5 if self.path == "/truncated" else 0
         self.send_header("Content-Length", str(len(BODY) + extra))
         self.end_headers()
         self.wfile.write(BODY)
+
+    def _drip(self) -> None:
+        """A byte every now and then, until the other side hangs up."""
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(200):
+                self.wfile.write(b"1")
+                time.sleep(0.05)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -140,10 +156,104 @@ def test_folders_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_present_files_are_used_without_a_network(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"other content")
+    (tmp_path / "a.txt").write_bytes(BODY)
     file = RawFile("a.txt", "http://127.0.0.1:9/x", DIGEST)
     assert obtain("Toy", [file], tmp_path, "toy") == tmp_path
     assert _files(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:9/x"])
+def test_present_files_are_compared_with_their_checksums(tmp_path: Path, url: str | None) -> None:
+    content = bytearray(BODY)
+    content[4] ^= 1
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    message = rf"a.txt' must have the sha256 {DIGEST} \(got {found}\): .*the one that Toy needs"
+    with pytest.raises(ValueError, match=message):
+        obtain("Toy", [RawFile("a.txt", url, DIGEST)], tmp_path, "toy")
+    # A checksum of an archive says nothing about the file that was taken from it.
+    obtain("Toy", [RawFile("a.txt", url, DIGEST, member="a.txt")], tmp_path, "toy")
+    # Half of the files in place are checked as well.
+    (tmp_path / "raw").mkdir()
+    path.rename(tmp_path / "raw" / "a.txt")
+    (tmp_path / "source").write_bytes(BODY)
+    files = [RawFile("a.txt", url, DIGEST), RawFile("b.txt", (tmp_path / "source").as_uri())]
+    with pytest.raises(ValueError, match=message):
+        obtain("Toy", files, tmp_path, "toy")
+
+
+def test_download_without_a_checksum_is_checked_by_its_content(server: str, tmp_path: Path) -> None:
+    def check(path: Path) -> None:
+        if path.read_bytes() != b"expected":
+            raise ValueError(f"'{path}' holds something else")
+
+    file = RawFile("a.txt", f"{server}/good", check=check)
+    message = r"download of 'a.txt' from .*/good is not what it should be: 'a.txt' holds something"
+    with pytest.raises(ValueError, match=message):
+        obtain("Toy", [file], tmp_path, "toy")
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [(BODY, "not a zip file"), (None, "no item named 'b.txt'")],
+)
+def test_archive_without_the_file(tmp_path: Path, archive: bytes | None, message: str) -> None:
+    source = tmp_path / "a.zip"
+    with zipfile.ZipFile(source, "w") as content:
+        content.writestr("a.txt", BODY)
+    if archive is not None:
+        source.write_bytes(archive)
+    with pytest.raises(ValueError, match=f"(?i)is not what it should be: .*{message}"):
+        download(RawFile("b.txt", source.as_uri(), member="b.txt"), tmp_path / "raw")
+    assert _files(tmp_path) == ["a.zip"]
+
+
+def test_downloads_have_a_limit_in_size(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw, "MAX_BYTES", len(BODY))
+    download(RawFile("a.txt", f"{server}/good"), tmp_path)
+    source = tmp_path / "a.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as content:
+        content.writestr("zeros", bytes(10_000))
+    monkeypatch.setattr(raw, "MAX_BYTES", 9_999)
+    with pytest.raises(ValueError, match=r"'zeros' must have at most 9999 bytes \(got 10000\)"):
+        download(RawFile("b.txt", source.as_uri(), member="zeros"), tmp_path)
+    monkeypatch.setattr(raw, "MAX_BYTES", len(BODY) - 1)
+    with pytest.raises(FileNotFoundError, match=f"delivers more than {len(BODY) - 1} bytes"):
+        obtain("Toy", [RawFile("b.txt", f"{server}/good")], tmp_path, "toy")
+    assert _files(tmp_path) == ["a.txt", "a.zip"]
+
+
+def test_downloads_have_a_limit_in_time(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw, "MAX_SECONDS", 0.2)
+    with pytest.raises(FileNotFoundError, match=r"/drip takes longer than 0.2 s"):
+        obtain("Toy", [RawFile("a.txt", f"{server}/drip")], tmp_path, "toy")
+    assert _files(tmp_path) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from pyg_kd.datasets.raw import RawFile, download
+def check(path):
+    os.kill(os.getpid(), 9)
+download(RawFile("a.txt", sys.argv[1], check=check), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_remains_of_a_killed_download_are_removed_by_the_next(server: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, f"{server}/good", str(tmp_path)]
+    assert subprocess.run(command, timeout=120).returncode == -9
+    assert len(_files(tmp_path)) == 1
+    assert not (tmp_path / "a.txt").exists()
+    download(RawFile("a.txt", f"{server}/good", DIGEST), tmp_path)
+    assert os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_only_missing_files_are_downloaded(server: str, tmp_path: Path) -> None:
