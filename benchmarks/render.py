@@ -343,11 +343,16 @@ def topology(result: dict[str, Any]) -> str:
         [name, f"{curve[-1]:.4f}", published.get(name, "")]
         for name, curve in result["curves"].items()
     ]
+    apart = "".join(
+        f" *{name}* was run apart: its teacher reached {run['teacher 200'][-1]:.4f} on "
+        f"{machine(run)}."
+        for name, run in result.get("run apart", {}).items()
+    )
     return section(
         "Topology distillation beside the authors' curves",
         f"`python benchmarks/reproduce_topology.py`: {result['data']}, {result['metric']}, "
         f"after {result['epochs'][-1]} epochs, one seed; *reference* is the variant of their "
-        f"code. Machine: {machine(result)}.",
+        f"code. Machine: {machine(result)}.{apart}",
         ["Model", "here", "authors"],
         rows,
     )

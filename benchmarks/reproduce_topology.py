@@ -5,7 +5,8 @@ alone, under FTD, and under HTD in the paper's variant and in that of the author
 
     python benchmarks/reproduce_topology.py --root DIR [--reference topology-curves.json]
 
-DIR holds ``loo/train.txt``, ``valid.txt``, ``test.txt`` of the leave-one-out split.
+DIR holds ``loo/train.txt``, ``valid.txt``, ``test.txt`` of the leave-one-out split. ``--rows`` runs
+some of the students and their teacher alone, and keeps the other rows of the results.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from report import RESULTS, table, write
+from report import RESULTS, machine, table, write
 
 from pyg_kd import TopologyDistillation
 from pyg_kd.datasets import CiteULike
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--reference", type=Path, help="JSON with the authors' curves, to draw")
+    parser.add_argument("--rows", nargs="+", default=[], help="run these students only")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     train, _, test = CiteULike(args.root, split="leave_one_out")
@@ -77,9 +80,14 @@ def main() -> None:
         ],
     }
     for name, distillations in methods.items():
+        if args.rows and name not in args.rows:
+            continue
         torch.manual_seed(args.seed)
         fit(name, MF(graph, dim=20), graph, distillations)
 
+    apart: dict[str, Any] = {}
+    if args.rows:
+        apart = join_earlier(curves, seconds)
     rows = []
     for name, curve in curves.items():
         published = PUBLISHED[name.split(",")[0]]
@@ -97,9 +105,24 @@ def main() -> None:
             "published": PUBLISHED,
             "mean seconds an epoch": {n: sum(s) / len(s) for n, s in seconds.items()},
             "seconds an epoch": seconds,
+            **apart,
         },
     )
     draw(epochs, curves, args.reference)
+
+
+def join_earlier(curves: dict[str, list[float]], seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Put the rows of this run among the earlier ones; returns what to note about that."""
+    known = json.loads((RESULTS / "reproduce_topology.json").read_text())
+    teacher = curves.pop("teacher 200")
+    here = {"machine": machine(), "teacher 200": teacher}
+    names = list(curves)
+    apart = {**known.get("run apart", {}), **{name: here for name in names}}
+    for new, key in ((curves, "curves"), (seconds, "seconds an epoch")):
+        joined = {**known[key], **{name: new[name] for name in names}}
+        new.clear()
+        new.update(joined)
+    return {"machine": known["machine"], "run apart": apart}
 
 
 def draw(epochs: list[int], curves: dict[str, list[float]], reference: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 from numbers import Real
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,12 @@ from pyg_kd.functional.precision import full_precision
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-VARIANTS = ("paper", "reference")
+Variant = Literal["paper", "reference"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
 def from_to(temperature: float | tuple[float, float]) -> tuple[float, float]:
-    """The first and the last of a schedule of temperatures."""
+    """The first and last temperature of a schedule."""
     found = (temperature, temperature) if isinstance(temperature, Real) else temperature
     if not (
         isinstance(found, (tuple, list))
@@ -35,10 +37,8 @@ def from_to(temperature: float | tuple[float, float]) -> tuple[float, float]:
 class ExpertMixture(nn.Module):
     """The experts of one node type and the net that selects among them."""
 
-    def __init__(self, dim: int, teacher_dim: int, num_experts: int) -> None:
+    def __init__(self, dim: int, hidden: int, teacher_dim: int, num_experts: int) -> None:
         super().__init__()
-        hidden = dim // 2 if dim == teacher_dim else (dim + teacher_dim) // 2
-        hidden = max(hidden, 1)
         self.selection = nn.Linear(teacher_dim, num_experts)
         self.w1 = nn.Parameter(torch.empty(num_experts, dim, hidden))
         self.b1 = nn.Parameter(torch.empty(num_experts, hidden))
@@ -47,7 +47,7 @@ class ExpertMixture(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew, uniform with the bound of a linear layer."""
+        """Draw all weights anew, uniform within the bounds of a linear layer."""
         self.selection.reset_parameters()
         for w, b in ((self.w1, self.b1), (self.w2, self.b2)):
             bound = 1 / sqrt(w.size(1))
@@ -60,20 +60,20 @@ class ExpertMixture(nn.Module):
             return self._logits(teacher).argmax(1)
 
     def _logits(self, teacher: Tensor) -> Tensor:
-        # As small as it is, half precision would only change who is whose.
+        # Half precision would save nothing here and change assignments.
         with full_precision(teacher.device.type):
             logits: Tensor = self.selection(teacher.to(self.w1.dtype))
         return logits
 
     def forward(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """The teacher's representations as rebuilt, ``[n, d_t]``."""
-        # Student, teacher and experts may be of different precisions: the experts' counts, but
-        # the noise is float32 at least, which knows what lies near zero.
+        """Rebuild the teacher's representations, ``[n, d_t]``."""
+        # Everything is cast to the dtype of the experts, except for the noise: its values near
+        # zero need float32 at least.
         dtype = self.w1.dtype
         log_alpha = log_softmax(
             self._logits(teacher), dim=1, dtype=torch.promote_types(dtype, torch.float32)
         )
-        # Of a uniform draw: a third of the time that exponential_ takes. One draw in 2^24 is zero.
+        # From uniform draws, which take a third of the time of exponential_. One in 2^24 is zero.
         uniform = torch.rand_like(log_alpha).clamp_(min=torch.finfo(torch.float32).tiny)
         gumbel = uniform.log_().neg_().log_().neg_()
         z = ((log_alpha + gumbel) / temperature).softmax(dim=1).to(dtype)
@@ -92,14 +92,16 @@ class DistillationExperts(Distillation):
     over the unique users and items of a batch, with :math:`g` Gumbel noise
     drawn at every forward pass and :math:`\tau` annealed once an epoch from
     ``temperature[0]`` to ``temperature[1]``. Users and items have experts of
-    their own. An entity runs only the experts whose weight reaches
-    :math:`10^{-6}`.
+    their own, of hidden width :math:`\lfloor (d_s + d_t) / 2 \rfloor`, or
+    :math:`\lfloor d_s / 2 \rfloor` where :math:`d_s = d_t`. An entity runs only the
+    experts whose weight reaches :math:`10^{-6}`.
 
     Args:
         num_experts: Number of experts :math:`M` of each node type.
-        temperature: First and last :math:`\tau`; one number for a temperature that stays.
-        variant: The authors' ``"reference"`` code takes the unique positives and the unique
-            negatives of a batch apart, and half of each, in place of the unique items.
+        temperature: First and last :math:`\tau`; one number keeps it constant.
+        variant: ``"paper"`` (default), or ``"reference"``, the authors' code: half of the loss of
+            the unique positives plus half of that of the unique negatives in place of the unique
+            items, and :math:`\tau` one epoch behind.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -111,12 +113,15 @@ class DistillationExperts(Distillation):
 
     needs = ("teacher_x",)
 
+    #: Whether experts are half as wide as the student where it is as wide as the teacher.
+    halve_equal_widths = True
+
     def __init__(
         self,
         *,
         num_experts: int = 30,
         temperature: float | tuple[float, float] = (1.0, 1e-10),
-        variant: str = "paper",
+        variant: Variant = "paper",
     ) -> None:
         super().__init__()
         require_choice(VARIANTS, variant=variant)
@@ -131,13 +136,21 @@ class DistillationExperts(Distillation):
         """Make the experts and selection nets."""
         for node_type in (USER, ITEM):
             teacher = graph[node_type].teacher_x
-            mixture = ExpertMixture(dim, teacher.size(1), self.num_experts)
+            width = teacher.size(1)
+            hidden = (dim + width) // 2
+            if dim == width and self.halve_equal_widths:
+                hidden = max(dim // 2, 1)
+            mixture = ExpertMixture(dim, hidden, width, self.num_experts)
             self.mixture[node_type] = mixture.to(teacher.device)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        r"""Anneal: :math:`\tau_p = \tau_0 (\tau_P / \tau_0)^{p / P}`."""
+        r"""Anneal: :math:`\tau_p = \tau_0 (\tau_P / \tau_0)^{p / P}`.
+
+        In the reference variant :math:`p` is the epoch before, so the first two are alike.
+        """
         first, last = self.temperature
-        self.tau = first * (last / first) ** (epoch / max(max_epochs, 1))
+        elapsed = epoch if self.variant == "paper" else max(epoch - 1, 0)
+        self.tau = first * (last / first) ** (elapsed / max(max_epochs, 1))
 
     def group(self, node_type: str, teacher: Tensor) -> Tensor:
         """The preferred expert of each row of ``teacher``, int64 ``[n]``."""

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_count
 from pyg_kd.distill.base import Distillation
-from pyg_kd.distill.distillation_experts import DistillationExperts, from_to
+from pyg_kd.distill.distillation_experts import (
+    VARIANTS,
+    DistillationExperts,
+    Variant,
+    from_to,
+)
 from pyg_kd.functional.precision import full_precision
 from pyg_kd.functional.sparse import gather_rows
-from pyg_kd.functional.topology import LEVELS, full_topology_loss, hierarchical_topology_loss
+from pyg_kd.functional.topology import (
+    LEVELS,
+    Level,
+    full_topology_loss,
+    hierarchical_topology_loss,
+)
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-MODES = ("full", "hierarchical")
-VARIANTS = ("paper", "reference")
-ENTITIES = ("batch", "all")
+Mode = Literal["full", "hierarchical"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Entities = Literal["batch", "all"]
+ENTITIES: tuple[Entities, ...] = get_args(Entities)
 
 
 class TopologyDistillation(Distillation):
@@ -33,21 +46,25 @@ class TopologyDistillation(Distillation):
     compares prototypes with the entities outside their group
     (:func:`~pyg_kd.functional.hierarchical_topology_loss`), and :math:`L_{DE}`
     (:class:`DistillationExperts`) trains the nets that assign the groups, ``num_groups`` for
-    users and as many for items. Cost and memory are linear in the entities.
+    users and as many for items. Memory is linear in the entities, and so is time, except under
+    ``positive_pairs_only``, where every pair within a group has to be formed.
 
     Args:
-        mode: ``"hierarchical"`` (default) or ``"full"``, to which all options but ``entities``
-            make no difference.
+        mode: ``"hierarchical"`` (default) or ``"full"``, for which ``entities`` is the only
+            option that matters.
         num_groups: Groups of each node type, and experts of :math:`L_{DE}`.
         gamma: Weight :math:`\gamma` of the two levels.
         level: ``"prototype-entity"`` (default) or ``"prototype-prototype"``.
-        variant: ``"paper"`` (default), or ``"reference"``, which sets the next three options to
-            ``False, True, True`` and ``temperature`` to ``(0.1, 0.1)``, as the authors' code.
+        variant: ``"paper"`` (default), or ``"reference"``, the authors' code: by default it sets
+            the next three options to ``False, True, True``; the temperature is annealed one epoch
+            behind, and experts are :math:`d_s` wide where :math:`d_s = d_t`, not half of that.
         exclude_own_group: Leave an entity out of its own group's term (prototype-entity).
-        positive_pairs_only: Drop entity pairs whose teacher cosine is not positive.
+        positive_pairs_only: Drop entity pairs whose teacher cosine is not positive. Time is then
+            quadratic in the size of a group.
         detach_prototypes: No gradient through the student's prototypes.
         temperature: First and last routing temperature of :math:`L_{DE}`.
-        entities: ``"batch"`` (default), or ``"all"`` of the graph at every step (full mode).
+        entities: ``"batch"`` (default), or ``"all"`` for the whole graph at every step (full mode
+            only).
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -61,17 +78,17 @@ class TopologyDistillation(Distillation):
 
     def __init__(
         self,
-        mode: str = "hierarchical",
+        mode: Mode = "hierarchical",
         *,
         num_groups: int = 30,
         gamma: float = 0.5,
-        level: str = "prototype-entity",
-        variant: str = "paper",
+        level: Level = "prototype-entity",
+        variant: Variant = "paper",
         exclude_own_group: bool | None = None,
         positive_pairs_only: bool | None = None,
         detach_prototypes: bool | None = None,
-        temperature: float | tuple[float, float] | None = None,
-        entities: str = "batch",
+        temperature: float | tuple[float, float] = (1.0, 1e-10),
+        entities: Entities = "batch",
     ) -> None:
         super().__init__()
         require_choice(MODES, mode=mode)
@@ -85,15 +102,17 @@ class TopologyDistillation(Distillation):
             raise ValueError(f"'entities' may be 'all' in full mode only (got mode={mode!r})")
         paper = variant == "paper"
         self.mode, self.num_groups, self.gamma, self.level = mode, num_groups, gamma, level
-        self.entities = entities
+        self.variant, self.entities = variant, entities
         self.exclude_own_group = paper if exclude_own_group is None else exclude_own_group
         self.positive_pairs_only = not paper if positive_pairs_only is None else positive_pairs_only
         self.detach_prototypes = not paper if detach_prototypes is None else detach_prototypes
-        default = (1.0, 1e-10) if paper else (0.1, 0.1)
-        self.temperature = default if temperature is None else from_to(temperature)
+        self.temperature = from_to(temperature)
         self.experts: DistillationExperts | None = None
         if mode == "hierarchical":
-            self.experts = DistillationExperts(num_experts=num_groups, temperature=self.temperature)
+            self.experts = DistillationExperts(
+                num_experts=num_groups, temperature=self.temperature, variant=variant
+            )
+            self.experts.halve_equal_widths = paper
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Make the nets that assign groups and rebuild the teacher."""
@@ -114,7 +133,7 @@ class TopologyDistillation(Distillation):
             index = (batch.users, batch.items)
             teacher = [t[i] for t, i in zip(teacher, index, strict=True)]
             student = [gather_rows(s, i) for s, i in zip(student, index, strict=True)]
-        # Sums of squared products that nearly cancel are nothing for half precision.
+        # Half precision cannot represent sums of squares that nearly cancel.
         with full_precision(student[0].device.type):
             if self.experts is None:
                 return full_topology_loss(torch.cat(student), torch.cat(teacher))
@@ -143,6 +162,6 @@ class TopologyDistillation(Distillation):
     def __repr__(self) -> str:
         names = ["mode", "entities"]
         if self.mode == "hierarchical":
-            names = ["mode", "num_groups", "gamma", "level", "exclude_own_group"]
+            names = ["mode", "num_groups", "gamma", "level", "variant", "exclude_own_group"]
             names += ["positive_pairs_only", "detach_prototypes", "temperature"]
         return f"TopologyDistillation({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,13 +13,16 @@ from pyg_kd.checks import require_choice
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 
 #: What the group level compares: prototypes with entities, or with each other.
-LEVELS = ("prototype-entity", "prototype-prototype")
+Level = Literal["prototype-entity", "prototype-prototype"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 
-#: Rows of a pair block that is formed at once where pairs must be looked at singly.
-PAIR_ROWS = 256
+#: Rows and columns of the tile of cosines that is formed at once where pairs must be looked at.
+PAIR_TILE = 512
 
 
-def full_topology_loss(student: Tensor, teacher: Tensor, *, reduction: str = "sum") -> Tensor:
+def full_topology_loss(
+    student: Tensor, teacher: Tensor, *, reduction: Literal["sum", "mean"] = "sum"
+) -> Tensor:
     r"""Full topology distillation of `"Topology Distillation for Recommender System"
     <https://arxiv.org/abs/2106.08700>`_.
 
@@ -28,7 +31,7 @@ def full_topology_loss(student: Tensor, teacher: Tensor, *, reduction: str = "su
 
     With rows normalised to :math:`\hat T, \hat S` this is
     :math:`\|\hat T^\top \hat T\|^2 - 2 \|\hat T^\top \hat S\|^2 + \|\hat S^\top \hat S\|^2`,
-    linear in the number of entities; the direct form serves where they are few.
+    linear in the number of entities; few entities are compared pair by pair.
 
     Args:
         student: Representations of the student, ``[b, d_s]``.
@@ -57,7 +60,7 @@ def hierarchical_topology_loss(
     group: Tensor,
     num_groups: int,
     *,
-    level: str = "prototype-entity",
+    level: Level = "prototype-entity",
     exclude_own_group: bool = True,
     positive_pairs_only: bool = False,
     detach_prototypes: bool = False,
@@ -71,7 +74,8 @@ def hierarchical_topology_loss(
         \left(\rho(P^t_k, t_j) - \rho(P^s_k, s_j)\right)^2
 
     with :math:`\rho` the cosine and prototypes :math:`P_k` the means of the
-    groups; groups without a member are left out.
+    groups; groups without a member are left out. The entity level takes the
+    identity of :func:`full_topology_loss` within each group.
 
     Args:
         student: ``[b, d_s]``.
@@ -83,7 +87,9 @@ def hierarchical_topology_loss(
         exclude_own_group: Leave the members of a group out of its own group
             term (the paper); the reference code keeps them.
         positive_pairs_only: Drop entity pairs whose teacher cosine is not
-            positive (the reference code).
+            positive (the reference code). A mask on the cosines has no such
+            identity: every pair within a group is formed, in tiles, so that
+            memory stays linear and time is quadratic in the size of a group.
         detach_prototypes: No gradient through the student's prototypes (the
             reference code).
 
@@ -98,7 +104,7 @@ def hierarchical_topology_loss(
     if group.shape != student.shape[:1]:
         raise ValueError(f"'group' must be [{student.size(0)}] (got {list(group.shape)})")
     order = torch.argsort(group, stable=True)
-    # Its size does not depend on the data, as that of bincount would: no wait for the device.
+    # Unlike bincount's, its size does not depend on the data: no synchronisation.
     count = group.new_zeros(num_groups).scatter_add_(0, group, torch.ones_like(group))
     unit_student, unit_teacher = _unit_rows(student), _unit_rows(teacher)
     entity_loss = _grouped_pairs(
@@ -124,10 +130,10 @@ def hierarchical_topology_loss(
 
 
 def check_rows(student: Tensor, teacher: Tensor) -> None:
-    """Raise ``ValueError`` unless both are matrices with a row an entity."""
+    """Raise ``ValueError`` unless both are matrices with one row per entity."""
     if student.dim() != 2 or teacher.dim() != 2 or student.size(0) != teacher.size(0):
         raise ValueError(
-            "'student' and 'teacher' must be matrices with one row an entity "
+            "'student' and 'teacher' must be matrices with one row per entity "
             f"(got {list(student.shape)} and {list(teacher.shape)})"
         )
 
@@ -140,13 +146,13 @@ def _unit_rows(x: Tensor) -> Tensor:
 
 
 def _grouped_pairs(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> Tensor:
-    """Entity loss of unit rows sorted by group; ``end`` holds where each group ends."""
+    """Entity loss of unit rows sorted by group, each group up to its place in ``end``."""
     out: Tensor = _GroupedPairs.apply(s, t, end, positive_pairs_only)
     return out
 
 
 class _GroupedPairs(torch.autograd.Function):
-    """The gradient falls out of the same products as the value: one pass makes both."""
+    """One pass computes value and gradient, which share their products."""
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> Tensor:
@@ -170,7 +176,7 @@ def grouped_pairs(
     for stop in end.tolist():
         rows, start = slice(start, stop), stop
         if positive_pairs_only or stop - rows.start <= t.size(1):
-            values += _direct(s[rows], t[rows], positive_pairs_only, grad[rows])
+            values += _pairs(s[rows], t[rows], positive_pairs_only, grad[rows])
         elif stop > rows.start:
             values.append(_gram(s[rows], t[rows], grad[rows]))
     return torch.stack(values).sum(), grad.mul_(-4)
@@ -186,24 +192,30 @@ keep_float32("pyg_kd::grouped_pairs")
 
 
 def _gram(s: Tensor, t: Tensor, grad: Tensor) -> Tensor:
-    """The identity over d x d products, linear in the rows; ``grad`` but for a factor of -4."""
+    """The loss by d x d products, linear in the rows; writes the gradient over -4 to ``grad``."""
     ts, ss, tt = t.t() @ s, s.t() @ s, t.t() @ t
     torch.mm(t, ts, out=grad).addmm_(s, ss, alpha=-1)
-    # The three norms nearly cancel once the student fits: they are summed in float64.
+    # The three norms nearly cancel once the student fits, so they are summed in float64.
     norms = [m.double().square().sum() for m in (tt, ts, ss)]
     return (norms[0] - 2 * norms[1] + norms[2]).clamp_(min=0).to(s.dtype)
 
 
-def _direct(s: Tensor, t: Tensor, positive_pairs_only: bool, grad: Tensor) -> list[Tensor]:
-    """Pair by pair, a block of rows at a time; ``grad`` but for a factor of -4."""
-    values = []
-    for start in range(0, s.size(0), PAIR_ROWS):
-        rows = slice(start, start + PAIR_ROWS)
-        rho = t[rows] @ t.t()
-        keep = rho > 0 if positive_pairs_only else None
-        difference = rho.addmm_(s[rows], s.t(), alpha=-1)
-        if keep is not None:
-            difference *= keep
-        values.append(torch.dot(difference.view(-1), difference.view(-1)))
-        torch.mm(difference, s, out=grad[rows])
+def _pairs(s: Tensor, t: Tensor, positive_pairs_only: bool, grad: Tensor) -> list[Tensor]:
+    """The loss pair by pair, in tiles; writes the gradient over -4 to ``grad``."""
+    values: list[Tensor] = []
+    grad.zero_()
+    tiles = [slice(start, start + PAIR_TILE) for start in range(0, len(s), PAIR_TILE)]
+    for i, rows in enumerate(tiles):
+        for cols in tiles[i:]:  # the others mirror them
+            rho = t[rows] @ t[cols].t()
+            keep = rho > 0 if positive_pairs_only else None
+            difference = rho.addmm_(s[rows], s[cols].t(), alpha=-1)
+            if keep is not None:
+                difference *= keep
+            square = torch.dot(difference.view(-1), difference.view(-1))
+            grad[rows].addmm_(difference, s[cols])
+            if cols is not rows:
+                square *= 2
+                grad[cols].addmm_(difference.t(), s[rows])
+            values.append(square)
     return values

@@ -108,6 +108,14 @@ def test_annealing() -> None:
     assert seen == pytest.approx([2 * (0.5 / 2) ** (p / 4) for p in range(4)])
 
 
+def test_the_reference_anneals_one_epoch_later() -> None:
+    method, seen = DistillationExperts(variant="reference", temperature=(2.0, 0.5)), []
+    for epoch in range(4):
+        method.on_epoch_start(epoch, 4)
+        seen.append(method.tau)
+    assert seen == pytest.approx([2 * (0.5 / 2) ** (p / 4) for p in (0, 0, 1, 2)])
+
+
 def test_default_annealing_ends_at_one_expert(problem) -> None:
     method = DistillationExperts(num_experts=3).bind(problem.graph, 4)
     assert method.temperature == (1.0, 1e-10) and method.tau == 1.0

@@ -200,10 +200,41 @@ def test_variants() -> None:
         return [getattr(method, name) for name in names]
 
     assert values() == [True, False, False, (1.0, 1e-10)]
-    assert values(variant="reference") == [False, True, True, (0.1, 0.1)]
+    assert values(variant="reference") == [False, True, True, (1.0, 1e-10)]
     assert values(variant="reference", exclude_own_group=True)[:3] == [True, True, True]
     assert values(variant="reference", temperature=(2.0, 1.0))[3] == (2.0, 1.0)
     assert values(positive_pairs_only=True)[:3] == [True, True, False]
+
+
+def test_the_reference_anneals_as_run_htd(problem) -> None:
+    # Their loop counts epochs from 1; before it the temperature is 1.
+    tau, num_epochs = 1.0, 10
+    method = TopologyDistillation(variant="reference").bind(problem.graph, 4)
+    for epoch in range(num_epochs):
+        if epoch >= 1:
+            tau = 1.0 * (1e-10 / 1.0) ** ((epoch - 1) / num_epochs)
+        method.on_epoch_start(epoch, num_epochs)
+        assert method.experts.tau == pytest.approx(tau)
+    assert tau == pytest.approx(1e-8)
+
+
+@pytest.mark.parametrize(("variant", "widths"), [("paper", [7, 5]), ("reference", [7, 10])])
+def test_width_of_the_experts(problem, variant: str, widths: list[int]) -> None:
+    for dim, width in zip((4, 10), widths, strict=True):  # d_t is 10
+        method = TopologyDistillation(variant=variant, num_groups=2).bind(problem.graph, dim)
+        assert {net.w1.size(2) for net in method.experts.mixture.values()} == {width}
+
+
+def test_the_reference_rebuilds_the_unique_items(problem) -> None:
+    # Half of the positives and half of the negatives is their DE, not their HTD.
+    method = TopologyDistillation(gamma=0.0, num_groups=3, variant="reference")
+    twin = DistillationExperts(num_experts=3).bind(problem.graph, 4)
+    method.bind(problem.graph, 4).experts.load_state_dict(twin.state_dict())
+    losses = []
+    for each in (method, twin):
+        torch.manual_seed(1)
+        losses.append(each(problem.x_dict, problem.graph, problem.batch).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
 
 
 def test_the_epoch_anneals_the_routing(problem) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
-from pyg_kd.functional import full_topology_loss, hierarchical_topology_loss
-from pyg_kd.functional.topology import LEVELS, PAIR_ROWS, grouped_pairs
+from pyg_kd.functional import full_topology_loss, hierarchical_topology_loss, topology
+from pyg_kd.functional.topology import LEVELS, PAIR_TILE, grouped_pairs
 
 OPTIONS = list(itertools.product(LEVELS, *[(True, False)] * 3))
 
@@ -240,8 +240,9 @@ def test_a_pair_of_cosine_zero_is_not_positive(dtype):
     assert every > entity + 1
 
 
-def test_positive_pairs_of_more_rows_than_a_block():
-    b = PAIR_ROWS + 44
+@pytest.mark.parametrize("b", [7, 8, 30, 35])  # one tile, a second of one row, five, five full
+def test_positive_pairs_in_tiles(monkeypatch, b):
+    monkeypatch.setattr(topology, "PAIR_TILE", 7)
     s, t = tables(b, 2, 3)
     group = torch.zeros(b, dtype=torch.long)
     options = {"level": LEVELS[0], "exclude_own_group": True, "detach_prototypes": False}
@@ -326,9 +327,9 @@ def test_no_square_matrix_of_entities_is_formed():
 
     assert largest_allocation(lambda: full_topology_loss(s, t).backward()) <= 2 * table
     assert largest_allocation(both) <= 2 * table
-    # Single pairs must be looked at here: a block of rows against its group at a time.
-    block = 4 * PAIR_ROWS * 1286
-    assert largest_allocation(lambda: both(positive_pairs_only=True)) <= block < square / 4
+    # Single pairs must be looked at here: a tile at a time, whatever the size of a group.
+    tile = 4 * PAIR_TILE**2
+    assert largest_allocation(lambda: both(positive_pairs_only=True)) <= tile < square / 30
     # The measure sees what it must see.
     assert largest_allocation(lambda: t @ t.T) == square
 
