@@ -1,14 +1,15 @@
 """Put the raw MovieLens-100K interactions into a folder.
 
-The wheel of RecBole on the package registry carries them. It is only unpacked, never
-installed or imported. The terms of GroupLens forbid redistribution: do not commit the file.
+The wheel of RecBole on the package registry carries them. It is compared with its checksum before
+anything opens it, one file is taken out, and it is never installed or imported. The terms of
+GroupLens forbid redistribution: do not commit the file.
 
     python examples/fetch_movielens.py data/ml-100k/raw
 """
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -16,33 +17,42 @@ import zipfile
 from pathlib import Path
 
 WHEEL = "recbole==1.2.1"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 MEMBER = "recbole/dataset_example/ml-100k/ml-100k.inter"
-HEADER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
-NUM_RATINGS = 100_000
+MEMBER_SHA256 = "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
 
 
-def check(path: Path) -> None:
-    with path.open(encoding="utf-8") as lines:
-        header = next(lines).split()
-        count = sum(1 for line in lines if line.strip())
-    if header != HEADER or count != NUM_RATINGS:
-        raise SystemExit(f"'{path}' is not MovieLens-100K: header {header}, {count} ratings")
+def check(content: bytes, sha256: str, name: object) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise SystemExit(f"'{name}' must have the sha256 {sha256} (got {found}): delete it")
+
+
+def download(folder: Path) -> Path:
+    """The wheel, whose checksum pip compares too, before it looks inside."""
+    requirement = folder / "requirement.txt"
+    requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", requirement]
+    pip = [sys.executable, "-m", "pip", "download", "-q", *options, "-d", folder]
+    subprocess.run(list(map(str, pip)), check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def main(folder: Path) -> None:
     target = folder / "ml-100k.inter"
     if not target.exists():
-        with tempfile.TemporaryDirectory() as tmp:
-            pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp, WHEEL]
-            subprocess.run(pip, check=True)
-            (wheel,) = Path(tmp).glob("*.whl")
-            part = Path(tmp) / "ml-100k.inter"
-            with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source:
-                part.write_bytes(source.read())
-            check(part)
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.move(part, target)
-    check(target)
+        with tempfile.TemporaryDirectory() as temporary:
+            wheel = download(Path(temporary))
+            check(wheel.read_bytes(), WHEEL_SHA256, wheel)
+            with zipfile.ZipFile(wheel) as archive:
+                content = archive.read(MEMBER)
+        check(content, MEMBER_SHA256, MEMBER)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")  # so that half a file never has the name
+        part.write_bytes(content)
+        part.replace(target)
+    check(target.read_bytes(), MEMBER_SHA256, target)
     print(target)
 
 
