@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_positive
+from pyg_kd.checks import require_count, require_positive
 from pyg_kd.functional.sparse import CSR, row_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.models.fitted import Fitted, one_hot
@@ -41,7 +41,8 @@ class EASE(Fitted):
         max_size: The largest matrix that is inverted, in rows.
 
     Raises:
-        ValueError: If ``l2`` is not positive or both users and items are more than ``max_size``.
+        ValueError: If ``l2`` is not positive or too small for float32, or both users and items
+            are more than ``max_size``.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -55,6 +56,7 @@ class EASE(Fitted):
     def __init__(self, data: HeteroData, l2: float = 250.0, *, max_size: int = 20_000) -> None:
         super().__init__(data, dim=1)
         require_positive(l2=l2)
+        require_count(max_size=max_size)
         size = min(self.num_users, self.num_items)
         if size > max_size:
             raise ValueError(
@@ -81,6 +83,10 @@ class EASE(Fitted):
             scale = 1 / inverse.diagonal()
             self.register_buffer("scale", scale)
             self.register_buffer("weight", inverse.mul_(-scale).fill_diagonal_(0))
+        if not bool(self.scale.isfinite().all()):  # as it is where there is no inverse
+            raise ValueError(
+                f"'l2' is too small for this graph: the matrix has no inverse in float32 (got {l2})"
+            )
 
     def _pattern(self, side: str) -> CSR:
         return CSR(getattr(self, f"{side}_ptr"), getattr(self, f"{side}_col"), self.ones)

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_at_least
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency
 from pyg_kd.functional.sparse import CSR, csr_matmul, row_matmul
 from pyg_kd.graph import interactions
@@ -61,19 +62,21 @@ class GFCF(Fitted):
 
     def __init__(self, data: HeteroData, dim: int | None = None, *, alpha: float = 0.3) -> None:
         smaller = min(interactions(data)[1:])
-        dim = max(min(DIM, smaller - 1), 1) if dim is None else dim
+        if smaller < 2:
+            raise ValueError(f"'data' must have two users and two items at least (got {smaller})")
+        dim = min(DIM, smaller - 1) if dim is None else dim
         super().__init__(data, dim)
         if dim >= smaller:
             raise ValueError(
                 f"'dim' must be below {smaller}, the smaller of the numbers of users and items "
                 f"(got {dim})"
             )
-        if not alpha >= 0:
-            raise ValueError(f"'alpha' must not be negative (got {alpha})")
+        require_at_least(0, alpha=alpha)
         self.alpha = alpha
         adjacency = normalized_adjacency(data)
         for name, part in zip(PARTS, (part for block in adjacency for part in block), strict=True):
-            self.register_buffer(name, part)
+            # A state is loaded in place, and others read these tensors of the graph.
+            self.register_buffer(name, part.clone())
         self.user_root: Tensor
         self.item_root: Tensor
         self.user_filter: Tensor

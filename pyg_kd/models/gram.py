@@ -13,15 +13,19 @@ TILE = 256
 
 
 def inverse_gram(rows: CSR, cols: CSR, l2: float) -> Tensor:
-    r"""The inverse of :math:`R R^\top + \lambda I`, for R by rows and by columns."""
+    r"""The inverse of :math:`R R^\top + \lambda I`, for R by rows and by columns.
+
+    All NaN where it has none in the precision of the values.
+    """
     size, value = len(rows.ptr) - 1, rows.value
     gram = value.new_empty(size, size)
     for tile in torch.arange(size, device=value.device).split(TILE):
         signal = one_hot(tile, value.new_ones(size))
         gram[:, tile] = csr_matmul(*rows, csr_matmul(*cols, signal))
     gram.diagonal().add_(l2)
-    factor = torch.linalg.cholesky(gram, out=gram)
-    return torch.cholesky_inverse(factor)
+    info = torch.empty((), dtype=torch.int32, device=gram.device)
+    torch.linalg.cholesky_ex(gram, out=(gram, info))
+    return torch.cholesky_inverse(gram).masked_fill_(info != 0, torch.nan)
 
 
 def quadratic_forms(cols: CSR, matrix: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pyg_kd.functional.edge_scores import with_ones
 from pyg_kd.functional.losses import multinomial_loss
 from pyg_kd.models.autoencoder import Rows
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.layers import require_dropout
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -63,8 +64,7 @@ class ItemAE(Recommender):
 
     def __init__(self, data: HeteroData, dim: int, *, dropout: float = 0.5) -> None:
         super().__init__(data, dim)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        require_dropout(dropout)
         self.dropout = dropout
         self.user_input = nn.Parameter(torch.empty(self.num_users, dim))
         self.hidden_bias = nn.Parameter(torch.empty(dim))

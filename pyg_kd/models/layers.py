@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pyg_kd.checks import require_number
+
 
 def dropout(x: Tensor, p: float) -> Tensor:
     r"""Zero entries with probability ``p``, and scale the others by ``1 / (1 - p)``.
@@ -31,6 +33,13 @@ def dropout(x: Tensor, p: float) -> Tensor:
     bits.random_(-(2**63), None)
     kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= steps - 2**15
     return x * kept.to(x.dtype).mul_(2**16 / (2**16 - steps))
+
+
+def require_dropout(dropout: float) -> None:
+    """Raise unless ``dropout`` is a share of 0 or more and below 1."""
+    require_number(dropout=dropout)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
 
 
 def unit_ball(x: Tensor) -> Tensor:

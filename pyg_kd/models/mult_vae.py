@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_count
+from pyg_kd.checks import require_at_least, require_count
 from pyg_kd.functional.edge_scores import with_ones
 from pyg_kd.functional.losses import multinomial_loss
 from pyg_kd.models.autoencoder import Rows
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.layers import require_dropout
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -76,11 +77,9 @@ class MultVAE(Recommender):
         super().__init__(data, dim)
         hidden_dim = 3 * dim if hidden_dim is None else hidden_dim
         require_count(hidden_dim=hidden_dim)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
-        for name, value in (("kl_weight", kl_weight), ("anneal_steps", anneal_steps)):
-            if not value >= 0:
-                raise ValueError(f"{name!r} must not be negative (got {value})")
+        require_dropout(dropout)
+        require_at_least(0, kl_weight=kl_weight)
+        require_count(0, anneal_steps=anneal_steps)
         self.hidden_dim, self.dropout = hidden_dim, dropout
         self.kl_weight, self.anneal_steps = kl_weight, anneal_steps
         self.item_input = nn.Parameter(torch.empty(self.num_items, hidden_dim))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -71,9 +72,10 @@ class NeuMF(Recommender):
         init_std: float = 0.01,
     ) -> None:
         super().__init__(data, dim)
-        self.hidden = (dim, max(dim // 2, 1)) if hidden is None else tuple(hidden)
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"'hidden' must be positive widths (got {self.hidden})")
+        hidden = (dim, max(dim // 2, 1)) if hidden is None else hidden
+        if not isinstance(hidden, Sequence) or not hidden or not all(map(_is_width, hidden)):
+            raise ValueError(f"'hidden' must be positive widths (got {hidden!r})")
+        self.hidden = tuple(hidden)
         self.init_std = init_std
         self.user_embedding = nn.Parameter(torch.empty(self.num_users, 2 * dim))
         self.item_embedding = nn.Parameter(torch.empty(self.num_items, 2 * dim))
@@ -161,3 +163,7 @@ class NeuMF(Recommender):
 
     def __repr__(self) -> str:
         return super().__repr__()[:-1] + f", hidden={self.hidden})"
+
+
+def _is_width(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) > 0

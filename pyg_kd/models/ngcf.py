@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_count
 from pyg_kd.functional.propagate import normalized_adjacency, propagate
 from pyg_kd.models.base import Recommender
-from pyg_kd.models.layers import dropout
+from pyg_kd.models.layers import dropout, require_dropout
 from pyg_kd.typing import ITEM, USER, XDict
 
 
@@ -65,8 +65,7 @@ class NGCF(Recommender):
     ) -> None:
         super().__init__(data, dim)
         require_count(num_layers=num_layers)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        require_dropout(dropout)
         self.num_layers, self.dropout, self.normalize = num_layers, dropout, normalize
         self.init_std = init_std
         self.user_embedding = nn.Parameter(torch.empty(self.num_users, dim))

@@ -92,3 +92,16 @@ def test_options_and_name():
             EASE(data, l2)
     model = EASE(data)
     assert (model.l2, model.out_dim, model.latent, model.inner_product) == (250.0, 1, False, False)
+    with pytest.raises(ValueError, match=r"'max_size' must be a positive integer \(got '9'\)"):
+        EASE(data, max_size="9")
+
+
+def test_a_penalty_too_small_for_float32():
+    data = graph(*SIZES[0])
+    # All users like the same: of rank one, the matrix is inverted by the penalty alone.
+    users, items = data["user"].num_nodes, data["item"].num_nodes
+    edges = torch.cartesian_prod(torch.arange(users), torch.arange(items - 1)).t()
+    data["user", "item"].edge_index = edges.contiguous()
+    assert EASE(data, 1e-2).weight.isfinite().all()
+    with pytest.raises(ValueError, match=r"'l2' is too small for this graph: .*\(got 1e-30\)"):
+        EASE(data, 1e-30)

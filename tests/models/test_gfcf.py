@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional import normalized_adjacency
 from pyg_kd.models import GFCF, fitted
 
 U, I = 6, 7  # noqa: E741
@@ -81,7 +82,26 @@ def test_options_and_name():
     with pytest.raises(ValueError, match=r"'dim' must be below 6, .* \(got 6\)"):
         GFCF(graph(), 6)
     for alpha in (-0.1, float("nan")):
-        with pytest.raises(ValueError, match=rf"'alpha' must not be negative \(got {alpha}\)"):
+        with pytest.raises(ValueError, match=rf"'alpha' must be 0 or more \(got {alpha}\)"):
             GFCF(graph(), 2, alpha=alpha)
+    with pytest.raises(TypeError, match=r"'alpha' must be a number \(got '0.3'\)"):
+        GFCF(graph(), 2, alpha="0.3")
     with pytest.raises(ValueError, match="no interactions"):
         GFCF(graph(EDGES[:, :0]), 2)
+
+
+def test_a_graph_of_one_user():
+    data = graph(EDGES[:, EDGES[0] == 0])
+    data["user"].num_nodes = 1
+    with pytest.raises(ValueError, match=r"'data' must have two users and two items .*\(got 1\)"):
+        GFCF(data)
+
+
+def test_a_loaded_state_leaves_the_graph_alone():
+    data, edges = graph(), EDGES.clone()
+    edges[1] = I - 1 - edges[1]
+    model = GFCF(data, 2)
+    before = [part.clone() for block in normalized_adjacency(data) for part in block]
+    model.load_state_dict(GFCF(graph(edges), 2).state_dict())
+    after = [part for block in normalized_adjacency(data) for part in block]
+    assert all(map(torch.equal, before, after))

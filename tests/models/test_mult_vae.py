@@ -187,8 +187,8 @@ def test_options_and_name():
         ("hidden_dim", 0, r"'hidden_dim' must be a positive integer \(got 0\)"),
         ("dropout", 1.0, r"'dropout' must lie in \[0, 1\) \(got 1.0\)"),
         ("dropout", -0.1, r"'dropout' must lie in \[0, 1\) \(got -0.1\)"),
-        ("kl_weight", float("nan"), r"'kl_weight' must not be negative \(got nan\)"),
-        ("anneal_steps", -1, r"'anneal_steps' must not be negative \(got -1\)"),
+        ("kl_weight", float("nan"), r"'kl_weight' must be 0 or more \(got nan\)"),
+        ("anneal_steps", -1, r"'anneal_steps' must be an integer of 0 or more \(got -1\)"),
     ):
         with pytest.raises(ValueError, match=message):
             MultVAE(graph(), 2, **{option: value})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -175,8 +177,9 @@ def test_options_and_name():
     assert repr(net) == "NeuMF(6, 9, dim=5, hidden=(5, 2))" and net.out_dim == 10
     assert (net.default_loss, net.inner_product, net.latent) == ("own", False, True)
     assert repr(NeuMF(graph(), 5, hidden=[7])) == "NeuMF(6, 9, dim=5, hidden=(7,))"
-    for hidden in ((), (3, 0), [-1]):
-        with pytest.raises(ValueError, match=r"'hidden' must be positive widths \(got \("):
+    for hidden in ((), (3, 0), [-1], 3, (2.5,), "84"):
+        message = rf"'hidden' must be positive widths \(got {re.escape(repr(hidden))}\)"
+        with pytest.raises(ValueError, match=message):
             NeuMF(graph(), DIM, hidden=hidden)
     with pytest.raises(ValueError, match=r"'dim' must be a positive integer \(got -3\)"):
         NeuMF(graph(), -3)

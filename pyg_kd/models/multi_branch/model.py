@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,12 @@ from pyg_kd.functional.consensus import Head
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.layers import require_dropout
 from pyg_kd.models.multi_branch.branch import HEADS, Branch
 from pyg_kd.models.multi_branch.losses import Observed, branch_losses
+from pyg_kd.models.multi_branch.views import Consensus, HeadView
 from pyg_kd.models.multi_branch.weights import BranchWeights
 from pyg_kd.typing import ITEM, USER, Batch, XDict
-
-if TYPE_CHECKING:
-    from pyg_kd.models.multi_branch.views import Consensus, HeadView
 
 
 class MultiBranch(Recommender):
@@ -38,8 +37,8 @@ class MultiBranch(Recommender):
     :math:`- \sum_{i \in N_u} \log \operatorname{softmax}(s_u)_i` over the whole catalogue for
     ``"multinomial"`` (``"item_multinomial"``: over its unique positive items, and all users).
     The weights are balanced by gradient norms
-    (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`), before each batch raised to 0.01
-    at least and scaled to a mean of one.
+    (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`), before each batch scaled to a mean
+    of one and kept at 0.01 or more.
 
     ``model(data)`` holds the vectors of all heads side by side, as :attr:`layout` says. The
     score of the model itself is that of its first head; :meth:`head` serves any of them, and
@@ -86,8 +85,7 @@ class MultiBranch(Recommender):
         super().__init__(data, dim, init_std)
         if not heads or set(heads) - set(HEADS) or len(set(heads)) < len(heads):
             raise ValueError(f"'heads' must be some of {HEADS}, each once (got {heads!r})")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        require_dropout(dropout)
         self.dropout, self.balance = dropout, balance
         sizes = dim, self.num_users, self.num_items
         branches = [Branch(name, *sizes, dropout) for name in heads]
@@ -139,15 +137,11 @@ class MultiBranch(Recommender):
 
     def head(self, name: str) -> HeadView:
         """One head as a recommender of its own, sharing the parameters."""
-        from pyg_kd.models.multi_branch.views import HeadView
-
         return HeadView(self, self.layout[self._place(name)])
 
     def consensus(self, *, num_listed: int = 100, temperature: float = 10.0) -> Consensus:
         """All heads together: see :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
-        from pyg_kd.models.multi_branch.views import Consensus
-
-        return Consensus(self, num_listed=num_listed, temperature=temperature)
+        return Consensus(self, self.layout, num_listed=num_listed, temperature=temperature)
 
     def score(self, x_dict: XDict, edge_index: Tensor) -> Tensor:
         """Scores of the first head, ``[E]``."""

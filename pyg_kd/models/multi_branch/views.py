@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.consensus import Head
+from pyg_kd.checks import require_count, require_positive
+from pyg_kd.functional.consensus import Head, consensus
+from pyg_kd.functional.ranking import top_unseen
+from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
 
-if TYPE_CHECKING:
-    from pyg_kd.models.multi_branch import MultiBranch
-from typing import TYPE_CHECKING, ClassVar
-
-import torch
-from torch import Tensor
-
-from pyg_kd.checks import require_positive
-from pyg_kd.functional.consensus import consensus
-from pyg_kd.functional.ranking import top_unseen
-from pyg_kd.graph import interactions
+#: Ids that a float32 holds exactly.
+MAX_ITEMS = 2**24
 
 
-class HeadView(Recommender):
+class View(Recommender):
+    """What another model's representations amount to: sizes and parameters are the model's.
+
+    Args:
+        model: The model, which is shared and not copied.
+    """
+
+    def __init__(self, model: Recommender) -> None:
+        nn.Module.__init__(self)  # no tables beside those of the model
+        self.model = model
+        self.num_users, self.num_items, self.dim = model.num_users, model.num_items, model.dim
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters of the whole model anew."""
+        self.model.reset_parameters()
+
+
+class HeadView(View):
     r"""A head of a :class:`~pyg_kd.models.MultiBranch`, to be evaluated, to teach or to serve.
 
     Its representations are vectors whose inner products are the scores; for a head of distances
@@ -32,17 +45,12 @@ class HeadView(Recommender):
 
     Args:
         model: The model, which is shared and not copied.
-        head: One of ``model.layout``.
+        head: Where the head is in the representations of the model.
     """
 
-    def __init__(self, model: MultiBranch, head: Head) -> None:
-        nn.Module.__init__(self)  # no embeddings but those of the model
-        self.model, self.head = model, head
-        self.num_users, self.num_items, self.dim = model.num_users, model.num_items, model.dim
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters of the whole model anew."""
-        self.model.reset_parameters()
+    def __init__(self, model: Recommender, head: Head) -> None:
+        super().__init__(model)
+        self.head = head
 
     @property
     def out_dim(self) -> int:
@@ -59,11 +67,7 @@ class HeadView(Recommender):
         return f"HeadView({self.model}, {self.head.name!r})"
 
 
-#: Ids that a float32 holds exactly.
-MAX_ITEMS = 2**24
-
-
-class Consensus(Recommender):
+class Consensus(View):
     r"""The consensus of the heads of a :class:`~pyg_kd.models.MultiBranch`, to serve or to teach.
 
     .. math::
@@ -77,6 +81,7 @@ class Consensus(Recommender):
 
     Args:
         model: The model, which is shared and not copied.
+        heads: Where its heads are in its representations.
         num_listed: Length :math:`K` of the lists, and of what is kept of their consensus.
         temperature: :math:`T`, in places.
 
@@ -88,18 +93,19 @@ class Consensus(Recommender):
     latent: ClassVar[bool] = False
 
     def __init__(
-        self, model: MultiBranch, *, num_listed: int = 100, temperature: float = 10.0
+        self,
+        model: Recommender,
+        heads: Sequence[Head],
+        *,
+        num_listed: int = 100,
+        temperature: float = 10.0,
     ) -> None:
-        nn.Module.__init__(self)  # no embeddings but those of the model
-        require_positive(num_listed=num_listed, temperature=temperature)
+        super().__init__(model)
+        require_count(num_listed=num_listed)
+        require_positive(temperature=temperature)
         if model.num_items > MAX_ITEMS:
             raise ValueError(f"'model' must have {MAX_ITEMS} items at most (got {model.num_items})")
-        self.model, self.num_listed, self.temperature = model, num_listed, temperature
-        self.num_users, self.num_items, self.dim = model.num_users, model.num_items, model.dim
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters of the whole model anew."""
-        self.model.reset_parameters()
+        self.heads, self.num_listed, self.temperature = tuple(heads), num_listed, temperature
 
     @torch.no_grad()
     def forward(self, data: HeteroData) -> XDict:
@@ -107,7 +113,7 @@ class Consensus(Recommender):
         x_dict, seen = self.model(data), interactions(data).by_user()
         lists = [
             top_unseen(*head.vectors(x_dict[USER], x_dict[ITEM]), *seen, self.num_listed)
-            for head in self.model.layout
+            for head in self.heads
         ]
         items, scores = consensus(
             torch.stack(lists).unsqueeze(0),

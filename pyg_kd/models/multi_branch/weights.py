@@ -44,15 +44,29 @@ def gradient_balance_loss(
 
 
 @torch.no_grad()
+def rescale_(weights: Tensor, *, floor: float = 0.01) -> Tensor:
+    """Scale weights to a mean of one, then raise them to ``floor`` at least, in place.
+
+    Example:
+        >>> rescale_(torch.tensor([3.0, 0.005, 0.995]))
+        tensor([2.2500, 0.0100, 0.7463])
+    """
+    return weights.mul_(weights.numel() / weights.sum()).clamp_(min=floor)
+
+
+@torch.no_grad()
 def renormalize_(weights: Tensor, *, floor: float = 0.01) -> Tensor:
-    """Raise weights to ``floor`` at least, then scale them to a mean of one, in place.
+    """Scale weights to a mean of one with none below ``floor``, in place.
+
+    Raised before they are scaled, they have a positive sum whatever an optimiser made of them;
+    those that scaling takes below the floor are raised again, by which the mean may exceed one
+    by less than the floor.
 
     Example:
         >>> renormalize_(torch.tensor([3.0, -1.0, 0.99]))
-        tensor([2.2500, 0.0075, 0.7425])
+        tensor([2.2500, 0.0100, 0.7425])
     """
-    weights.clamp_(min=floor)
-    return weights.mul_(weights.numel() / weights.sum())
+    return rescale_(weights.clamp_(min=floor), floor=floor)
 
 
 class BranchWeights(nn.Module):

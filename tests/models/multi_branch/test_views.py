@@ -117,10 +117,17 @@ def test_it_is_evaluated_and_teaches_of_consensus(data_consensus) -> None:
         assert expected[user, items[-1]] > 0
 
 
-@pytest.mark.parametrize("option", ["num_listed", "temperature"])
-def test_refused_options(data_consensus, option: str) -> None:
-    with pytest.raises(ValueError, match=rf"{option!r} must be positive \(got 0\)"):
-        MultiBranch(data_consensus, dim=8).consensus(**{option: 0})
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"num_listed": 0}, r"'num_listed' must be a positive integer \(got 0\)"),
+        ({"num_listed": 2.5}, r"'num_listed' must be a positive integer \(got 2.5\)"),
+        ({"temperature": 0}, r"'temperature' must be positive \(got 0\)"),
+    ],
+)
+def test_refused_options(data_consensus, option: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiBranch(data_consensus, dim=8).consensus(**option)
 
 
 def test_repr_and_parameters(data_consensus) -> None:

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from pyg_kd.models.multi_branch.weights import BranchWeights, gradient_balance_loss, renormalize_
+from pyg_kd.models.multi_branch.weights import (
+    BranchWeights,
+    gradient_balance_loss,
+    renormalize_,
+    rescale_,
+)
 
 
 class Towers:
@@ -91,7 +97,7 @@ def test_weights_are_renormalized_before_they_are_used() -> None:
     with torch.no_grad():
         weights.value.copy_(torch.tensor([2.0, -1.0, 3.99]))
     total = towers.weighted(weights)
-    expected = torch.tensor([1.0, 0.005, 1.995]).double()
+    expected = torch.tensor([1.0, 0.01, 1.995]).double()
     torch.testing.assert_close(weights.value.detach(), expected)
     torch.testing.assert_close(total, (expected * towers.losses(towers.inputs())).sum())
 
@@ -174,7 +180,28 @@ def test_floor_and_mean() -> None:
     weights = torch.tensor([5.0, 0.001, -2.0, 1.0])
     out = renormalize_(weights)
     assert out is weights
-    torch.testing.assert_close(out, torch.tensor([5.0, 0.01, 0.01, 1.0]) * 4 / 6.02)
+    torch.testing.assert_close(out, torch.tensor([20 / 6.02, 0.01, 0.01, 4 / 6.02]))
     parameter = torch.nn.Parameter(torch.tensor([1.0, 3.0]))
     renormalize_(parameter)
     assert parameter.tolist() == [0.5, 1.5] and parameter.requires_grad
+
+
+def test_no_weight_ends_below_the_floor() -> None:
+    # Raised first alone, the second would end at 0.0075.
+    assert renormalize_(torch.tensor([3.0, -1.0, 0.99]))[1].item() == pytest.approx(0.01)
+    for _ in range(50):
+        weights = renormalize_(3 * torch.randn(6), floor=0.05)
+        assert weights.min() >= 0.05 and 1 - 1e-6 < weights.mean() < 1.05
+
+
+def test_weights_above_the_floor_are_only_scaled() -> None:
+    weights = torch.rand(5) + 0.5
+    assert torch.equal(renormalize_(weights.clone()), weights * (5 / weights.sum()))
+
+
+def test_scaled_first_then_raised() -> None:
+    """The order of the authors' code: the sum counts weights below the floor as they are."""
+    for given in ([3.0, -1.0, 0.99], [0.004, 2.0, 1.0], [1.0, 1.0]):
+        coef = len(given) / sum(given)
+        expected = [max(w * coef, 0.01) for w in given]
+        torch.testing.assert_close(rescale_(torch.tensor(given)), torch.tensor(expected))
