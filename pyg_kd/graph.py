@@ -120,7 +120,8 @@ def interactions(data: HeteroData) -> Interactions:
         TypeError: If ``data`` is not a ``HeteroData``, or its ``edge_index``
             is not a tensor of integers.
         ValueError: If there is no such edge type, a node type
-            has no size, ``edge_index`` is not ``[2, E]``, or an id is out of range.
+            has no size, ``edge_index`` is not ``[2, E]``, an id is out of range, or there are
+            more pairs of users and items than int64 numbers.
     """
     found = data[interaction_type(data)].get("edge_index")
     sizes = _size(data, USER, found), _size(data, ITEM, found)
@@ -128,6 +129,7 @@ def interactions(data: HeteroData) -> Interactions:
     plain = made["plain"] if "plain" in made else as_edges(found)
     edges = Interactions(found if plain is None else plain, *sizes)
     if "plain" not in made:
+        check_sizes(*sizes)
         check_ids("edge_index[0] (users)", plain[0], edges.num_users)
         check_ids("edge_index[1] (items)", plain[1], edges.num_items)
         # Another form than the one given is converted once; the one given is not referred to.
@@ -201,6 +203,18 @@ def user_item_call(data: HeteroData) -> str:
     user, item = pairs[0][::-1] if pairs[0][0] == ITEM or pairs[0][1] == USER else pairs[0]
     named = [f"{kind}={name!r}" for kind, name in ((USER, user), (ITEM, item)) if name != kind]
     return f"{call}({', '.join(named)})"
+
+
+def check_sizes(num_users: int, num_items: int) -> None:
+    """Raise ``ValueError`` unless every pair of a user and an item has an int64 number.
+
+    An overflow would give two edges one number. Ids one past the end are numbered too.
+    """
+    if (num_users + 1) * (num_items + 1) > 2**63 - 1:
+        raise ValueError(
+            f"'data' must have fewer than 2**63 pairs of a user and an item (got {num_users} users "
+            f"and {num_items} items): number those that have edges from 0 on"
+        )
 
 
 def as_edges(edge_index: object, name: str = "edge_index") -> Tensor:

@@ -186,6 +186,15 @@ def test_edges_that_are_no_edges():
         interactions(data)
 
 
+def test_pairs_beyond_64_bits():
+    data = graph()
+    data["user"].num_nodes, data["item"].num_nodes = 2**31 - 1, 2**32 - 2
+    assert interactions(data)[1:] == (2**31 - 1, 2**32 - 2)
+    data["item"].num_nodes = 2**32
+    with pytest.raises(ValueError, match=r"2\*\*63 pairs .*2147483647 users and 4294967296 items"):
+        interactions(data)
+
+
 def test_check_ids():
     check_ids("ids", torch.tensor([0, 4]), 5)
     check_ids("ids", torch.empty(0, dtype=torch.long), 0)

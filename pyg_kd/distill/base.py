@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
-from pyg_kd.knowledge.requirements import KNOWLEDGE, check_knowledge, knowledge_key
+from pyg_kd.knowledge.requirements import (
+    KNOWLEDGE,
+    check_knowledge,
+    check_values,
+    knowledge_key,
+)
 from pyg_kd.typing import Batch, XDict
 
 
@@ -135,3 +140,4 @@ class Distillation(nn.Module):
                 f"'graph' is not the graph that {type(self).__name__} was bound to, or carries "
                 "the knowledge of another teacher"
             )
+        check_values(graph, self.needs)  # lists may have been edited since

@@ -13,6 +13,7 @@ from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.sampling import draw_places
+from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 REGULARIZERS = ("list", "pair")
@@ -91,11 +92,7 @@ class PreferenceConsistentDistillation(Distillation):
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Make the projectors and draw the first items."""
         ranked = graph[USER].teacher_items[:, : self.num_ranked]
-        if ranked.size(1) < self.num_items:
-            raise ValueError(
-                f"'num_items' is {self.num_items}, but the graph ranks {ranked.size(1)} items "
-                f"a user: call extract_knowledge with num_items >= {self.num_items}"
-            )
+        check_width(graph, type(self).__name__, "teacher_items", self.num_items, "num_items")
         self.experts.bind(graph, dim)
         self.width, self.length = ranked.size(1), (ranked >= 0).sum(1, keepdim=True)
         self.on_epoch_start(0, 1)

@@ -13,6 +13,7 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.sampling import UnseenItems
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -85,11 +86,7 @@ class RankingDistillation(Distillation):
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Take the teacher's first items, and draw the first samples."""
         ranked = graph[USER].teacher_items
-        if ranked.size(1) < self.num_listed:
-            raise ValueError(
-                f"'num_listed' is {self.num_listed}, but the graph ranks {ranked.size(1)} items "
-                f"a user: call extract_knowledge with num_items >= {self.num_listed}"
-            )
+        check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
         edges = interactions(graph)
         self.unseen = UnseenItems(edges.by_user(), edges.num_items)
         self.lists = ranked[:, : self.num_listed]

@@ -14,6 +14,7 @@ from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.ranks import find_in_lists
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 VARIANTS = ("paper", "reference")
@@ -91,9 +92,7 @@ class RejuvenatedCrossEntropy(Distillation):
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Note what is seen and what the teacher lists; the student's lists come later."""
         ranked = graph[USER].teacher_items[:, : self.num_listed]
-        if ranked.size(1) < self.num_listed:
-            need = f"'num_listed' is {self.num_listed}, but the graph ranks {ranked.size(1)} items"
-            raise ValueError(f"{need}: extract_knowledge with num_items >= {self.num_listed}")
+        check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
         self.ptr, self.col = interactions(graph).by_user()
         self.taught = ranked.to(torch.int32).sort(1).values
         self.lists = self.target = None

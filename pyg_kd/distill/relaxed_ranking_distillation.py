@@ -15,6 +15,7 @@ from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.sampling import UnseenItems, draw_places, row_blocks
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
+from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -158,17 +159,12 @@ class RankedLists(nn.Module):
         super().__init__()
         edges = interactions(graph)
         if node_type == USER:
-            num_cols, unit, limit = edges.num_items, "items a user", "num_items"
-            ranked = graph[USER].teacher_items
+            num_cols, method, need = edges.num_items, "RelaxedRankingDistillation", "teacher_items"
         else:
-            num_cols, unit, limit = edges.num_users, "users an item", "num_users"
-            ranked = graph[ITEM].teacher_users
-        if ranked.size(1) < options.num_interesting:
-            raise ValueError(
-                f"'num_interesting' is {options.num_interesting}, but the graph ranks "
-                f"{ranked.size(1)} {unit}: call extract_knowledge with {limit} >= "
-                f"{options.num_interesting}"
-            )
+            num_cols, method = edges.num_users, "ItemSideRankingRegularization"
+            need = "teacher_users"
+        check_width(graph, method, need, options.num_interesting, "num_interesting")
+        ranked = graph[node_type][need]
         self.options = options
         num_ranked = options.ranked_of(num_cols)
         self.register_buffer("ranked", ranked[:, :num_ranked], persistent=False)
@@ -178,7 +174,7 @@ class RankedLists(nn.Module):
         if len(left) and int(left.median()) == 0:
             raise ValueError(
                 f"'num_ranked' is {num_ranked}, which leaves none of {num_cols} "
-                f"{limit.removeprefix('num_')} below the teacher's list in most rows: "
+                f"{need.removeprefix('teacher_')} below the teacher's list in most rows: "
                 "take a smaller one"
             )
         self.unlisted = UnseenItems(listed, num_cols)

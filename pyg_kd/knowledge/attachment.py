@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge.requirements import graph_fingerprint, name_source
+from pyg_kd.knowledge.requirements import (
+    OF_SEVERAL,
+    check_values,
+    graph_fingerprint,
+    name_source,
+)
 from pyg_kd.knowledge.trajectory import Trajectory
 from pyg_kd.typing import USER
 
@@ -33,8 +38,8 @@ def attach_trajectories(
             the repetitions.
 
     Raises:
-        ValueError: If there is none, they are of another graph or of other catalogues, or
-            numbers of states or lengths differ.
+        ValueError: If there is none, they are of another graph or of other catalogues, numbers of
+            states or lengths differ, or an id is out of range.
     """
     if not trajectories:
         raise ValueError(f"'trajectories' must hold one or more (got {trajectories!r})")
@@ -61,6 +66,7 @@ def attach_trajectories(
     graph.trajectory_fingerprints = [t.teacher_fingerprint for t in trajectories]
     graph[USER].teacher_trajectory = torch.stack([_padded(t.items, most) for t in trajectories], 1)
     graph[USER].teacher_observed = torch.stack([_padded(t.observed, most) for t in trajectories], 1)
+    check_values(graph, OF_SEVERAL)
     return graph
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import Interactions, interactions
+from pyg_kd.knowledge.values import check_value
 from pyg_kd.typing import ITEM, USER
 
 #: Entries that are hashed at once.
@@ -37,10 +38,15 @@ def model_fingerprint(model: nn.Module) -> str:
 def _digest(text: str, tensors: list[Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for tensor in tensors:
-        # In parts: of a large tensor on another device, there is never a second one.
-        for part in tensor.detach().flatten().split(PART):
-            digest.update(part.cpu().contiguous().view(torch.uint8).numpy().data)
+        hash_tensor(digest, tensor)
     return digest.hexdigest()
+
+
+def hash_tensor(digest: hashlib._Hash, tensor: Tensor) -> None:
+    """Add the bytes of a tensor, wherever it is, to a digest."""
+    # In parts: of a large tensor on another device, there is never a second one.
+    for part in tensor.detach().flatten().split(PART):
+        digest.update(part.cpu().contiguous().view(torch.uint8).numpy().data)
 
 
 #: Knowledge by name: the node types that carry it, and the call that makes it.
@@ -50,6 +56,18 @@ KNOWLEDGE = {
     "teacher_users": ((ITEM,), "extract_knowledge(teacher, data, num_users=500)"),
     "teacher_trajectory": ((USER,), "attach_trajectories(data, trajectories)"),
     "teacher_observed": ((USER,), "attach_trajectories(data, trajectories)"),
+}
+
+#: What a teacher leaves on nodes and graph, and what several leave there.
+OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
+OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
+SOURCE = {OF_A_TEACHER: "teacher_fingerprint", OF_SEVERAL: "trajectory_fingerprints"}
+
+#: What lists rank, and the call that makes longer ones.
+RANKED = {
+    "teacher_items": ("items a user", "extract_knowledge with num_items"),
+    "teacher_users": ("users an item", "extract_knowledge with num_users"),
+    "teacher_trajectory": ("items a user", "TrajectoryRecorder with num_items"),
 }
 
 
@@ -63,7 +81,8 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
 
     Raises:
         ValueError: If something is missing, has a row too many or too few, or
-            was extracted from another graph.
+            was extracted from another graph, or holds what no kernel may get: ids out of
+            range or repeated, padding that is not at the end, vectors that are not finite.
     """
     for need in needs:
         node_types, call = KNOWLEDGE[need]
@@ -72,19 +91,15 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
             nowhere = need == "teacher_x" and not any(need in graph[n] for n in node_types)
             if nowhere and "teacher_fingerprint" in graph:
                 raise ValueError(
-                    f"{method} needs 'graph[{node_type!r}].teacher_x', which its teacher has not: "
-                    "it ranks without vectors. Take a method that needs 'teacher_items'"
+                    f"{method} needs 'graph[{node_type!r}].teacher_x', but this teacher provides "
+                    "no embeddings: choose a method that needs 'teacher_items'"
                 )
             if need not in store:
                 raise ValueError(
                     f"{method} needs 'graph[{node_type!r}].{need}', which is missing: "
                     f"call graph = {call}"
                 )
-            if store[need].size(0) != store.num_nodes:
-                raise ValueError(
-                    f"'graph[{node_type!r}].{need}' has {store[need].size(0)} rows "
-                    f"for {store.num_nodes} nodes"
-                )
+    check_values(graph, needs)
     if not needs:
         return
     expected = getattr(graph, "graph_fingerprint", None)
@@ -96,17 +111,52 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
         )
 
 
+def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
+    r"""Check what knowledge holds, each tensor once and again after a change in place.
+
+    Afterwards it costs microseconds, so methods ask before every batch.
+
+    Raises:
+        ValueError: If vectors or lists are none of a teacher of this graph.
+    """
+    for need in needs:
+        for node_type in KNOWLEDGE[need][0]:
+            check_value(graph, node_type, need, graph[node_type][need])
+    shapes = [graph[USER][n].shape[1:3] for n in OF_SEVERAL if n in needs]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            "'teacher_trajectory' and 'teacher_observed' must have as many teachers and states "
+            f"(got {[list(shape) for shape in shapes]})"
+        )
+
+
+def check_width(graph: HeteroData, method: str, need: str, width: int, option: str) -> None:
+    r"""Check that lists are as long as an option of a method asks for.
+
+    Args:
+        graph: A graph with the lists.
+        method: Who asks, for the message.
+        need: The name of the lists, out of :data:`KNOWLEDGE`.
+        width: The least length.
+        option: The option that asks for it.
+
+    Raises:
+        ValueError: If they are shorter.
+    """
+    ranked, call = RANKED[need]
+    found = graph[KNOWLEDGE[need][0][0]][need].size(-1)
+    if found < width:
+        raise ValueError(
+            f"{method}: {option!r} is {width}, but the graph ranks {found} {ranked}: "
+            f"call {call} >= {width}"
+        )
+
+
 def knowledge_key(graph: HeteroData) -> tuple[str, ...]:
     """The fingerprints of the graph and of the teachers whose knowledge it carries."""
     names = ("graph_fingerprint", "teacher_fingerprint")
     own = (str(getattr(graph, name, "")) for name in names)
     return (*own, *getattr(graph, "trajectory_fingerprints", ()))
-
-
-#: What a teacher leaves on nodes and graph, and what several leave there.
-OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
-OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
-SOURCE = {OF_A_TEACHER: "teacher_fingerprint", OF_SEVERAL: "trajectory_fingerprints"}
 
 
 def name_source(graph: HeteroData, fingerprint: str, teacher: str | None) -> None:

@@ -438,3 +438,27 @@ def test_every_epoch_may_start(make, world, max_epochs: int) -> None:
         loss.backward()
         assert bool(loss.isfinite())
         assert all(bool(g.isfinite().all()) for g in gradients(x_dict, method))
+
+
+def test_edited_knowledge_never_reaches_a_kernel(make, world) -> None:
+    graph = copy.copy(world.graph)
+    needs = make().needs
+    for need in needs:
+        for node_type in KNOWLEDGE[need][0]:
+            graph[node_type][need] = graph[node_type][need].clone()
+    torch.manual_seed(0)
+    method = make().bind(graph, world.dim)
+    for need in needs:
+        for node_type in KNOWLEDGE[need][0]:
+            value = graph[node_type][need].flatten()
+            for wrong in (torch.nan,) if need == "teacher_x" else (-2, 2**30):
+                before = value[-1].clone()
+                value[-1] = wrong
+                for use in (
+                    lambda: method(world.x_dict(), graph, world.batch),
+                    lambda: make().bind(graph, world.dim),
+                ):
+                    with pytest.raises(ValueError, match=f"'graph.*{need}'"):
+                        use()
+                value[-1] = before
+    assert method(world.x_dict(), graph, world.batch).isfinite()

@@ -153,13 +153,6 @@ def test_gradients_reach_the_nets_of_their_kind_alone(problem) -> None:
     assert reached == [False, True]
 
 
-def test_the_teacher_is_left_out_of_the_gradient(problem) -> None:
-    teacher = [problem.graph[n].teacher_x.requires_grad_() for n in NODES]
-    method = PersonalizedHintRegression(hidden=2, enrich=False).bind(problem.graph, 4)
-    method(problem.x_dict, problem.graph, problem.batch).backward()
-    assert [t.grad for t in teacher] == [None, None]
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast(problem, monkeypatch, dtype: torch.dtype) -> None:
     monkeypatch.setattr(module, "BLOCK_ENTRIES", 100)

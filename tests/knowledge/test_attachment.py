@@ -22,7 +22,9 @@ from pyg_kd.typing import INTERACTS
 @pytest.fixture
 def trajectories(data) -> list[Trajectory]:
     def lists(*shape: int) -> torch.Tensor:
-        return torch.randint(-1, 31, shape, dtype=torch.int32)
+        ranked = torch.rand(*shape[:2], 31).argsort(2)[:, :, : shape[2]]
+        short = torch.arange(shape[2]) >= torch.randint(1, shape[2] + 1, (*shape[:2], 1))
+        return ranked.masked_fill(short, -1).to(torch.int32)
 
     found = graph_fingerprint(data)
     return [Trajectory(lists(23, 4, 20), lists(23, 4, 2), found, name) for name in ("a", "b", "c")]

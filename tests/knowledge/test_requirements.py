@@ -13,6 +13,7 @@ from pyg_kd.knowledge import (
 from pyg_kd.knowledge.requirements import (
     KNOWLEDGE,
     check_knowledge,
+    check_width,
     graph_fingerprint,
     knowledge_key,
     model_fingerprint,
@@ -36,7 +37,7 @@ def test_everything_is_there(graph) -> None:
 
 def test_a_teacher_without_vectors(data) -> None:
     graph = extract_knowledge(EASE(data, l2=1.0), data, num_items=5)
-    with pytest.raises(ValueError, match=r"ranks without vectors.*'teacher_items'"):
+    with pytest.raises(ValueError, match=r"provides no embeddings.*'teacher_items'"):
         check_knowledge(graph, "Some", ("teacher_x",))
 
 
@@ -67,6 +68,47 @@ def test_wrong_number_of_rows(graph) -> None:
     graph["item"].teacher_x = graph["item"].teacher_x[:-2]
     with pytest.raises(ValueError, match=r"'graph\['item'\]\.teacher_x' has 29 rows for 31 nodes"):
         check_knowledge(graph, "Some", ("teacher_x",))
+
+
+def test_ids_that_do_not_exist(graph) -> None:
+    graph["user"].teacher_items[3, 1] = 31
+    with pytest.raises(ValueError, match=r"teacher_items' must hold ids in 0\.\.30.*row 3"):
+        check_knowledge(graph, "Some", ("teacher_x", "teacher_items"))
+    check_knowledge(graph, "Some", ("teacher_x",))
+
+
+def test_trajectories_that_do_not_fit_together(graph) -> None:
+    both = ("teacher_trajectory", "teacher_observed")
+    graph["user"].teacher_observed = graph["user"].teacher_observed.repeat(1, 2, 1, 1)
+    with pytest.raises(ValueError, match=r"\(got \[\[1, 1\], \[2, 1\]\]\)"):
+        check_knowledge(graph, "Some", both)
+    for need in both:
+        check_knowledge(graph, "Some", (need,))
+
+
+@pytest.mark.parametrize(
+    ("need", "width", "message"),
+    [
+        ("teacher_items", 5, r"5 items a user: call extract_knowledge with num_items >= 6"),
+        ("teacher_users", 4, r"4 users an item: call extract_knowledge with num_users >= 5"),
+        ("teacher_trajectory", 5, r"5 items a user: call TrajectoryRecorder with num_items >= 6"),
+    ],
+)
+def test_lists_that_are_too_short(graph, need: str, width: int, message: str) -> None:
+    check_width(graph, "Some", need, width, "num_listed")
+    message = f"Some: 'num_listed' is {width + 1}, but the graph ranks {message}"
+    with pytest.raises(ValueError, match=message):
+        check_width(graph, "Some", need, width + 1, "num_listed")
+
+
+def test_more_pairs_than_int64_numbers() -> None:
+    # The keys of these two edges differ by 2**64: with an overflow they were one graph.
+    for edge in ([1, 0], [0, 0]):
+        data = HeteroData()
+        data["user"].num_nodes, data["item"].num_nodes = 2**33, 2**62
+        data[INTERACTS].edge_index = torch.tensor(edge).unsqueeze(1)
+        with pytest.raises(ValueError, match=r"2\*\*63 pairs .*8589934592 users"):
+            graph_fingerprint(data)
 
 
 def test_other_edges(graph) -> None:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pyg_kd.knowledge import extract_knowledge, load_knowledge, save_knowledge, store
+from pyg_kd.knowledge import (
+    Trajectory,
+    attach_trajectories,
+    extract_knowledge,
+    load_knowledge,
+    save_knowledge,
+    store,
+)
 from pyg_kd.models import CML, MF
 from pyg_kd.typing import INTERACTS
 
@@ -99,7 +106,9 @@ def test_missing_file(data, tmp_path: Path) -> None:
 def test_truncated_file(data, path: Path, kept: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(ValueError, match=r"teacher\.safetensors' is truncated or no safetensors"):
+    with pytest.raises(
+        ValueError, match=r"teacher\.safetensors' is truncated or not a safetensors"
+    ):
         load_knowledge(path, data)
 
 
@@ -113,14 +122,14 @@ def test_one_byte_short(data, path: Path) -> None:
 def test_foreign_file(data, tmp_path: Path, metadata: dict | None) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"user.teacher_x": torch.zeros(23, 3)}, path, metadata=metadata)
-    with pytest.raises(ValueError, match=r"other\.safetensors' is no knowledge file"):
+    with pytest.raises(ValueError, match=r"other\.safetensors' is not a pyg_kd knowledge file"):
         load_knowledge(path, data)
 
 
 def test_some_text(data, tmp_path: Path) -> None:
     path = tmp_path / "text.safetensors"
     path.write_text("user,item\n" * 100)
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="not a safetensors file"):
         load_knowledge(path, data)
 
 
@@ -164,3 +173,33 @@ def test_a_view_is_saved_as_what_it_shows(graph, data, tmp_path: Path) -> None:
     save_knowledge(graph, tmp_path / "x.safetensors")
     loaded = load_knowledge(tmp_path / "x.safetensors", data)
     assert torch.equal(loaded["user"].teacher_x, graph["user"].teacher_x)
+
+
+def test_what_could_not_be_read_is_not_written(graph, tmp_path: Path) -> None:
+    graph["user"].teacher_items = graph["user"].teacher_items + 31
+    with pytest.raises(ValueError, match=r"'graph\['user'\]\.teacher_items' must hold ids"):
+        save_knowledge(graph, tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whose_knowledge_it_is_has_to_be_known(graph, tmp_path: Path) -> None:
+    del graph.graph_fingerprint
+    with pytest.raises(ValueError, match="'graph' has no 'graph_fingerprint'"):
+        save_knowledge(graph, tmp_path / "x.safetensors")
+
+
+def test_a_file_has_the_usual_mode_and_a_link_stays(graph, data, tmp_path: Path) -> None:
+    target, link, plain = (tmp_path / name for name in ("a.safetensors", "b", "plain"))
+    link.symlink_to(target)
+    plain.touch()
+    save_knowledge(graph, link)
+    assert link.is_symlink() and target.stat().st_mode == plain.stat().st_mode
+    assert "teacher_x" in load_knowledge(link, data)["user"]
+
+
+def test_names_of_teachers_with_spaces(graph, data, tmp_path: Path) -> None:
+    lists = graph["user"].teacher_items.unsqueeze(1)
+    trajectory = Trajectory(lists, lists, graph.graph_fingerprint, "a teacher of mine")
+    save_knowledge(attach_trajectories(data, [trajectory]), tmp_path / "x.safetensors")
+    loaded = load_knowledge(tmp_path / "x.safetensors", data)
+    assert loaded.trajectory_fingerprints == ["a teacher of mine"]
