@@ -25,7 +25,7 @@ from pyg_kd.functional.ranking import _candidates, _merge
 from pyg_kd.functional.sparse import csr_matmul
 from pyg_kd.knowledge.requirements import KNOWLEDGE
 from pyg_kd.training.losses import BASE_LOSSES, OWN
-from pyg_kd.typing import INTERACTS, Batch
+from pyg_kd.typing import Batch
 
 Convert = Callable[[Tensor], Tensor]
 
@@ -160,9 +160,9 @@ def carry_model(model: nn.Module, graph: HeteroData, convert: Convert) -> Any:
     """A copy elsewhere, with what it keeps of the graph, since making that depends on the ids."""
     moved = carry_module(model, convert)
     if moved._cached is not None:
-        edge_index = graph[INTERACTS].edge_index
+        edges = {kind: store.edge_index for kind, store in graph.edge_items()}
         kept = tree_map_only(Tensor, convert, moved._cached[2])
-        moved._cached = (edge_index, edge_index._version, kept)
+        moved._cached = (edges, [e._version for e in edges.values()], kept)
     return moved
 
 
