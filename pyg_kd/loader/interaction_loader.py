@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from pyg_kd.typing import Batch
 CHUNK = 1 << 20
 
 #: What an epoch visits once.
-UNITS = ("interaction", "user")
+Unit = Literal["interaction", "user"]
+UNITS: tuple[str, ...] = get_args(Unit)
 
 
 class InteractionLoader:
@@ -58,7 +60,7 @@ class InteractionLoader:
         data: HeteroData,
         batch_size: int,
         *,
-        by: str = "interaction",
+        by: Unit = "interaction",
         num_negatives: int = 1,
         seed: int = 0,
         rank: int = 0,

@@ -1,8 +1,8 @@
 """The loop: base loss plus a list of distillations."""
 
+from pyg_kd.training.divergence import TrainingDiverged
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import BPR, SampledSoftmax
-from pyg_kd.training.run import TrainingDiverged
 from pyg_kd.training.trainer import Trainer
 from pyg_kd.training.validation import validate
 

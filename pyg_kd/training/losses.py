@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from pyg_kd.functional.losses import bpr_loss, softmax_loss
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-NEGATIVES = ("uniform", "in_batch", "both")
+Negatives = Literal["uniform", "in_batch", "both"]
+NEGATIVES: tuple[str, ...] = get_args(Negatives)
 
 
 class BPR(nn.Module):
@@ -27,7 +29,7 @@ class BPR(nn.Module):
     def forward(self, x_dict: XDict, batch: Batch) -> Tensor:
         """The loss of the batch's triples."""
         x_user = gather_rows(x_dict[USER], batch.user)
-        # Positives and negatives are one lookup: the table's gradient is made once.
+        # One lookup for positives and negatives, so that the table gets one gradient.
         x_item = gather_rows(x_dict[ITEM], batch.candidates)
         scores = torch.einsum("bd,bnd->bn", x_user, x_item)
         return bpr_loss(scores[:, 0], scores[:, 1:])
@@ -45,14 +47,14 @@ class SampledSoftmax(nn.Module):
 
     with :math:`\rho` the cosine, as in `"On the Effectiveness of Sampled Softmax Loss for Item
     Recommendation" <https://arxiv.org/abs/2201.02327>`_. All rows share the negatives
-    :math:`N`; where one is the row's own positive it is left out. In-batch negatives come by
-    their popularity, which is taken back by subtracting its logarithm.
+    :math:`N`; one that is the row's own positive is left out. In-batch negatives are drawn by
+    popularity, which is corrected by subtracting its logarithm.
 
     Args:
         temperature: :math:`\tau`.
         num_negatives: Uniform negatives drawn for a batch.
         negatives: ``"uniform"`` (default), ``"in_batch"`` (the other positives), or ``"both"``.
-        normalize: Use the cosine (default) and not the inner product.
+        normalize: Score by the cosine (default), not by the inner product.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class SampledSoftmax(nn.Module):
         *,
         temperature: float = 0.1,
         num_negatives: int = 1024,
-        negatives: str = "uniform",
+        negatives: Negatives = "uniform",
         normalize: bool = True,
     ) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class SampledSoftmax(nn.Module):
         if self.negatives == "uniform":
             return uniform, None
         count = torch.bincount(batch.positive, minlength=num_items)
-        # A process may have no share in the last batch.
+        # One of several processes may have no share of the last batch.
         log_share = (count.to(torch.float) * (num_items / max(len(batch), 1))).log()
         correction = log_share[batch.positive]
         zeros = correction.new_zeros(len(uniform))
@@ -109,13 +111,12 @@ class SampledSoftmax(nn.Module):
 
 BASE_LOSSES: dict[str, Callable[[], nn.Module]] = {"bpr": BPR, "sampled_softmax": SampledSoftmax}
 
-
-#: The objective that the model brings.
+#: The name of the model's own objective.
 OWN = "own"
 
 
 def resolve_loss(loss: str | nn.Module) -> nn.Module | None:
-    """The base loss of a name, the loss itself, or ``None`` for the model's own."""
+    """The base loss by its name, or itself; ``None`` for the model's own."""
     if isinstance(loss, nn.Module):
         return loss
     if not isinstance(loss, str) or loss not in (*BASE_LOSSES, OWN):

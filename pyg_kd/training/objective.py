@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Real
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
+from pyg_kd.distill.soft_label import SoftLabel
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -72,7 +74,7 @@ class Objective(nn.Module):
         """Check the model on the graph and its knowledge, and make the methods' parameters anew."""
         if self.reads:
             with inference(self.model):
-                x_dict = represent(self.model, graph, allow_nan=True)  # that diverges
+                x_dict = represent(self.model, graph, allow_nan=True)  # training tells NaN
             for node_type in (USER, ITEM):
                 if x_dict[node_type].size(1) != self.model.out_dim:
                     raise ValueError(
@@ -118,6 +120,29 @@ def check_distillations(distillations: Sequence[tuple[Distillation, float]]) -> 
             )
 
 
+def check_terms(
+    base_weight: float, distillations: Sequence[tuple[Distillation, float]], stacklevel: int = 3
+) -> None:
+    """Refuse a sum without terms, and warn of one that only pushes training items down."""
+    if base_weight:
+        return
+    methods = [method for method, weight in distillations if weight]
+    if not methods:
+        raise ValueError(
+            "nothing would be trained: 'base_weight' is 0, and there is no distillation of a "
+            "positive weight"
+        )
+    if all(
+        isinstance(m, SoftLabel) and m.tail == "catalogue" and not m.own_weight for m in methods
+    ):
+        warnings.warn(
+            "with 'base_weight' 0 and SoftLabel's 'own_weight' 0 nothing raises the training "
+            "items, while the softmax over the catalogue pushes them down: set 'own_weight', or "
+            "keep a base loss",
+            stacklevel=stacklevel,
+        )
+
+
 def check_student(model: Recommender, distillations: Sequence[tuple[Distillation, float]]) -> None:
     """Raise ``ValueError`` where a method would learn scores that the model does not serve."""
     for method, _ in distillations:
@@ -127,16 +152,3 @@ def check_student(model: Recommender, distillations: Sequence[tuple[Distillation
                 f"{type(method).__name__} ranks by inner products, the score of "
                 f"{type(model).__name__} is another: distil into a model with inner_product=True"
             )
-
-
-@torch.no_grad()
-def broken_nodes(model: Recommender, graph: HeteroData) -> tuple[str, str] | None:
-    """The node type whose representations serve no more, if there is one, and what they are."""
-    x_dict = model(graph)
-    for node_type in (USER, ITEM):
-        x = x_dict[node_type]
-        if not bool(x.isfinite().all()):
-            return node_type, "not finite"
-        if len(x) > 1 and (x - x.mean(0)).square().sum() <= 1e-8 * x.square().sum():
-            return node_type, "all the same"
-    return None

@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from tqdm.auto import tqdm
 
-from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.models.inference import inference
-from pyg_kd.training.checkpoint import load_checkpoint, save_checkpoint
-from pyg_kd.training.describe import describe
-from pyg_kd.training.history import History
-from pyg_kd.training.objective import Objective, broken_nodes
-from pyg_kd.training.validation import Validation
-
-if TYPE_CHECKING:
-    from pyg_kd.training.trainer import Callback, Trainer
-
-#: Options that change what an epoch computes: a continued run must have the same.
-KEY = (
-    "batch_size",
-    "batch_by",
-    "lr",
-    "weight_decay",
-    "base_weight",
-    "num_negatives",
-    "seed",
-    "metric",
+from pyg_kd.progress import Progress
+from pyg_kd.training.checkpoint import (
+    check_moments,
+    check_tensors,
+    load_checkpoint,
+    save_checkpoint,
 )
-
-
-class TrainingDiverged(RuntimeError):
-    """A loss is no number any more, or all representations have become the same.
-
-    ``history`` holds the epochs before.
-    """
-
-    history: History
+from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, origin
+from pyg_kd.training.history import History
+from pyg_kd.training.objective import Objective
+from pyg_kd.training.options import Callback, Options
+from pyg_kd.training.resume_key import resume_key
+from pyg_kd.training.validation import Validation
 
 
 class Run:
@@ -56,74 +37,77 @@ class Run:
 
     def __init__(
         self,
-        trainer: Trainer,
+        options: Options,
         fabric: Fabric,
         objective: Objective,
         data: HeteroData,
         val_data: HeteroData | None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.trainer, self.fabric, self.objective = trainer, fabric, objective
+        self.options, self.fabric, self.objective = options, fabric, objective
         self.callbacks = callbacks
         self.data = copy(data).to(fabric.device)
         self.val_data = None if val_data is None else copy(val_data).to(fabric.device)
         self.validation: Validation | None = None
-        if self.val_data is not None and trainer.evaluator is None:
-            self.validation = Validation(self.data, self.val_data, trainer.metric)
+        if self.val_data is not None and options.evaluator is None:
+            self.validation = Validation(self.data, self.val_data, options.metric)
         self.loader = InteractionLoader(
             self.data,
-            trainer.batch_size,
-            by=trainer.batch_by,
-            num_negatives=trainer.num_negatives,
-            seed=trainer.seed,
+            options.batch_size,
+            by=options.batch_by,
+            num_negatives=options.num_negatives,
+            seed=options.seed,
             rank=fabric.global_rank,
             world_size=fabric.world_size,
         )
         objective.to(fabric.device)
         optimizer = torch.optim.Adam(
-            objective.parameters(), lr=trainer.lr, weight_decay=trainer.weight_decay, fused=True
+            objective.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True
         )
         self.module, self.optimizer = fabric.setup(objective, optimizer)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.best_value = -math.inf
-        self.epoch, self.stale = 0, 0
+        self.intact: dict[str, Any] | None = None
+        self.epoch, self.stale, self.start = 0, 0, 0
 
     def train(self) -> None:
         """All epochs that are left."""
-        trainer, total = self.trainer, self.trainer.max_epochs * len(self.loader)
-        shown = trainer.progress and self.fabric.global_rank == 0
-        # A terminal gets a moving bar, a log file a line now and then.
-        pause = 0.3 if sys.stderr.isatty() else 15.0
-        name = type(self.objective.model).__name__
-        done = self.epoch * len(self.loader)
-        with tqdm(
-            total=total, initial=done, unit="batch", disable=not shown, mininterval=pause, desc=name
-        ) as bar:
-            while self.epoch < trainer.max_epochs and not self.exhausted:
-                row = self.train_epoch(bar)
-                if self.val_data is not None and (self.epoch + 1) % trainer.evaluate_every == 0:
+        options = self.options
+        self.start, batches = self.epoch, len(self.loader)
+        role = "student" if self.objective.methods else "teacher"
+        self.keep_intact()
+        with Progress(
+            f"{role} {type(self.objective.model).__name__}",
+            options.max_epochs * batches,
+            unit="batch",
+            initial=self.epoch * batches,
+            shown=options.progress and self.fabric.global_rank == 0,
+        ) as progress:
+            while self.epoch < options.max_epochs and not self.exhausted:
+                row = self.train_epoch(progress)
+                if self.val_data is not None and (self.epoch + 1) % options.evaluate_every == 0:
                     row |= self.validate(self.val_data, taken=row)
                 self.call_back()
                 self.history.rows.append(row)
                 self.epoch += 1
-                if trainer.checkpoint is not None and self.fabric.global_rank == 0:
-                    self.save(trainer.checkpoint)
-                shown_row = {k: f"{v:.4g}" for k, v in row.items() if k != "epoch"}
-                bar.set_postfix(shown_row, refresh=False)
+                self.keep_intact()
+                if options.checkpoint is not None and self.fabric.global_rank == 0:
+                    self.save(options.checkpoint)
+                progress.note(**{k: v for k, v in row.items() if k != "epoch"})
 
     @property
     def exhausted(self) -> bool:
         """Whether validation has not improved for long enough."""
-        return self.trainer.patience is not None and self.stale >= self.trainer.patience
+        return self.options.patience is not None and self.stale >= self.options.patience
 
-    def train_epoch(self, bar: Any) -> dict[str, float]:
+    def train_epoch(self, progress: Progress) -> dict[str, float]:
         """One pass over the interactions; its row of the history."""
         start = time.perf_counter()
         self.objective.train()
         # Everything random in an epoch follows from its number: see `Trainer`.
-        torch.manual_seed((self.trainer.seed + 1) * 7_919 + self.epoch)
-        self.objective.on_epoch_start(self.data, self.epoch, self.trainer.max_epochs)
+        torch.manual_seed((self.options.seed + 1) * 7_919 + self.epoch)
+        self.objective.on_epoch_start(self.data, self.epoch, self.options.max_epochs)
         self.loader.epoch = self.epoch
         sums = torch.zeros(1 + len(self.objective.methods), device=self.fabric.device)
         for batch in self.loader:
@@ -133,7 +117,7 @@ class Run:
             self.fabric.backward(total * self.fabric.world_size)
             self.optimizer.step()
             sums += terms
-            bar.update()
+            progress.update()
         seconds = time.perf_counter() - start
         sums = torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum"))
         values = (sums / self.loader.num_visits).tolist()
@@ -143,38 +127,53 @@ class Run:
 
     def check(self, losses: dict[str, float]) -> None:
         """Raise ``TrainingDiverged`` when going on makes no sense."""
-        lr, decay = f"'lr' (now {self.trainer.lr})", self.trainer.weight_decay
+        lr, decay = f"'lr' (now {self.options.lr})", self.options.weight_decay
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
-            raise self.diverged(
-                f"{', '.join(bad)} is not finite in epoch {self.epoch} (mean losses {losses}): "
-                f"try a smaller {lr} or smaller weights of the distillations"
+            self.diverge(
+                f"{', '.join(bad)} is not finite in epoch {self.epoch} (mean losses {losses})",
+                f"try a smaller {lr} or smaller weights of the distillations",
             )
         broken = broken_nodes(self.objective.model, self.data)
         if broken is not None:
-            raise self.diverged(
-                f"after epoch {self.epoch} the representations of {broken[0]!r} are {broken[1]}: "
-                f"try a smaller {lr} or 'weight_decay' (now {decay})"
+            self.diverge(
+                f"after epoch {self.epoch} the representations of {broken[0]!r} are {broken[1]}",
+                f"try a smaller {lr} or 'weight_decay' (now {decay})",
             )
 
-    def diverged(self, message: str) -> TrainingDiverged:
-        """The error, with the epochs before it."""
-        error = TrainingDiverged(message)
+    def diverge(self, symptom: str, advice: str) -> NoReturn:
+        """Go back to weights that can be used, and raise ``TrainingDiverged``."""
+        weights, name = self.intact, f"those after epoch {self.epoch - 1}"
+        if self.best is not None:
+            weights, name = self.best, f"the best, of epoch {self.history.best_epoch}"
+        elif self.epoch == 0:
+            name = "those before training"
+        assert weights is not None
+        self.objective.model.load_state_dict(weights)
+        if self.epoch == self.start:  # later it can't be what was given
+            advice = origin(self.data, weights) or advice
+        error = TrainingDiverged(f"{symptom}: {advice}. The model has finite weights: {name}")
         error.history = self.history
-        return error
+        raise error
+
+    def keep_intact(self) -> None:
+        """Copy weights that passed the checks, unless better ones are kept."""
+        self.intact = None
+        if self.best is None:
+            self.intact = deepcopy(self.objective.model.state_dict())
 
     def validate(self, val_data: HeteroData, taken: dict[str, float]) -> dict[str, float]:
         """Metrics of the model; the best weights are kept."""
-        trainer, model = self.trainer, self.objective.model
+        options, model = self.options, self.objective.model
         with inference(model):
-            if trainer.evaluator is not None:
-                values = trainer.evaluator(model, self.data, val_data)
+            if options.evaluator is not None:
+                values = options.evaluator(model, self.data, val_data)
             else:
                 assert self.validation is not None
                 values = self.validation(model, self.data)
         # Plain numbers can be saved; those of the first process, so that all of them agree.
         values = self.fabric.broadcast({name: float(value) for name, value in values.items()})
-        metric = trainer.metric
+        metric = options.metric
         if math.isnan(values.get(metric, math.nan)):
             raise ValueError(f"'evaluator' must return a number for {metric!r} (got {values})")
         if values.keys() & taken.keys():
@@ -183,10 +182,29 @@ class Run:
         self.stale += 1
         if values[metric] > self.best_value:
             self.best_value, self.stale = values[metric], 0
-            if trainer.restore_best:
+            if options.restore_best:
+                self.intact = None
                 self.best = deepcopy(model.state_dict())
             self.history.best_epoch = self.epoch
         return values
+
+    def weak_teacher(self) -> str | None:
+        """Say so if the student has reached the teacher whose lists it learned from."""
+        metric, methods = self.options.metric, self.objective.distillations
+        if self.validation is None or not any(method.needs for method in methods):
+            return None
+        values = [row[metric] for row in self.history if metric in row]
+        teacher = self.validation.of_teacher(self.data)
+        if not values or teacher is None or self.fabric.global_rank:
+            return None
+        student = max(values) if self.options.restore_best else values[-1]
+        if teacher > student:
+            return None
+        return (
+            f"the teacher is no better than its student on 'val_data': {metric} is {teacher:.4f} "
+            f"for the teacher's lists and {student:.4f} for the student. Train a better teacher, "
+            "or the student without distillations"
+        )
 
     def call_back(self) -> None:
         """Show the model to whoever asked for it, at the end of an epoch."""
@@ -202,22 +220,9 @@ class Run:
     @cached_property
     def key(self) -> dict[str, Any]:
         """What makes the continuation of a run the same run."""
-        trainer, objective = self.trainer, self.objective
-        return {name: getattr(trainer, name) for name in KEY} | {
-            "precision": str(trainer.precision),
-            "devices": self.fabric.world_size,
-            # Without methods a run can be made longer.
-            "max_epochs, over which methods anneal,": (
-                trainer.max_epochs if len(objective.methods) else None
-            ),
-            "model": describe(objective.model),
-            "loss": None if objective.loss is None else describe(objective.loss),
-            "distillations": [describe(method) for method in objective.methods],
-            "weights": objective.weights,
-            "graph": graph_fingerprint(self.data),
-            "teacher": getattr(self.data, "teacher_fingerprint", None),
-            "trajectories": getattr(self.data, "trajectory_fingerprints", None),
-        }
+        return resume_key(
+            self.options, self.objective, self.data, self.val_data, self.fabric.world_size
+        )
 
     def save(self, path: Path) -> None:
         """Write the state after an epoch."""
@@ -235,16 +240,22 @@ class Run:
         save_checkpoint(state, path)
 
     def begin(self, path: Path, resume: bool) -> None:
-        """Continue from a state that :meth:`save` wrote, if there is one; else it is written over,
-        unless it is another run's.
+        """Continue from the checkpoint, if there is one and that is wanted.
+
+        Without ``resume`` the checkpoint will be written over, unless it is another run's.
         """
         key = self.key  # as it is before the first epoch changes anything
-        state = load_checkpoint(path, key) if path.exists() else None
-        if resume and state is not None:
-            self.restore(state)
+        if path.exists():
+            state = load_checkpoint(path, key)
+            if resume:
+                self.restore(state, path)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go back to a state, if it has the tensors of this run."""
+        check_tensors(state["objective"], self.objective.state_dict(), path)
+        if state["best"] is not None:
+            check_tensors(state["best"], self.objective.model.state_dict(), path)
+        check_moments(state["optimizer"], self.optimizer.param_groups, path)
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.best_value = state["best"], state["best_value"]

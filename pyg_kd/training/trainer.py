@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from inspect import signature
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.graph import interactions
-from pyg_kd.loader.interaction_loader import UNITS
+from pyg_kd.loader.interaction_loader import Unit
 from pyg_kd.models.base import Recommender
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import resolve_loss
-from pyg_kd.training.objective import Objective
+from pyg_kd.training.objective import Objective, check_terms
+from pyg_kd.training.options import Callback, Evaluator, LossName, Options, plain
 from pyg_kd.training.run import Run
-from pyg_kd.training.validation import parse_metric
-
-#: ``evaluator(model, data, val_data)`` returns metrics by name.
-Evaluator = Callable[[Recommender, HeteroData, HeteroData], dict[str, float]]
-
-#: ``callback(epoch, model, data)`` looks at the model after an epoch.
-Callback = Callable[[int, Recommender, HeteroData], object]
 
 #: PyTorch renamed the option that keeps DDP from sending buffers at every step.
 BUFFER_OPTION = "broadcast_buffers"
@@ -91,10 +85,10 @@ class Trainer:
         *,
         max_epochs: int = 15,
         batch_size: int = 8192,
-        batch_by: str = "interaction",
+        batch_by: Unit = "interaction",
         lr: float = 0.01,
         weight_decay: float = 0.0,
-        loss: str | nn.Module | None = None,
+        loss: LossName | nn.Module | None = None,
         base_weight: float = 1.0,
         num_negatives: int = 1,
         seed: int = 0,
@@ -118,29 +112,13 @@ class Trainer:
         self.restore_best, self.checkpoint_dir = restore_best, checkpoint_dir
         self.accelerator, self.devices = accelerator, devices
         self.strategy, self.precision, self.progress = strategy, precision, progress
-        self._check_options()
+        vars(self).update(vars(self.options))
 
-    def _check_options(self) -> None:
-        counts = ["max_epochs", "batch_size", "num_negatives", "evaluate_every", "devices"]
-        require_count(**{name: getattr(self, name) for name in counts})
-        if self.patience is not None:
-            require_count(patience=self.patience)
-        if not isinstance(self.seed, Integral):
-            raise TypeError(f"'seed' must be an integer (got {self.seed!r})")
-        require_choice(UNITS, batch_by=self.batch_by)
-        require_positive(lr=self.lr)
-        require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
-        for name, value in vars(self).items():  # a checkpoint holds no numbers of NumPy
-            if isinstance(value, Real) and not isinstance(value, bool):
-                setattr(self, name, int(value) if isinstance(value, Integral) else float(value))
-        if self.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-            raise ValueError(
-                f"'accelerator' is {self.accelerator!r}, but PyTorch finds no CUDA device"
-            )
-        if self.loss is not None:
-            resolve_loss(self.loss)
-        if self.evaluator is None:
-            parse_metric(self.metric)
+    @property
+    def options(self) -> Options:
+        """The options, checked, as they are now."""
+        values: dict[str, Any] = {f.name: plain(getattr(self, f.name)) for f in fields(Options)}
+        return Options(**values)
 
     def fit(
         self,
@@ -200,31 +178,33 @@ class Trainer:
                 f"{type(model).__name__} needs no training: it is computed from the graph that "
                 "it is made with"
             )
-        if resume and self.checkpoint is None:
-            raise ValueError("'resume' needs a trainer with a 'checkpoint_dir' (got None)")
+        options = self.options
+        if resume and options.checkpoint is None:
+            raise ValueError("'resume' needs a Trainer with a 'checkpoint_dir' (got None)")
         if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
             raise TypeError(f"'callbacks' must be a list of callables (got {callbacks!r})")
         check_users(data)
         model.check_data(data)
         if not any(p.requires_grad for p in model.parameters()):
-            raise ValueError(
-                f"'model' has nothing to train: no parameter of {model} wants gradient"
-            )
-        loss = resolve_loss(model.default_loss if self.loss is None else self.loss)
-        objective = Objective(model, loss, distillations, self.base_weight)
+            raise ValueError(f"'model' has no trainable parameters (got {model})")
+        loss = resolve_loss(model.default_loss if options.loss is None else options.loss)
+        objective = Objective(model, loss, distillations, options.base_weight)
+        check_terms(options.base_weight, distillations)
         home, mode = next(model.parameters()).device, model.training
         with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+            torch.manual_seed(options.seed)
             objective.bind(data)
-            run = Run(self, self._fabric(), objective, data, val_data, callbacks)
+            run = Run(options, make_fabric(options), objective, data, val_data, callbacks)
             try:
-                if self.checkpoint is not None:
-                    run.begin(self.checkpoint, resume)
+                if options.checkpoint is not None:
+                    run.begin(options.checkpoint, resume)
                 run.train()
             finally:
                 run.restore_best()
                 objective.to(home)
                 model.train(mode)
+        if (message := run.weak_teacher()) is not None:
+            warnings.warn(message, stacklevel=2)
         return run.history
 
     def __repr__(self) -> str:
@@ -238,23 +218,25 @@ class Trainer:
     @property
     def checkpoint(self) -> Path | None:
         """The file in ``checkpoint_dir``."""
-        return None if self.checkpoint_dir is None else Path(self.checkpoint_dir) / "last.pt"
+        return self.options.checkpoint
 
-    def _fabric(self) -> Fabric:
-        strategy: Any = self.strategy
-        if self.devices > 1 and strategy in ("auto", "ddp"):
-            # Buffers are the same in all processes by seed: sending them each step is waste.
-            options: dict[str, Any] = {BUFFER_OPTION: False}
-            strategy = DDPStrategy(**options)
-        with _warnings_only(not self.progress):
-            fabric = Fabric(
-                accelerator=self.accelerator,
-                devices=self.devices,
-                strategy=strategy,
-                precision=self.precision,
-            )
-            fabric.launch()
-        return fabric
+
+def make_fabric(options: Options) -> Fabric:
+    """Launch the processes that a run takes."""
+    strategy: Any = options.strategy
+    if options.devices > 1 and strategy in ("auto", "ddp"):
+        # Buffers are the same in all processes by seed: sending them each step is waste.
+        keep: dict[str, Any] = {BUFFER_OPTION: False}
+        strategy = DDPStrategy(**keep)
+    with _warnings_only(not options.progress):
+        fabric = Fabric(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy=strategy,
+            precision=options.precision,
+        )
+        fabric.launch()
+    return fabric
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.metrics.ranking_metrics import METRICS, ranking_metrics
+from pyg_kd.graph import interactions
+from pyg_kd.metrics.ranking_metrics import METRICS, hit_matrix, ranking_metrics
 from pyg_kd.metrics.ranking_task import ranking_task
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference
@@ -14,7 +16,7 @@ from pyg_kd.typing import ITEM, USER
 
 def parse_metric(metric: str) -> tuple[str, int]:
     """Split ``"recall@20"`` into ``("recall", 20)``."""
-    name, _, k = metric.partition("@")
+    name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
     if name not in METRICS or not k.isdecimal() or int(k) < 1:
         raise ValueError(
             f"'metric' must look like 'recall@20', with one of {METRICS} (got {metric!r})"
@@ -52,9 +54,27 @@ class Validation:
         hits = self.task.hits(
             lambda rows, cols: model.score_block(x_dict[USER][rows], x_dict[ITEM][cols]), self.k
         )
+        return {self.metric: self._mean(hits)}
+
+    def of_teacher(self, data: HeteroData) -> float | None:
+        """The metric of the lists that a graph carries; ``None`` if they don't tell it.
+
+        They do where they are long enough, every user with targets has one, and the validation
+        graph hides no more than the training graph, whose edges the lists leave out.
+        """
+        users, lists = self.task.users, data[USER].get("teacher_items")
+        if not isinstance(lists, Tensor) or lists.dim() != 2 or lists.size(1) < self.k:
+            return None
+        edges = interactions(data)
+        if len(edges.by_user().col) < len(self.task.seen.col) or bool((lists[users, 0] < 0).any()):
+            return None
+        ranked = lists[users, : self.k].long()
+        return self._mean(hit_matrix(users, ranked, self.task.targets, self.task.num_items))
+
+    def _mean(self, hits: Tensor) -> float:
         degree = self.task.targets.degree[self.task.users]
         values = ranking_metrics(hits, degree, (self.k,), (self.name,))
-        return {self.metric: float(values[self.metric].mean())}
+        return float(values[self.metric].mean())
 
 
 def validate(

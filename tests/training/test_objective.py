@@ -13,7 +13,8 @@ from pyg_kd import (
 )
 from pyg_kd.models import MF
 from pyg_kd.training import BPR
-from pyg_kd.training.objective import Objective, broken_nodes
+from pyg_kd.training.divergence import broken_nodes
+from pyg_kd.training.objective import Objective
 from pyg_kd.typing import Batch
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 
 from pyg_kd import Distillation, RelaxedRankingDistillation, TopologyDistillation
 from pyg_kd.datasets import SyntheticInteractions
+from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import MF, LightGCN
 from pyg_kd.training import BPR, Trainer, validate
+from pyg_kd.training.checkpoint import save_checkpoint
 from pyg_kd.transforms import UserSplit
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +78,8 @@ def test_interrupted_run_continues_to_the_same_bits(tmp_path, graph, val, kind, 
         fit(tmp_path / "part", graph, val, kind=kind, evaluator=Interrupting(epochs, interrupt))
     assert (tmp_path / "part" / "last.pt").exists() == (epochs > 0)
     # The weights a continued run starts with do not count once there is a checkpoint.
-    again = fit(tmp_path / "part", graph, val, kind=kind, seed=0 if epochs == 0 else 9)
+    seed, evaluator = 0 if epochs == 0 else 9, Interrupting(9, interrupt)
+    again = fit(tmp_path / "part", graph, val, kind=kind, seed=seed, evaluator=evaluator)
     assert_same(whole, again)
     assert len(again[1]) == 4
 
@@ -125,8 +129,10 @@ def test_killed_process_continues_to_the_same_bits(tmp_path):
     assert (state["epoch"], len(state["rows"])) == (2, 2)
     try:
         data, val_data = problem()
+        evaluator = Interrupting(9, interrupt)
         assert_same(
-            fit(tmp_path / "whole", data, val_data), fit(tmp_path / "killed", data, val_data)
+            fit(tmp_path / "whole", data, val_data),
+            fit(tmp_path / "killed", data, val_data, evaluator=evaluator),
         )
     finally:
         torch.set_num_threads(threads)
@@ -237,6 +243,9 @@ def test_options_of_numpy(tmp_path, graph, val):
         ("base_weight", {"base_weight": 0.5}),
         ("num_negatives", {"num_negatives": 2}),
         ("metric", {"metric": "ndcg@20"}),
+        ("evaluate_every", {"evaluate_every": 2}),
+        ("restore_best", {"restore_best": False}),
+        ("evaluator", {"evaluator": partial(evaluate, k=20)}),
         ("precision", {"precision": "bf16-mixed"}),
         ("max_epochs, over which methods anneal,", {"max_epochs": 5}),
         ("model", {"kind": MF}),
@@ -263,7 +272,7 @@ def test_checkpoint_of_other_options(tmp_path, graph, val, name, options):
 def test_checkpoint_of_another_graph_or_teacher(tmp_path, graph, val):
     fit(tmp_path, graph, val)
     other = extract_knowledge(LightGCN(graph, dim=12), graph, num_items=25)
-    with pytest.raises(ValueError, match=r"of another run: teacher was '\w+', is '\w+'"):
+    with pytest.raises(ValueError, match=r"of another run: knowledge was '\w+', is '\w+'"):
         fit(tmp_path, other, val)
     graph["user", "item"].edge_index = graph["user", "item"].edge_index[:, 1:]
     other = extract_knowledge(LightGCN(graph, dim=12), graph, num_items=25)
@@ -277,6 +286,77 @@ def test_checkpoint_of_another_graph_or_teacher(tmp_path, graph, val):
         fit(tmp_path, other, None)
 
 
+def permuted(edges):
+    return edges.flip(1)
+
+
+def doubled(edges):
+    return torch.cat([edges, edges[:, :1]], 1)
+
+
+@pytest.mark.parametrize("change", [permuted, doubled])
+def test_checkpoint_of_edges_in_another_order_or_number(tmp_path, graph, val, change):
+    fit(tmp_path, graph, val, max_epochs=1)
+    graph["user", "item"].edge_index = change(graph["user", "item"].edge_index)
+    with pytest.raises(ValueError, match=r"of another run: graph was '\w+', is '\w+'"):
+        fit(tmp_path, graph, val, max_epochs=1)
+
+
+def test_checkpoint_of_other_features(tmp_path, graph, val):
+    graph["item"].x = torch.rand(50, 3)
+    fit(tmp_path, graph, val, max_epochs=1)
+    graph["item"].x = graph["item"].x + 1
+    with pytest.raises(ValueError, match=r"of another run: graph was '\w+', is '\w+'"):
+        fit(tmp_path, graph, val, max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lists: lists[:, :-1],
+        lambda lists: lists.flip(1),
+        lambda lists: torch.cat([lists[:, :3], lists[:, 3:].flip(1)], 1),
+    ],
+)
+def test_checkpoint_of_edited_or_shorter_lists(tmp_path, graph, val, change):
+    fit(tmp_path, graph, val, max_epochs=1)
+    graph["user"].teacher_items = change(graph["user"].teacher_items)
+    with pytest.raises(ValueError, match=r"of another run: knowledge was '\w+', is '\w+'"):
+        fit(tmp_path, graph, val, max_epochs=1)
+
+
+def test_checkpoint_of_other_validation_targets(tmp_path, graph, val):
+    fit(tmp_path, graph, val, max_epochs=1)
+    label = val["user", "item"].edge_label_index
+    val["user", "item"].edge_label_index = label[:, 1:]
+    with pytest.raises(ValueError, match=r"of another run: val_data was '\w+', is '\w+'"):
+        fit(tmp_path, graph, val, max_epochs=1)
+    with pytest.raises(ValueError, match=r"of another run: val_data was '\w+', is None"):
+        fit(tmp_path, graph, None, max_epochs=1)
+
+
+@pytest.mark.parametrize("later", [{"patience": 1}, {"patience": None}, {"progress": True}])
+def test_what_may_change(tmp_path, graph, val, later):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "part", graph, val, evaluator=Interrupting(2, interrupt))
+    again = fit(tmp_path / "part", graph, val, evaluator=Interrupting(9, interrupt), **later)
+    assert_same(fit(tmp_path / "whole", graph, val, **later | {"progress": False}), again)
+
+
+def test_knowledge_that_no_method_needs_may_change(tmp_path, graph, val):
+    pairs = methods()[:1]  # reads vectors
+    first = fit(tmp_path, graph, val, pairs=pairs)
+    graph["user"].teacher_items = graph["user"].teacher_items[:, :3]
+    assert_same(first, fit(tmp_path, graph, val, pairs=pairs))
+
+
+def test_what_validation_needs_may_change_without_it(tmp_path, train):
+    first = fit(tmp_path, train, None, pairs=[])
+    options = {"metric": "ndcg@5", "restore_best": False, "evaluate_every": 3}
+    again = fit(tmp_path, train, None, pairs=[], **options)
+    assert losses(first[1]) == losses(again[1]) and len(again[1]) == 4
+
+
 def test_damaged_checkpoint(tmp_path, graph, val):
     fit(tmp_path, graph, val)
     path = tmp_path / "last.pt"
@@ -284,6 +364,26 @@ def test_damaged_checkpoint(tmp_path, graph, val):
     model = LightGCN(graph, dim=6)
     before = model.user_embedding.detach().clone()
     trainer = Trainer(**OPTIONS, checkpoint_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"last.pt' is truncated or no checkpoint of a trainer"):
+    with pytest.raises(ValueError, match=r"last.pt' is truncated, or not a Trainer checkpoint"):
         trainer.fit(model, graph, val_data=val, distillations=methods(), resume=True)
     assert torch.equal(model.user_embedding, before)
+
+
+def test_checkpoint_of_other_shapes(tmp_path, graph, val):
+    """What only a file made by hand can be is refused before the model changes."""
+    fit(tmp_path, graph, val)
+    path = tmp_path / "last.pt"
+    whole = torch.load(path, weights_only=True)
+    name = "model.user_embedding"
+    for change, message in (
+        ({"objective": whole["objective"] | {name: torch.zeros(3)}}, rf"'{name}' is \[3\]"),
+        ({"best": {}}, r"'user_embedding' is missing there"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, r"it optimises other parameters"),
+    ):
+        save_checkpoint(whole | change, path)
+        model = LightGCN(graph, dim=6)
+        before = model.user_embedding.detach().clone()
+        trainer = Trainer(**OPTIONS, checkpoint_dir=tmp_path)
+        with pytest.raises(ValueError, match=r"last.pt' does not fit this run: " + message):
+            trainer.fit(model, graph, val_data=val, distillations=methods(), resume=True)
+        assert torch.equal(model.user_embedding, before)

@@ -50,7 +50,7 @@ def test_options_of_another_kind():
 
 def test_a_frozen_model(train):
     model = MF(train, dim=4).requires_grad_(False)
-    with pytest.raises(ValueError, match=r"nothing to train: no parameter of MF\(.*wants gradient"):
+    with pytest.raises(ValueError, match=r"'model' has no trainable parameters \(got MF\("):
         Trainer(progress=False).fit(model, train)
 
 
@@ -124,7 +124,7 @@ def test_wrong_arguments(graph, val):
         run.fit(model, graph, val_data=graph)
     with pytest.raises(ValueError, match=r"'metric' is 'recall@60', but there are 50 items"):
         trainer(loss=NeverCalled(), metric="recall@60").fit(model, graph, val_data=val)
-    with pytest.raises(ValueError, match=r"'resume' needs a trainer with a 'checkpoint_dir'"):
+    with pytest.raises(ValueError, match=r"'resume' needs a Trainer with a 'checkpoint_dir'"):
         run.fit(model, graph, resume=True)
     graph["user"].num_nodes = 61
     graph[INTERACTS].edge_index = torch.cat(
@@ -171,7 +171,7 @@ def test_progress_bar(train, capfd):
     trainer(progress=True, max_epochs=2).fit(model_of(train), train)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "MF: 100%" in err and "10/10" in err and "loss=" in err
+    assert "teacher MF: 10/10 (100 %) in " in err and "loss=" in err
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -1,0 +1,57 @@
+"""When a run can't go on, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.models.base import Recommender
+from pyg_kd.training.history import History
+from pyg_kd.typing import ITEM, USER
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or a representation became NaN or infinite, or all representations became the same.
+
+    ``history`` holds the epochs before. The model has weights of an earlier epoch.
+    """
+
+    history: History
+
+
+@torch.no_grad()
+def broken_nodes(model: Recommender, graph: HeteroData) -> tuple[str, str] | None:
+    """The first node type with unusable representations, and what they are; else ``None``."""
+    x_dict = model(graph)
+    for node_type in (USER, ITEM):
+        x = x_dict[node_type]
+        if not bool(x.isfinite().all()):
+            return node_type, "not finite"
+        if len(x) > 1 and (x - x.mean(0)).square().sum() <= 1e-8 * x.square().sum():
+            return node_type, "all the same"
+    return None
+
+
+def origin(data: HeteroData, weights: Mapping[str, object]) -> str | None:
+    """What was NaN or infinite before the first step, if anything was.
+
+    Args:
+        data: The training graph, with knowledge.
+        weights: The model's state before training.
+    """
+    stores: list[Any] = [*data.node_stores, *data.edge_stores]
+    given = {f"data[{s._key!r}].{name}": value for s in stores for name, value in s.items()}
+    named = given | {f"the model's {name!r}": value for name, value in weights.items()}
+    found = [
+        name
+        for name, value in named.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all()
+    ]
+    if not found:
+        return None
+    verb = "holds" if len(found) == 1 else "hold"
+    return f"{' and '.join(found)} {verb} NaN or infinite values from the start"

@@ -1,0 +1,94 @@
+"""The Trainer's options, checked, as a run reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch_geometric.data import HeteroData
+
+from pyg_kd.loader.interaction_loader import UNITS, Unit
+from pyg_kd.models.base import Recommender
+from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
+from pyg_kd.training.losses import resolve_loss
+from pyg_kd.training.validation import parse_metric
+
+#: ``evaluator(model, data, val_data)`` returns metrics by name.
+Evaluator = Callable[[Recommender, HeteroData, HeteroData], dict[str, float]]
+
+#: ``callback(epoch, model, data)`` looks at the model after an epoch.
+Callback = Callable[[int, Recommender, HeteroData], object]
+
+LossName = Literal["bpr", "sampled_softmax", "own"]
+
+COUNTS = ("max_epochs", "batch_size", "num_negatives", "evaluate_every", "devices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the :class:`~pyg_kd.training.Trainer` was given; it describes each of them.
+
+    Raises:
+        TypeError: If an option is of another type.
+        ValueError: If an option is out of range, or CUDA is asked for where there is none.
+    """
+
+    max_epochs: int
+    batch_size: int
+    batch_by: Unit
+    lr: float
+    weight_decay: float
+    loss: LossName | nn.Module | None
+    base_weight: float
+    num_negatives: int
+    seed: int
+    metric: str
+    evaluate_every: int
+    patience: int | None
+    restore_best: bool
+    evaluator: Evaluator | None
+    checkpoint_dir: str | Path | None
+    accelerator: str
+    devices: int
+    strategy: str
+    precision: Any
+    progress: bool
+
+    def __post_init__(self) -> None:
+        require_count(**{name: getattr(self, name) for name in COUNTS})
+        if self.patience is not None:
+            require_count(patience=self.patience)
+        if not isinstance(self.seed, Integral):
+            raise TypeError(f"'seed' must be an integer (got {self.seed!r})")
+        require_choice(UNITS, batch_by=self.batch_by)
+        require_positive(lr=self.lr)
+        require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
+        if self.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+            raise ValueError(
+                f"'accelerator' is {self.accelerator!r}, but PyTorch finds no CUDA device"
+            )
+        if self.loss is not None:
+            resolve_loss(self.loss)
+        if not isinstance(self.metric, str):
+            raise TypeError(f"'metric' must be text like 'recall@20' (got {self.metric!r})")
+        if self.evaluator is None:
+            parse_metric(self.metric)
+        elif not callable(self.evaluator):
+            raise TypeError(f"'evaluator' must be callable (got {self.evaluator!r})")
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file in ``checkpoint_dir``."""
+        return None if self.checkpoint_dir is None else Path(self.checkpoint_dir) / "last.pt"
+
+
+def plain(value: object) -> object:
+    """A number of NumPy as one of Python, which a checkpoint can hold; else the value itself."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return value

@@ -1,0 +1,183 @@
+"""What two runs must have in common for one to continue the other to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from inspect import signature
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from pyg_kd.distill.base import Distillation
+from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.training.objective import Objective
+from pyg_kd.training.options import Options
+
+#: Options that change what an epoch computes.
+RESUME_KEYS = (
+    "batch_size",
+    "batch_by",
+    "lr",
+    "weight_decay",
+    "base_weight",
+    "num_negatives",
+    "seed",
+)
+
+#: Options that change which weights are the best, where there is a validation graph.
+VALIDATION_KEYS = ("metric", "evaluate_every", "restore_best")
+
+#: Entries of a tensor that are hashed at once.
+PART = 1 << 18
+
+
+def resume_key(
+    options: Options,
+    objective: Objective,
+    data: HeteroData,
+    val_data: HeteroData | None,
+    num_processes: int,
+) -> dict[str, Any]:
+    """Everything that decides the result of a run, as plain values, to be saved and compared."""
+    methods, validated = objective.distillations, val_data is not None
+    evaluator = None if options.evaluator is None else describe_callable(options.evaluator)
+    return {
+        **{name: getattr(options, name) for name in RESUME_KEYS},
+        "precision": str(options.precision),
+        "devices": num_processes,
+        # Without methods a run can be made longer.
+        "max_epochs, over which methods anneal,": options.max_epochs if methods else None,
+        "model": describe(objective.model),
+        "loss": None if objective.loss is None else describe(objective.loss),
+        "distillations": [describe(method) for method in methods],
+        "weights": objective.weights,
+        "graph": digest(_tensors(data, leave_out=tuple(KNOWLEDGE))),
+        "knowledge": digest(_knowledge(data, methods)) if methods else None,
+        "val_data": None if val_data is None else digest(_tensors(val_data, tuple(KNOWLEDGE))),
+        "evaluator": evaluator if validated else None,
+        **{name: getattr(options, name) if validated else None for name in VALIDATION_KEYS},
+    }
+
+
+def describe(module: nn.Module) -> str:
+    r"""What a module prints, and the options of its parts that they do not print.
+
+    An option is a plain value that is kept under the name of a constructor's argument, as in
+    scikit-learn. So instances of a user's own classes differ in their text, whatever they print.
+
+    Example:
+        >>> class Margin(nn.Module):
+        ...     def __init__(self, margin):
+        ...         super().__init__()
+        ...         self.margin = margin
+        >>> describe(Margin(0.5)), describe(nn.Dropout(0.5))
+        ('Margin() margin=0.5', 'Dropout(p=0.5, inplace=False)')
+    """
+    printed = repr(module)
+    hidden = [
+        f"{path}.{option}" if path else option
+        for path, part in module.named_modules()
+        for option in _options(part)
+        if option not in printed
+    ]
+    return " ".join([printed, *hidden])
+
+
+def describe_callable(function: Callable[..., object]) -> str:
+    r"""A function's name, plain arguments and compiled code; for an instance, of its class.
+
+    Example:
+        >>> def top(model, data, val_data, k=10):
+        ...     return {f"top@{k}": 1.0}
+        >>> describe_callable(partial(top, k=5)).split()[:2]
+        ['top', 'k=5']
+    """
+    if isinstance(function, partial):
+        given = [f"{k}={v!r}" for k, v in function.keywords.items() if _plain(v)]
+        given += [repr(value) for value in function.args if _plain(value)]
+        name, *rest = describe_callable(function.func).split(" ")
+        return " ".join([name, *given, *rest])
+    if isinstance(function, MethodType):
+        name, *rest = describe_callable(function.__func__).split(" ")
+        return " ".join([name, *_options(function.__self__), *rest])
+    if isinstance(function, FunctionType):
+        held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        code = hashlib.sha256(_code(function).encode()).hexdigest()
+        return " ".join([function.__qualname__, *(repr(v) for v in held if _plain(v)), code[:12]])
+    call = vars(type(function)).get("__call__")
+    if isinstance(call, FunctionType):
+        return describe_callable(MethodType(call, function))
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 of names, types, shapes and contents of tensors, in their order."""
+    found = hashlib.sha256()
+    for name, tensor in tensors:
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        # In parts: of a large tensor on another device, there is never a second one.
+        for part in tensor.detach().flatten().split(PART):
+            found.update(part.cpu().contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _tensors(data: HeteroData, leave_out: tuple[str, ...]) -> Iterable[tuple[str, Tensor]]:
+    """Edges, in their order, and features of a graph by their names."""
+    stores: list[Any] = [*data.node_stores, *data.edge_stores]
+    for store in stores:
+        for name, value in sorted(store.items()):
+            if isinstance(value, Tensor) and name not in leave_out:
+                # An `EdgeIndex` checks what is done to it.
+                value = value.as_subclass(Tensor)
+                if value.layout == torch.strided:
+                    yield f"{store._key} {name}", value
+
+
+def _knowledge(data: HeteroData, methods: list[Distillation]) -> Iterable[tuple[str, Tensor]]:
+    parts = [m for method in methods for m in method.modules() if isinstance(m, Distillation)]
+    needs = {need for part in parts for need in part.needs}
+    if any(part.teacher_scores for part in parts):
+        needs.add("teacher_x")
+    others = tuple(set(KNOWLEDGE) - needs)
+    for name, value in _tensors(data, others):
+        if name.split()[-1] in KNOWLEDGE:
+            yield name, value
+
+
+def _options(owner: object) -> list[str]:
+    makers = [vars(cls)["__init__"] for cls in type(owner).__mro__[:-1] if "__init__" in vars(cls)]
+    names = dict.fromkeys(name for maker in makers for name in signature(maker).parameters)
+    held = getattr(owner, "__dict__", {})
+    return [f"{name}={held[name]!r}" for name in names if name in held and _plain(held[name])]
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _code(part: object) -> str:
+    """What a function or a constant of one is, the same in every process and wherever it stands."""
+    if isinstance(part, FunctionType):
+        return _code(part.__code__) + str([repr(v) for v in _enclosed(part) if _plain(v)])
+    if isinstance(part, CodeType):
+        return f"{part.co_code!r} {part.co_names} {[_code(c) for c in part.co_consts]}"
+    if isinstance(part, frozenset):
+        return str(sorted(map(_code, part)))
+    return repr(part)
+
+
+def _enclosed(function: FunctionType) -> list[object]:
+    """Values of a closure, without lists, in which an evaluator may collect something."""
+    values: list[object] = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # an empty cell
+            values.append(cell.cell_contents)
+    return [value for value in values if not isinstance(value, list)]
