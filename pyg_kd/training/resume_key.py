@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from inspect import signature
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
+from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import KNOWLEDGE
 from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Options
@@ -57,9 +58,9 @@ def resume_key(
         "loss": None if objective.loss is None else describe(objective.loss),
         "distillations": [describe(method) for method in methods],
         "weights": objective.weights,
-        "graph": digest(_tensors(data, leave_out=tuple(KNOWLEDGE))),
+        "graph": digest([("edges", interactions(data).edge_index), *_tensors(data, KNOWLEDGE)]),
         "knowledge": digest(_knowledge(data, methods)) if methods else None,
-        "val_data": None if val_data is None else digest(_tensors(val_data, tuple(KNOWLEDGE))),
+        "val_data": None if val_data is None else digest(_tensors(val_data, KNOWLEDGE)),
         "evaluator": evaluator if validated else None,
         **{name: getattr(options, name) if validated else None for name in VALIDATION_KEYS},
     }
@@ -127,7 +128,7 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return found.hexdigest()
 
 
-def _tensors(data: HeteroData, leave_out: tuple[str, ...]) -> Iterable[tuple[str, Tensor]]:
+def _tensors(data: HeteroData, leave_out: Collection[str]) -> Iterable[tuple[str, Tensor]]:
     """Edges, in their order, and features of a graph by their names."""
     stores: list[Any] = [*data.node_stores, *data.edge_stores]
     for store in stores:
@@ -144,7 +145,7 @@ def _knowledge(data: HeteroData, methods: list[Distillation]) -> Iterable[tuple[
     needs = {need for part in parts for need in part.needs}
     if any(part.teacher_scores for part in parts):
         needs.add("teacher_x")
-    others = tuple(set(KNOWLEDGE) - needs)
+    others = KNOWLEDGE.keys() - needs
     for name, value in _tensors(data, others):
         if name.split()[-1] in KNOWLEDGE:
             yield name, value

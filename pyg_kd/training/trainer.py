@@ -1,4 +1,4 @@
-"""The training loop's options, and where it starts."""
+"""The training loop as its users see it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,20 @@ if "forward_sync_buffers" in signature(DistributedDataParallel).parameters:
 
 
 class Trainer:
-    r"""Trains a teacher, or a student under a list of distillations.
+    r"""Trains a teacher, or a student with a list of distillations.
 
     The loss is :math:`L = w_0 L_{base} + \sum_m \lambda_m L_m`, all sums over
-    the batch. An epoch depends on the seed, its number and the state before it
-    alone: the same seed gives the same bits, also across an interruption.
+    the batch. An epoch depends only on the seed, its number and the state before it:
+    the same seed gives the same bits, also across an interruption.
+
+    A run that is resumed must be the same run: the checkpoint in ``checkpoint_dir`` is refused if
+    the model, the losses, their weights, the graph (its features and the order of its edges), the
+    knowledge that the methods need, the validation targets, the evaluator or an option differ.
+    Free to change are ``patience``, ``progress``, ``accelerator``, ``strategy``, the callbacks and,
+    without distillations, ``max_epochs``; without ``val_data`` also ``metric``,
+    ``evaluate_every``, ``restore_best`` and ``evaluator``. Modules are compared by what they print
+    and by plain values kept under the names of their constructors' arguments; evaluators by
+    these, by name and by compiled code.
 
     Args:
         max_epochs: Epochs at most. Methods anneal over them: a run with distillations cannot be
@@ -48,32 +57,31 @@ class Trainer:
         batch_by: ``"interaction"`` (default), or ``"user"``: an epoch then visits every user
             once, with one of its interactions at random.
         lr: Learning rate of Adam.
-        weight_decay: L2 penalty, as gradient.
-        loss: ``"bpr"``, ``"sampled_softmax"``, ``"own"`` for the objective that the model
-            brings, or a module called with ``(x_dict, batch)``. By default the model's choice.
+        weight_decay: L2 penalty, added to the gradient.
+        loss: ``"bpr"``, ``"sampled_softmax"``, ``"own"`` for the model's own objective, or a
+            module called with ``(x_dict, batch)``. By default the model's choice.
         base_weight: Weight :math:`w_0` of the base loss.
         num_negatives: Negatives of each interaction in a batch.
-        seed: Seed of everything random in training. The model's first weights were drawn when it
-            was made: call ``torch.manual_seed`` before.
-        metric: Validation metric, of which more is better, like ``"ndcg@10"``; with an
+        seed: Seed of everything random in training. The initial weights are drawn when the model
+            is made: call ``torch.manual_seed`` before.
+        metric: Validation metric, the higher the better, like ``"ndcg@10"``; with an
             ``evaluator``, any of its values.
         evaluate_every: Epochs between validations.
         patience: Validations without improvement after which training stops.
         restore_best: End with the best validated weights (default), not the last.
-        evaluator: Called with ``(model, data, val_data)`` in place of the
+        evaluator: Called with ``(model, data, val_data)`` instead of the
             default, a full ranking by ``metric``.
         checkpoint_dir: Folder for ``last.pt``, written after every epoch; one of another run is
-            refused. Runs are told apart by what their modules print, and by plain values kept
-            under the names of their constructors' arguments.
+            refused.
         accelerator: ``"auto"``, ``"cpu"``, ``"cuda"``.
-        devices: Processes; several train on their shares of every batch. The base loss is
+        devices: Processes; each trains on its share of every batch. The base loss is
             that of one process; a method takes each share for a batch of its own, and so
             does ``SampledSoftmax`` for its in-batch negatives.
         strategy: As in Lightning Fabric.
         precision: As in Lightning Fabric, for example ``"bf16-mixed"``. One like ``"bf16-true"``
-            converts the model, which stays so.
-        progress: Show a progress bar on the standard error stream; otherwise
-            nothing is printed.
+            converts the model, which stays converted.
+        progress: Show progress on the standard error stream: a bar on a terminal, in a log file
+            a line at most every 15 seconds. Otherwise nothing is printed.
 
     Raises:
         ValueError: If an option is out of range, or CUDA is asked for where
@@ -132,9 +140,10 @@ class Trainer:
     ) -> History:
         r"""Train a model in place.
 
-        With ``val_data``, the model ends with its best validated weights, unless told
-        otherwise, also where an error or the keyboard ends the run. The global random
-        state, the graph, and the model's device and mode stay as they were.
+        With ``val_data`` the model ends with its best validated weights, unless
+        ``restore_best=False``, also when an error or the keyboard ends the run. The global random
+        state, the graph, and the model's device and mode stay as they were. With distillations it
+        warns at the end if the teacher's lists were no better on ``val_data`` than the student.
 
         Args:
             model: The teacher or student.
@@ -152,14 +161,15 @@ class Trainer:
             training; and what validation returned.
 
         Raises:
-            TypeError: If ``model`` is no recommender, ``data`` no ``HeteroData``,
-                ``distillations`` no list of pairs, or a callback cannot be called.
-            ValueError: If the model needs no training or is frozen, a user has no edge, the graph
-                lacks knowledge, the model was built for another graph or returns other than its
-                ``out_dim``, or the checkpoint in ``checkpoint_dir`` is of another run or damaged.
+            TypeError: If ``model`` is not a ``Recommender``, ``data`` not a ``HeteroData``,
+                ``distillations`` not a list of pairs, or a callback is not callable.
+            ValueError: If the model needs no training or is frozen, all weights are 0, a user has
+                no edge, the graph lacks knowledge, the model was built for another graph or its
+                representations are not ``out_dim`` wide, or the checkpoint in ``checkpoint_dir``
+                is damaged or of another run.
             TrainingDiverged: If a loss or representation is not finite or the
-                representations collapse. The best weights so far are restored first;
-                ``error.history`` holds the epochs before.
+                representations collapse. The model first gets back its best weights, or those
+                after the last sound epoch; ``error.history`` holds the epochs before.
 
         Example:
             >>> from pyg_kd.datasets import SyntheticInteractions
@@ -170,13 +180,13 @@ class Trainer:
         """
         if not isinstance(model, Recommender):
             raise TypeError(
-                f"'model' must be a Recommender (got {type(model).__name__}); one is compiled in "
+                f"'model' must be a Recommender (got {type(model).__name__}); compile one in "
                 "place, by model.compile()"
             )
         if not model.trainable:
             raise ValueError(
-                f"{type(model).__name__} needs no training: it is computed from the graph that "
-                "it is made with"
+                f"{type(model).__name__} needs no training: it is computed from its graph when it "
+                "is made"
             )
         options = self.options
         if resume and options.checkpoint is None:
@@ -241,7 +251,7 @@ def make_fabric(options: Options) -> Fabric:
 
 @contextmanager
 def _warnings_only(active: bool) -> Iterator[None]:
-    """Fabric says which precision and processes it chose: not where silence was asked for."""
+    """Keep Fabric from logging its choice of precision and processes if ``active``."""
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
     if active:

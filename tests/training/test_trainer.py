@@ -213,7 +213,7 @@ def test_nothing_to_train(train):
     class Fixed(MF):
         trainable = False
 
-    with pytest.raises(ValueError, match="Fixed needs no training: it is computed from the graph"):
+    with pytest.raises(ValueError, match="Fixed needs no training: it is computed from its graph"):
         trainer(loss=NeverCalled()).fit(Fixed(train, 4), train)
 
 
