@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.loader.interaction_loader import UNITS, Unit
 from pyg_kd.models.base import Recommender
-from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.training.losses import resolve_loss
 from pyg_kd.training.validation import parse_metric
 
