@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
-from torch_geometric.typing import EdgeType
 
+from pyg_kd.edge_types import interaction_type
 from pyg_kd.typing import ITEM, USER
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def interactions(data: HeteroData) -> Interactions:
             more pairs of users and items than int64 numbers.
     """
     found = data[interaction_type(data)].get("edge_index")
-    sizes = _size(data, USER, found), _size(data, ITEM, found)
+    sizes = num_nodes(data, USER, found, 0), num_nodes(data, ITEM, found, 1)
     made = _kept(found, sizes) if isinstance(found, Tensor) else {}
     plain = made["plain"] if "plain" in made else as_edges(found)
     edges = Interactions(found if plain is None else plain, *sizes)
@@ -138,71 +138,16 @@ def interactions(data: HeteroData) -> Interactions:
     return edges
 
 
-def _size(data: HeteroData, node_type: str, found: object) -> int:
-    """How many nodes there are of a type."""
+def num_nodes(data: HeteroData, node_type: str, edge_index: object, row: int) -> int:
+    """How many nodes of a type there are, or an error that tells how many a row of edges names."""
     size = data[node_type].num_nodes if node_type in data.node_types else None
     if size is not None:
         return int(size)
-    ids = as_edges(found)[(USER, ITEM).index(node_type)]
+    highest = max(as_edges(edge_index)[row].tolist(), default=None)
     raise ValueError(
         f"'data[{node_type!r}].num_nodes' is not set: give the number of {node_type}s, with and "
-        f"without edges (the highest id among the edges: {max(ids.tolist(), default=None)})"
+        f"without edges (the highest id among the edges: {highest})"
     )
-
-
-def interaction_type(data: HeteroData) -> EdgeType:
-    r"""Return the edge type of the interactions: the one from ``user`` to ``item``.
-
-    Where several lead from user to item, ``data.interaction_relation`` names the relation.
-    Edges from item to user are refused: the targets of a split would stay in them.
-
-    Raises:
-        TypeError: If ``data`` is not a ``HeteroData``.
-        ValueError: If there is no such edge type, or it cannot be told.
-    """
-    if not isinstance(data, HeteroData):
-        raise TypeError(
-            f"'data' must be a HeteroData (got {type(data).__name__}): make one of the edges "
-            "from users to items by pyg_kd.datasets.from_interactions(edge_index)"
-        )
-    ends = {end for source, _, target in data.edge_types for end in (source, target)}
-    if not {USER, ITEM} <= {*data.node_types, *ends}:
-        raise ValueError(
-            f"'data' must have the node types 'user' and 'item' (got {sorted(data.node_types)}): "
-            f"use {user_item_call(data)}"
-        )
-    forward = [e for e in data.edge_types if (e[0], e[2]) == (USER, ITEM)]
-    backward = [e for e in data.edge_types if (e[0], e[2]) == (ITEM, USER)]
-    if backward or not forward:
-        raise ValueError(
-            f"'data' must have one edge type from 'user' to 'item' (got {data.edge_types}) and "
-            "none back, in which targets would stay after a split: pyg_kd.transforms.UserItem() "
-            "drops reverse edges, models make them by edge_index.flip(0)"
-        )
-    relation = data.interaction_relation if "interaction_relation" in data else None
-    chosen = [e for e in forward if relation is None or e[1] == relation]
-    if len(chosen) != 1:
-        named = "" if relation is None else f", 'interaction_relation' is {relation!r}"
-        raise ValueError(
-            f"'data' must have one edge type from 'user' to 'item' (got {forward}{named}): choose "
-            f"one by pyg_kd.transforms.UserItem(edge={forward[0]})"
-        )
-    found: EdgeType = chosen[0]
-    return found
-
-
-def user_item_call(data: HeteroData) -> str:
-    """The transform that makes a user-item graph of another one, as far as its types tell."""
-    pairs = [(s, t) for s, name, t in data.edge_types if s != t and not name.startswith("rev_")]
-    for kind in (USER, ITEM):
-        if any(kind in pair for pair in pairs):
-            pairs = [pair for pair in pairs if kind in pair]
-    call = "pyg_kd.transforms.UserItem"
-    if len({frozenset(pair) for pair in pairs}) != 1:
-        return f"{call}(user=..., item=...) with two of its node types"
-    user, item = pairs[0][::-1] if pairs[0][0] == ITEM or pairs[0][1] == USER else pairs[0]
-    named = [f"{kind}={name!r}" for kind, name in ((USER, user), (ITEM, item)) if name != kind]
-    return f"{call}({', '.join(named)})"
 
 
 def check_sizes(num_users: int, num_items: int) -> None:

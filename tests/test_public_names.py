@@ -113,7 +113,7 @@ NAMES = {
         "TrainingDiverged",
         "validate",
     ],
-    "pyg_kd.transforms": ["KCore", "LeaveOneOut", "TemporalSplit", "UserSplit"],
+    "pyg_kd.transforms": ["KCore", "LeaveOneOut", "TemporalSplit", "UserItem", "UserSplit"],
 }
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.edge_types import interaction_type
 from pyg_kd.files import atomic_write
-from pyg_kd.graph import interaction_type
 from pyg_kd.knowledge.requirements import (
     KNOWLEDGE,
     OF_SEVERAL,

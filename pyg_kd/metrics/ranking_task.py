@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.ranking import ScoreBlock, rank_unseen
 from pyg_kd.graph import (
     Interactions,
     Neighbors,
     as_edges,
     check_ids,
-    interaction_type,
     interactions,
     sorted_neighbors,
 )

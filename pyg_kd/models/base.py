@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from pyg_kd.checks import require_count
+from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.graph import as_ids, interactions
@@ -213,6 +214,7 @@ class Recommender(nn.Module):
 
     def check_data(self, data: HeteroData) -> None:
         """Raise ``ValueError`` unless ``data`` has as many users and items as this model."""
+        interaction_type(data)  # is it a graph of users and items?
         sizes = data[USER].num_nodes, data[ITEM].num_nodes
         if sizes != (self.num_users, self.num_items):
             raise ValueError(

@@ -4,54 +4,66 @@ from __future__ import annotations
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
 
-from pyg_kd.graph import check_ids
-from pyg_kd.transforms.split import take
-from pyg_kd.typing import ITEM, USER
+from pyg_kd.edge_types import interaction_type
+from pyg_kd.graph import as_edges, check_ids
+from pyg_kd.transforms.attributes import edge_attributes, of_targets, take
+from pyg_kd.transforms.relations import edges_of
+
+#: Of the ends of an edge type: its row in ``edge_index``, its node type, and the new numbers.
+Sides = list[tuple[int, str, Tensor]]
 
 
 def select_(data: HeteroData, edges: Tensor, kept: dict[str, Tensor]) -> HeteroData:
-    r"""Keep some edges and nodes of a user-item graph, in place; what belongs to them follows.
+    r"""Keep some interactions and nodes of a user-item graph, in place; what is theirs follows.
 
     Nodes are numbered in their old order, and ``raw_id`` tells who they were. Targets in
-    ``edge_label_index`` go with their nodes. The contents of other attributes stay.
+    ``edge_label_index`` and edges of other types go with their nodes. The contents of other
+    attributes stay.
 
     Args:
         data: The graph.
-        edges: The edges to keep, int64 ``[n]``, between nodes that are kept.
+        edges: The interactions to keep, int64 ``[n]``, between nodes that are kept.
         kept: By node type, the nodes to keep, int64, ascending; of other types all.
     """
     sizes = {kind: int(data[kind].num_nodes) for kind in kept}
     number = {kind: _inverse(kept[kind], size) for kind, size in sizes.items()}
-    _select_edges(data, edges, number)
+    chosen = interaction_type(data)
+    for edge_type in data.edge_types:
+        ends = ((0, edge_type[0]), (1, edge_type[2]))
+        sides = [(row, kind, number[kind]) for row, kind in ends if kind in number]
+        if sides:
+            index, name = edges_of(data, edge_type), f"edge_index of {edge_type}"
+            alive = edges if edge_type == chosen else _alive(index, sides, name)
+            _select_edges(data, edge_type, alive, sides)
     for kind, index in kept.items():
         _select_nodes(data, kind, index)
     return data
 
 
-def _select_edges(data: HeteroData, edges: Tensor, number: dict[str, Tensor]) -> None:
-    store = data.edge_stores[0]
-    sides = [(row, number[kind]) for row, kind in enumerate((USER, ITEM)) if kind in number]
+def _select_edges(data: HeteroData, edge_type: EdgeType, edges: Tensor, sides: Sides) -> None:
+    store = data[edge_type]
     targets = edges[:0]
     if "edge_label_index" in store:
-        label = store.edge_label_index
-        alive = label.new_ones(label.size(1)) > 0
-        for row, new in sides:
-            check_ids(f"edge_label_index[{row}] ({(USER, ITEM)[row]}s)", label[row], new.numel())
-            alive &= new[label[row]] >= 0
-        targets = alive.nonzero().view(-1)
-    chosen = {}
-    for key, value in store.items():
-        dim = data.__cat_dim__(key, value, store)
-        if key.startswith("edge_label"):
-            chosen[key] = take(value, targets, dim)
-        elif store.is_edge_attr(key):
-            chosen[key] = take(value, edges, dim)
-    for key, value in chosen.items():
-        if key in ("edge_index", "edge_label_index"):
-            for row, new in sides:
-                value[row] = new[value[row]]  # `take` has made a copy
-        store[key] = value
+        targets = _alive(as_edges(store.edge_label_index), sides, "edge_label_index")
+    chosen = edge_attributes(data, store, edges)
+    for key in filter(of_targets, store.keys()):
+        value = store[key]
+        chosen[key] = take(value, targets, data.__cat_dim__(key, value, store))
+    for key in chosen.keys() & {"edge_index", "edge_label_index"}:
+        for row, _, new in sides:
+            chosen[key][row] = new[chosen[key][row]]  # `take` has made a copy
+    store.update(chosen)
+
+
+def _alive(index: Tensor, sides: Sides, name: str) -> Tensor:
+    """The positions of the edges whose ends are all kept, int64, ascending."""
+    alive = index.new_ones(index.size(1)) > 0
+    for row, kind, new in sides:
+        check_ids(f"{name}[{row}] ({kind}s)", index[row], new.numel())
+        alive &= new[index[row]] >= 0
+    return alive.nonzero().view(-1)
 
 
 def _inverse(kept: Tensor, size: int) -> Tensor:

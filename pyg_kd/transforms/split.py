@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
 
-from pyg_kd.graph import interactions
+from pyg_kd.edge_types import interaction_type
+from pyg_kd.graph import as_edges, interactions
+from pyg_kd.transforms.attributes import edge_attributes, of_targets, take
+from pyg_kd.transforms.relations import edges_of, without_pairs_
 
 #: ``(train, val, test)``.
 Split = tuple[HeteroData, HeteroData, HeteroData]
@@ -24,17 +25,20 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
 
     Raises:
         TypeError: If ``data`` is not a ``HeteroData``.
-        ValueError: If ``data`` is not a user-item graph, has no edges, or has an edge
-            twice: the two could then end up on different sides of the split.
+        ValueError: If ``data`` is not a user-item graph, has no edges, has an edge
+            twice, as the two could end up on different sides of the split, or has its edges in
+            a sparse matrix too.
     """
     edge_index, num_users, num_items = interactions(data)
+    edges_of(data, interaction_type(data))
     num_edges = edge_index.size(1)
     if num_edges == 0:
         raise ValueError("'data' must have edges to split (got none)")
     repeated = num_edges - (edge_index[0] * num_items + edge_index[1]).unique().numel()
     if repeated:
         raise ValueError(
-            f"'data' must have no repeated edges (got {repeated}); 'from_interactions' merges them"
+            f"'data' must have no repeated edges (got {repeated}): pyg_kd.transforms.UserItem() "
+            "merges them"
         )
     return edge_index, num_users
 
@@ -54,7 +58,7 @@ def edge_times(data: HeteroData) -> Tensor:
     Raises:
         ValueError: If there is none, or not one finite number per edge.
     """
-    store = data.edge_stores[0]
+    store = interaction_store(data)
     if "time" not in store:
         raise ValueError(f"'data' must have the edge attribute 'time' (got {list(store.keys())})")
     time: Tensor = store.time
@@ -69,7 +73,13 @@ def edge_times(data: HeteroData) -> Tensor:
 
 def has_targets(data: HeteroData) -> bool:
     """Whether the graph brings its own test targets."""
-    return "edge_label_index" in data.edge_stores[0]
+    return "edge_label_index" in interaction_store(data)
+
+
+def interaction_store(data: HeteroData) -> EdgeStorage:
+    """The interactions and their attributes."""
+    store: EdgeStorage = data[interaction_type(data)]
+    return store
 
 
 def rank_in_user(user: Tensor, num_users: int, seed: int, time: Tensor | None = None) -> Tensor:
@@ -99,50 +109,40 @@ def rank_in_user(user: Tensor, num_users: int, seed: int, time: Tensor | None = 
 def split_graph(data: HeteroData, part: Tensor) -> Split:
     r"""Build the three graphs from the part of every edge.
 
+    Other relations from user to item lose the pairs that are held out; other edge types stay.
+
     Args:
         data: The graph. If it has an ``edge_label_index``, that stays the targets of
             the test graph.
         part: ``TRAIN``, ``VAL`` or ``TEST`` for each edge, int64 ``[E]``.
     """
-    train, val = part == TRAIN, part == VAL
-    test_graph = _with_messages(data, train | val, keep_targets=has_targets(data))
-    if not has_targets(data):
-        _set_targets(test_graph, data, part == TEST)
-    val_graph = _with_messages(data, train)
+    own_targets, store = has_targets(data), interaction_store(data)
+    edge_index = as_edges(store.edge_index)
+    train, val, test = (part == number for number in (TRAIN, VAL, TEST))
+    tested = as_edges(store.edge_label_index) if own_targets else edge_index[:, test]
+    held_out = torch.cat([edge_index[:, val], tested], 1)
+    train_graph = without_pairs_(_with_messages(data, train), held_out)
+    val_graph = copy.copy(train_graph)
     _set_targets(val_graph, data, val)
-    return _with_messages(data, train), val_graph, test_graph
-
-
-def take(value: Any, index: Tensor, dim: int = 0) -> Any:
-    """Select entries of a tensor along ``dim``, or of an array or a list."""
-    if isinstance(value, EdgeIndex):  # what it knows of its order no longer holds
-        value = value.as_tensor()
-    if isinstance(value, Tensor):
-        return value.index_select(dim, index.to(value.device))
-    if isinstance(value, np.ndarray):
-        return value.take(index.cpu().numpy(), axis=dim)
-    boxed = np.empty(len(value), dtype=object)
-    boxed[:] = value
-    return boxed[index.cpu().numpy()].tolist()
+    test_graph = _with_messages(data, train | val, keep_targets=own_targets)
+    if not own_targets:
+        _set_targets(test_graph, data, test)
+    return train_graph, val_graph, without_pairs_(test_graph, tested)
 
 
 def _with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -> HeteroData:
     """The graph with the edges in ``mask`` and whatever attributes they have."""
-    index = mask.nonzero().view(-1)
-    store = data.edge_stores[0]
     out = copy.copy(data)
-    for key, value in store.items():
-        if key.startswith("edge_label"):
-            if not keep_targets:
-                del out.edge_stores[0][key]
-        elif store.is_edge_attr(key):
-            out.edge_stores[0][key] = take(value, index, data.__cat_dim__(key, value, store))
+    store = interaction_store(out)
+    if not keep_targets:
+        for key in [key for key in store if of_targets(key)]:
+            del store[key]
+    store.update(edge_attributes(data, interaction_store(data), mask.nonzero().view(-1)))
     return out
 
 
 def _set_targets(out: HeteroData, data: HeteroData, mask: Tensor) -> None:
-    store = data.edge_stores[0]
-    target = out.edge_stores[0]
+    store, target = interaction_store(data), interaction_store(out)
     index = mask.nonzero().view(-1)
     target.edge_label_index = take(store.edge_index, index, 1)
     if "time" in store and store.is_edge_attr("time"):

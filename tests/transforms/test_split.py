@@ -12,7 +12,8 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kd.datasets import from_interactions
 from pyg_kd.transforms import LeaveOneOut, TemporalSplit, UserSplit
-from pyg_kd.transforms.split import rank_in_user, take
+from pyg_kd.transforms.attributes import take
+from pyg_kd.transforms.split import rank_in_user
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 SPLITS = [UserSplit(0.2, 0.2), LeaveOneOut(), LeaveOneOut(by_time=True), TemporalSplit(0.2, 0.2)]

@@ -11,9 +11,10 @@ from torch.nn.functional import softplus
 from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
 
+from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.losses import bpr_loss, multinomial_loss
 from pyg_kd.functional.sparse import CSR, gather_rows
-from pyg_kd.graph import as_edges, interaction_type
+from pyg_kd.graph import as_edges
 from pyg_kd.typing import ITEM, USER, Batch
 
 #: Sums over triples, of the scores of positives ``[B, 1]`` and negatives ``[B, N]``.
