@@ -20,7 +20,7 @@ KNOWN_CIRCLES = {
 
 ROOMS = "import pyg_kd; print(pyg_kd.training.Trainer(), 'models' in dir(pyg_kd))"
 
-HEAVY = ("matplotlib", "pandas", "pyarrow", "lightning_fabric")
+HEAVY = ("matplotlib", "pandas", "pyarrow", "lightning_fabric", "networkx")
 # PyG itself may load some of these, so only what the package adds counts.
 PROBE = f"""
 import sys

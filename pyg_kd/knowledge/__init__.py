@@ -4,6 +4,7 @@ from pyg_kd.knowledge.attachment import attach_trajectories
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.knowledge.store import load_knowledge, save_knowledge
+from pyg_kd.knowledge.topology import topology_graph
 from pyg_kd.knowledge.trajectory import Trajectory, TrajectoryRecorder
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "load_knowledge",
     "model_fingerprint",
     "save_knowledge",
+    "topology_graph",
 ]
