@@ -36,22 +36,12 @@ def broken_nodes(model: Recommender, graph: HeteroData) -> tuple[str, str] | Non
     return None
 
 
-def origin(data: HeteroData, weights: Mapping[str, object]) -> str | None:
-    """What was NaN or infinite before the first step, if anything was.
-
-    Args:
-        data: The training graph, with knowledge.
-        weights: The model's state before training.
-    """
+def non_finite(data: HeteroData, weights: Mapping[str, object]) -> list[str]:
+    """Names of tensors with NaN or infinite values on a graph, and in the state of a model."""
     stores: list[Any] = [*data.node_stores, *data.edge_stores]
-    given = {f"data[{s._key!r}].{name}": value for s in stores for name, value in s.items()}
-    named = given | {f"the model's {name!r}": value for name, value in weights.items()}
-    found = [
+    named = {f"data[{s._key!r}].{name}": value for s in stores for name, value in s.items()}
+    return [
         name
-        for name, value in named.items()
+        for name, value in {**named, **weights}.items()
         if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all()
     ]
-    if not found:
-        return None
-    verb = "holds" if len(found) == 1 else "hold"
-    return f"{' and '.join(found)} {verb} NaN or infinite values from the start"

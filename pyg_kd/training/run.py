@@ -24,7 +24,7 @@ from pyg_kd.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, origin
+from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Callback, Options
@@ -142,17 +142,21 @@ class Run:
             )
 
     def diverge(self, symptom: str, advice: str) -> NoReturn:
-        """Go back to weights that can be used, and raise ``TrainingDiverged``."""
-        weights, name = self.intact, f"those after epoch {self.epoch - 1}"
+        """Go back to sound weights, and raise ``TrainingDiverged``."""
+        weights, which = self.intact, f"those after epoch {self.epoch - 1}"
         if self.best is not None:
-            weights, name = self.best, f"the best, of epoch {self.history.best_epoch}"
+            weights, which = self.best, f"the best, of epoch {self.history.best_epoch}"
         elif self.epoch == 0:
-            name = "those before training"
+            which = "those before training"
         assert weights is not None
         self.objective.model.load_state_dict(weights)
-        if self.epoch == self.start:  # later it can't be what was given
-            advice = origin(self.data, weights) or advice
-        error = TrainingDiverged(f"{symptom}: {advice}. The model has finite weights: {name}")
+        # After a sound epoch it is not what was given.
+        given = non_finite(self.data, weights) if self.epoch == self.start else []
+        if given:
+            advice = f"{' and '.join(given)} had NaN or infinite values before training"
+        if not any(name in weights for name in given):
+            advice += f". The model has finite weights again, {which}"
+        error = TrainingDiverged(f"{symptom}: {advice}")
         error.history = self.history
         raise error
 
@@ -191,11 +195,11 @@ class Run:
     def weak_teacher(self) -> str | None:
         """Say so if the student has reached the teacher whose lists it learned from."""
         metric, methods = self.options.metric, self.objective.distillations
-        if self.validation is None or not any(method.needs for method in methods):
+        if self.fabric.global_rank or self.validation is None or not any(m.needs for m in methods):
             return None
         values = [row[metric] for row in self.history if metric in row]
         teacher = self.validation.of_teacher(self.data)
-        if not values or teacher is None or self.fabric.global_rank:
+        if not values or teacher is None:
             return None
         student = max(values) if self.options.restore_best else values[-1]
         if teacher > student:

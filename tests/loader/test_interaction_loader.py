@@ -223,3 +223,25 @@ def test_unknown_unit(data) -> None:
 def test_rank_is_one_of_the_processes(data, rank: int) -> None:
     with pytest.raises(ValueError, match=rf"'rank' must lie in 0..1 \(got {rank}\)"):
         InteractionLoader(data, 16, rank=rank, world_size=2)
+
+
+@pytest.mark.parametrize("by", ["interaction", "user"])
+def test_seed_and_epoch_decide_what_is_drawn(data, by: str) -> None:
+    """Order, positives and negatives: the same for the same pair, others for every other one."""
+
+    def drawn(seed: int, epoch: int) -> list[torch.Tensor]:
+        loader = InteractionLoader(data, 16, by=by, num_negatives=3, seed=seed)
+        loader.epoch = epoch
+        return triples(list(loader))
+
+    pairs = [(seed, epoch) for seed in (0, 1, 5) for epoch in (0, 1, 2, 7)]
+    found = [drawn(*pair) for pair in pairs]
+    assert all(all(map(torch.equal, drawn(*p), f)) for p, f in zip(pairs, found, strict=True))
+    for column in range(3):
+        texts = {tuple(f[column].flatten().tolist()) for f in found}
+        assert len(texts) == len(pairs)
+    # Not the same negatives in another order either: those of a user change.
+    negatives = [
+        {tuple(row) for row in torch.cat([f[0].unsqueeze(1), f[2]], 1).tolist()} for f in found
+    ]
+    assert all(a != b for n, a in enumerate(negatives) for b in negatives[:n])

@@ -144,5 +144,8 @@ def test_model_is_usable_after(results):
     torch.testing.assert_close(results[0][2, 0]["usable"], results[0][2, 1]["usable"])
 
 
-def test_nothing_is_printed(results):
-    assert results[1] == ["", ""]
+def test_one_process_warns_and_nothing_else_is_printed(results):
+    for printed in results[1]:
+        warning, line = printed.splitlines()
+        assert "UserWarning: the teacher is no better than its student" in warning
+        assert line.strip() == "history = trainer.fit("

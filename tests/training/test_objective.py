@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,13 @@ from pyg_kd import (
     Distillation,
     DistillationExperts,
     RelaxedRankingDistillation,
+    SoftLabel,
     TopologyDistillation,
 )
 from pyg_kd.models import MF
-from pyg_kd.training import BPR
+from pyg_kd.training import BPR, Trainer
 from pyg_kd.training.divergence import broken_nodes
-from pyg_kd.training.objective import Objective
+from pyg_kd.training.objective import Objective, check_terms
 from pyg_kd.typing import Batch
 
 
@@ -236,3 +239,57 @@ def test_broken_nodes(train):
     with torch.no_grad():
         model.user_embedding[3, 2] = float("nan")
     assert broken_nodes(model, train) == ("user", "not finite")
+
+
+@pytest.mark.parametrize("distillations", [[], [(Pull(), 0.0)]])
+def test_a_sum_without_terms(train, distillations):
+    with pytest.raises(ValueError, match=r"nothing would be trained: 'base_weight' is 0"):
+        Trainer(base_weight=0, progress=False).fit(
+            MF(train, dim=4), train, distillations=distillations
+        )
+
+
+ONLY_DOWN = "nothing raises the training items"
+
+
+@pytest.mark.parametrize(
+    "distillations",
+    [[(SoftLabel(), 1.0)], [(SoftLabel(), 1.0), (SoftLabel(), 0.1), (TopologyDistillation(), 0.0)]],
+)
+def test_soft_labels_that_only_push_training_items_down(distillations):
+    with pytest.warns(UserWarning, match=ONLY_DOWN):
+        check_terms(0.0, distillations)
+
+
+@pytest.mark.parametrize(
+    ("base_weight", "distillations"),
+    [
+        (0.1, [(SoftLabel(), 1.0)]),
+        (0.0, [(SoftLabel(own_weight=0.1), 1.0)]),
+        (0.0, [(SoftLabel(tail="list"), 1.0)]),
+        (0.0, [(SoftLabel(), 1.0), (TopologyDistillation(), 0.1)]),
+        (1.0, []),
+    ],
+)
+def test_sums_that_train_something(base_weight, distillations):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_terms(base_weight, distillations)
+
+
+def test_training_items_fall_under_soft_labels_alone(graph):
+    """What the warning says: the training items lose scores, unless own items are a target."""
+    own = graph["user", "item"].edge_index
+
+    def change(own_weight: float) -> float:
+        torch.manual_seed(0)
+        model = MF(graph, dim=6)
+        before = model.score(model(graph), own).mean()
+        trainer = Trainer(base_weight=0, max_epochs=3, progress=False, accelerator="cpu")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.fit(model, graph, distillations=[(SoftLabel(own_weight=own_weight), 1.0)])
+        assert any(ONLY_DOWN in str(w.message) for w in caught) == (own_weight == 0)
+        return float((model.score(model(graph), own).mean() - before).detach())
+
+    assert change(0.0) < 0 < change(1.0)

@@ -66,6 +66,14 @@ class Broken(BPR):
         return super().forward(x_dict, batch) * (1.0 if self.left >= 0 else math.nan)
 
 
+class Breaking(Broken):
+    """NaN gradients from a given batch on, in which the model is lost."""
+
+    def forward(self, x_dict, batch):
+        loss = super().forward(x_dict, batch)
+        return loss if self.left >= 0 else sum(x.sum() for x in x_dict.values()) * math.nan
+
+
 @pytest.mark.parametrize("metric", ["recall@20", "ndcg@7"])
 def test_default_validation_is_the_evaluation(train, val, metric):
     name, k = metric.split("@")
@@ -167,6 +175,75 @@ def test_nan_loss_is_named_and_the_best_weights_come_back(train, val):
     assert same(weights(model), evaluator.seen[1])
     assert e.value.history["recall@20"] == [0.1, 0.3, 0.2]
     assert e.value.history.best_epoch == 1
+
+
+def test_without_validation_the_last_sound_weights_come_back(train):
+    seen, model = [], model_of(train)
+    batches = math.ceil(train[INTERACTS].edge_index.size(1) / 128)
+    run = trainer(max_epochs=9, loss=Breaking(2 * batches + 1))
+    with pytest.raises(
+        TrainingDiverged, match=r"'lr'.*The model has finite weights again, those after epoch 1$"
+    ):
+        run.fit(model, train, callbacks=[lambda epoch, model, data: seen.append(weights(model))])
+    assert len(seen) == 2 and same(weights(model), seen[1])
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_weights_after_divergence_are_finite_with_validation(train, val, restore_best):
+    evaluator, model = Scripted(0.3, 0.2), model_of(train)
+    batches = math.ceil(train[INTERACTS].edge_index.size(1) / 128)
+    run = trainer(
+        max_epochs=9,
+        loss=Breaking(2 * batches + 1),
+        evaluator=evaluator,
+        restore_best=restore_best,
+    )
+    name = "the best, of epoch 0" if restore_best else "those after epoch 1"
+    with pytest.raises(TrainingDiverged, match=rf"finite weights again, {name}$"):
+        run.fit(model, train, val_data=val)
+    assert same(weights(model), evaluator.seen[0 if restore_best else 1])
+
+
+def test_divergence_in_the_first_epoch_gives_the_initial_weights_back(train):
+    model = model_of(train)
+    before = weights(model)
+    with pytest.raises(TrainingDiverged, match=r"finite weights again, those before training$"):
+        trainer(lr=1e30).fit(model, train)
+    assert same(weights(model), before)
+
+
+class Featured(MF):
+    """Adds features of the graph to the embeddings of items."""
+
+    def forward(self, data):
+        x_dict = super().forward(data)
+        return x_dict | {"item": x_dict["item"] + data["item"].x}
+
+
+def test_features_that_are_not_finite_are_named(train):
+    train["item"].x = torch.zeros(50, 6)
+    train["item"].x[3, 2] = math.nan
+    with pytest.raises(
+        TrainingDiverged, match=r"data\['item'\].x had NaN or infinite values before training\. The"
+    ) as e:
+        trainer().fit(model_of(train, Featured), train)
+    assert "lr" not in str(e.value)
+
+
+def test_weights_that_were_not_finite_are_named(train):
+    model = model_of(train)
+    with torch.no_grad():
+        model.user_embedding[0, 0] = math.inf
+    with pytest.raises(TrainingDiverged, match=r": user_embedding had NaN or inf") as e:
+        trainer().fit(model, train)
+    assert "finite weights" not in str(e.value) and "lr" not in str(e.value)
+
+
+def test_features_are_not_blamed_once_an_epoch_went_well(train):
+    train["item"].unread = torch.full((50, 2), math.nan)
+    batches = math.ceil(train[INTERACTS].edge_index.size(1) / 128)
+    with pytest.raises(TrainingDiverged, match=r"epoch 1 .*try a smaller 'lr'"):
+        trainer(max_epochs=9, loss=Breaking(batches + 1)).fit(model_of(train), train)
 
 
 def test_the_method_that_diverges_is_named(graph):

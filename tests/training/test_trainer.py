@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import warnings
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pyg_kd import (
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import MF, LightGCN
 from pyg_kd.training import Trainer
+from pyg_kd.training.validation import Validation
 from pyg_kd.typing import INTERACTS
 
 OPTIONS = {"batch_size": 128, "accelerator": "cpu", "progress": False}
@@ -229,3 +231,51 @@ def test_a_teacher_without_a_space(train):
     graph = extract_knowledge(Distance(train, 4, init_std=1.0), train, num_items=5)
     assert "teacher_x" not in graph["user"] and "teacher_x" not in graph["item"]
     assert graph["user"].teacher_items.shape == (train["user"].num_nodes, 5)
+
+
+def weak(caught) -> list[str]:
+    return [str(w.message) for w in caught if "the teacher is no better" in str(w.message)]
+
+
+def test_a_teacher_that_is_no_better_than_its_student(graph, val):
+    """The fixture's teacher is untrained: a few epochs are enough to reach it."""
+    with pytest.warns(UserWarning) as caught:
+        history = trainer(max_epochs=3).fit(
+            model_of(graph), graph, val_data=val, distillations=methods()
+        )
+    teacher = Validation(graph, val, "recall@20").of_teacher(graph)
+    values = (
+        f"recall@20 is {teacher:.4f} for the teacher's lists and {max(history['recall@20']):.4f}"
+    )
+    assert len(weak(caught)) == 1 and values in weak(caught)[0]
+    assert caught[0].filename == __file__
+
+
+def test_a_teacher_that_is_better_or_not_comparable(graph, train, val):
+    teacher = model_of(train, LightGCN, dim=16)
+    trainer(max_epochs=30, patience=None, lr=0.05).fit(teacher, train, val_data=val)
+    better = extract_knowledge(teacher, train, num_items=25)
+    short = extract_knowledge(LightGCN(train, dim=6), train, num_items=19)
+    topology = methods()[:1]
+    runs = [
+        (better, {"val_data": val, "distillations": methods()}, {"max_epochs": 1, "lr": 1e-6}),
+        (graph, {"distillations": methods()}, {}),
+        (graph, {"val_data": val}, {}),
+        (short, {"val_data": val, "distillations": topology}, {}),
+        (
+            graph,
+            {"val_data": val, "distillations": methods()},
+            {"evaluator": lambda *_: {"recall@20": 1.0}},
+        ),
+    ]
+    for data, arguments, options in runs:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer(**options).fit(model_of(data), data, **arguments)
+        assert weak(caught) == []
+
+
+def test_progress_names_the_role(graph, capfd):
+    trainer(progress=True, max_epochs=1).fit(model_of(graph), graph, distillations=methods())
+    out, err = capfd.readouterr()
+    assert out == "" and "student MF: 5/5 (100 %)" in err and "\r" not in err

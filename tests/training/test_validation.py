@@ -7,6 +7,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.evaluation import evaluate
+from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.metrics.ranking_metrics import METRICS
 from pyg_kd.models import MF, LightGCN
 from pyg_kd.models.inference import inference
@@ -76,6 +77,8 @@ def test_mode_and_gradients(train, val):
 def test_metric_names():
     assert parse_metric("recall@20") == ("recall", 20)
     for wrong in (
+        20,
+        ["recall@20"],
         "recall",
         "recall@",
         "recall@0",
@@ -85,7 +88,7 @@ def test_metric_names():
         "@5",
         "recall@²",
     ):
-        with pytest.raises(ValueError, match=r"'metric' must look like 'recall@20'.*got '"):
+        with pytest.raises(ValueError, match=r"'metric' must look like 'recall@20'.*got "):
             parse_metric(wrong)
 
 
@@ -108,3 +111,32 @@ def test_targets_are_checked(train, val):
     other[INTERACTS].edge_index = torch.tensor([[0], [0]])
     with pytest.raises(ValueError, match=r"nodes of 'data', \(60, 50\) users and items \(got \(61"):
         Validation(train, other, "recall@5")
+
+
+def test_the_metric_of_a_teachers_lists(train, val):
+    """What evaluation says of the teacher itself."""
+    torch.manual_seed(1)
+    teacher = LightGCN(train, dim=6)
+    graph = extract_knowledge(teacher, train, num_items=20)
+    for metric in ("recall@20", "ndcg@7", "mrr@1"):
+        name, k = metric.split("@")
+        expected = evaluate(teacher, train, val, int(k), (name,))[metric]
+        found = Validation(graph, val, metric).of_teacher(graph)
+        assert found == pytest.approx(expected, rel=0, abs=1e-12) and found > 0
+
+
+def test_lists_that_do_not_tell_the_metric(train, val):
+    graph = extract_knowledge(LightGCN(train, dim=6), train, num_items=10)
+    assert Validation(graph, val, "recall@10").of_teacher(graph) is not None
+    assert Validation(graph, val, "recall@11").of_teacher(graph) is None
+    assert Validation(train, val, "recall@10").of_teacher(train) is None
+    some = extract_knowledge(LightGCN(train, dim=6), train, num_items=10, users=[0, 1, 2])
+    assert Validation(some, val, "recall@10").of_teacher(some) is None
+    # More is hidden from the student's ranking than the lists leave out.
+    other = copy.copy(val)
+    free = graph["user"].teacher_items[:5, 0].long()
+    targets = val[INTERACTS].edge_label_index
+    more = torch.stack([torch.arange(5), free])
+    more = more[:, ~(more.unsqueeze(2) == targets.unsqueeze(1)).all(0).any(1)]
+    other[INTERACTS].edge_index = torch.cat([val[INTERACTS].edge_index, more], 1)
+    assert more.size(1) and Validation(graph, other, "recall@10").of_teacher(graph) is None
