@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.graph import check_sizes
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 
@@ -28,7 +29,7 @@ def interaction_graph(
         interactions are one edge, and its ``time`` is the latest.
 
     Raises:
-        ValueError: If there are too many users and items for keys of 64 bits.
+        ValueError: If there are too many pairs of a user and an item for int64.
     """
     key = edge_keys(user, item, num_users, num_items)
     if time is None:
@@ -46,16 +47,8 @@ def interaction_graph(
 
 def edge_keys(user: Tensor, item: Tensor, num_users: int, num_items: int) -> Tensor:
     """The key ``user * num_items + item`` of each edge, int64."""
-    check_key_range(num_users, num_items)
+    check_sizes(num_users, num_items)
     return user * num_items + item
-
-
-def check_key_range(num_users: int, num_items: int) -> None:
-    """Raise ``ValueError`` unless every user-item pair has a key of its own in int64."""
-    if num_users * num_items > 2**63:
-        raise ValueError(
-            f"'num_users' times 'num_items' must be at most 2**63 (got {num_users} and {num_items})"
-        )
 
 
 def graph_from_keys(key: Tensor, num_users: int, num_items: int) -> HeteroData:

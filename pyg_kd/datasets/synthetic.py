@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from pyg_kd.datasets.graph import check_key_range, edge_keys, graph_from_keys
+from pyg_kd.datasets.graph import edge_keys, graph_from_keys
+from pyg_kd.graph import check_sizes
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 #: Draws beyond this round ignore tastes: they only fill graphs that are almost complete.
@@ -74,7 +75,7 @@ class SyntheticInteractions(InMemoryDataset):
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {value})")
-        check_key_range(num_users, num_items)
+        check_sizes(num_users, num_items)
         if not 0 <= affinity <= 1:
             raise ValueError(f"'affinity' must lie in 0..1 (got {affinity})")
         if not num_users <= num_edges <= num_users * num_items:

@@ -104,7 +104,7 @@ def test_root_is_not_touched(tmp_path: Path) -> None:
         ({"num_users": 0}, r"'num_users' must be at least 1 \(got 0\)"),
         ({"num_items": -1}, r"'num_items' must be at least 1 \(got -1\)"),
         ({"num_groups": 0}, r"'num_groups' must be at least 1 \(got 0\)"),
-        ({"num_users": 2**32, "num_items": 2**32, "num_edges": 2**32}, r"at most 2\*\*63 .got 429"),
+        ({"num_users": 2**32, "num_items": 2**32, "num_edges": 2**32}, r"fewer than 2\*\*63 pairs"),
         ({"affinity": 1.5}, r"'affinity' must lie in 0..1 \(got 1.5\)"),
     ],
 )

@@ -1,0 +1,71 @@
+"""What the project's files say about each other."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_pre_commit_formats_as_the_suite_does() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    revision = re.search(r"ruff-pre-commit\s+rev: v(\S+)", hooks)
+    pinned = re.search(r"^ruff==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert revision is not None and pinned is not None
+    assert revision[1] == pinned[1]
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        actions = re.findall(r"uses: (.*)", path.read_text())
+        assert actions
+        for action in actions:
+            assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v[\d.]+", action), action
+
+
+def test_every_dependency_is_imported() -> None:
+    declared = re.search(
+        r"^dependencies = \[(.*?)^\]",
+        (ROOT / "pyproject.toml").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert declared is not None
+    names = re.findall(r'^ +"([\w-]+)', declared[1], re.MULTILINE)
+    source = "\n".join(path.read_text() for path in (ROOT / "pyg_kd").rglob("*.py"))
+    missing = [
+        name
+        for name in names
+        if not re.search(rf"^ *(import|from) {name.replace('-', '_')}\b", source, re.MULTILINE)
+    ]
+    assert len(names) >= 7 and missing == []
+
+
+def _make(target: str, venv: Path) -> str:
+    """What make would run."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    command = ["make", "--dry-run", target, f"VENV={venv}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_only_the_tests_wait_for_torch_scatter(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    demo, test = _make("demo", venv), _make("test", venv)
+    assert "install_scatter" not in demo and ".[demo]" in demo
+    assert test.index("install_scatter") < test.index(".[test]")
+
+
+@pytest.mark.parametrize("order", [("demo", "scatter", "test"), ("scatter", "test", "demo")])
+def test_demo_and_tests_do_not_install_over_each_other(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("bin/python", ".stamp-torch", *(f".stamp-{target}" for target in order)):
+        (tmp_path / name).touch()
+    for target in ("demo", "test"):
+        assert "install" not in _make(target, tmp_path).replace(str(tmp_path), "")
