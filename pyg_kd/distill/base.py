@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -14,32 +15,43 @@ from pyg_kd.knowledge.requirements import (
     check_values,
     knowledge_key,
 )
-from pyg_kd.typing import Batch, XDict
+from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
 class Distillation(nn.Module):
     r"""A loss between a student and the knowledge that a graph carries.
 
     A subclass names what it ``needs`` and writes :meth:`forward`, which begins with
-    :meth:`ensure_bound`; where it has parameters or tables it also writes :meth:`setup`, where
-    they are made, and where something changes between epochs :meth:`on_epoch_start`. Its
-    parameters are trained with the student's and thrown away after. One with options writes
-    ``__repr__`` and names them all: a run is only continued by methods of the same text.
+    :meth:`ensure_bound`. Optional are :meth:`setup`, which makes parameters and tables,
+    :meth:`draw`, which draws what is random and new in every epoch, and :meth:`on_epoch_start`,
+    where something anneals or follows the student. Parameters are trained
+    with the student's and thrown away after.
+
+    Options are keyword arguments of the constructor and kept under their own names: ``repr`` shows
+    them all, and checkpoints compare it, so that resuming with other options is refused. Tables
+    are buffers, which move between devices with the method.
 
     Example:
         >>> class FirstCoordinates(Distillation):
         ...     needs = ("teacher_x",)
         ...
+        ...     def __init__(self, *, weight=1.0):
+        ...         super().__init__()
+        ...         self.weight = weight
+        ...
         ...     def forward(self, x_dict, graph, batch):
         ...         self.ensure_bound(x_dict, graph)
         ...         student = x_dict["user"][batch.users]
         ...         teacher = graph["user"].teacher_x[batch.users]
-        ...         return (student - teacher[:, : student.size(1)]).square().sum()
+        ...         return self.weight * (student - teacher[:, : student.size(1)]).square().sum()
+        >>> FirstCoordinates(weight=0.5)
+        FirstCoordinates(weight=0.5)
     """
 
     #: Knowledge the graph must carry: ``"teacher_x"``, ``"teacher_items"``, ``"teacher_users"``,
-    #: ``"teacher_trajectory"``, ``"teacher_observed"``. Lists are padded with -1.
-    needs: ClassVar[tuple[str, ...]] = ()
+    #: ``"teacher_trajectory"``, ``"teacher_observed"``. Where options decide it, the constructor
+    #: sets ``self.needs``. Lists are padded with -1.
+    needs: tuple[str, ...] = ()
 
     #: Whether inner products of the student's representations are taken for its scores. So does
     #: every method that needs lists.
@@ -49,6 +61,7 @@ class Distillation(nn.Module):
     teacher_scores: bool = False
 
     _set_up = False
+    _fresh = False
     _bound: tuple[tuple[str, ...], int] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -89,6 +102,8 @@ class Distillation(nn.Module):
                 )
             self.setup(graph, dim)
             self._bound, self._set_up = key, True
+            self.draw()
+            self._fresh = True
         return self
 
     def unbind(self) -> Self:
@@ -101,14 +116,36 @@ class Distillation(nn.Module):
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Make parameters and tables for a graph that has been checked."""
 
+    def draw(self) -> None:
+        """Draw what is random and new in every epoch: lists, pairs or samples."""
+
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        r"""Resample, anneal or refresh.
+        r"""Draw anew. A method that also anneals, or follows the student, extends this.
+
+        The trainer calls it before every epoch, and so does a loop of your own.
 
         Args:
             epoch: Epoch that is about to start, from 0.
             max_epochs: Number of epochs planned.
             x_dict: The student's representations, without gradient.
+
+        Raises:
+            TypeError: If the method follows the student and ``x_dict`` is missing.
         """
+        # What was drawn at binding serves the first epoch. A run that is resumed is past that.
+        if epoch > 0 or not self._fresh:
+            self.draw()
+        self._fresh = False
+
+    def require_student(self, x_dict: XDict | None) -> XDict:
+        """The student's representations, or an error that says how to hand them over."""
+        if x_dict is None:
+            raise TypeError(
+                f"{type(self).__name__} follows the student: call on_epoch_start(epoch, "
+                "max_epochs, x_dict) with x_dict={key: x.detach() for key, x in "
+                "student(graph).items()} (got None)"
+            )
+        return x_dict
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         r"""The loss of a batch, a scalar.
@@ -121,8 +158,21 @@ class Distillation(nn.Module):
         raise NotImplementedError
 
     def ensure_bound(self, x_dict: XDict, graph: HeteroData) -> None:
-        """Bind on first use; a method with parameters must have been bound before."""
-        dim = x_dict["user"].size(1)
+        """Bind on first use, and check that student and graph are those that were bound.
+
+        Raises:
+            RuntimeError: If a method with parameters has not been bound.
+            ValueError: If representations have another width, or are not those of all nodes of
+                the graph, or the graph is another.
+        """
+        for node_type in (USER, ITEM):
+            x, rows = x_dict[node_type], graph[node_type].num_nodes
+            if x.dim() != 2 or x.size(0) != rows:
+                raise ValueError(
+                    f"'x_dict[{node_type!r}]' must have a row for each of the {rows} nodes of "
+                    f"'graph', [{rows}, d] (got {list(x.shape)})"
+                )
+        dim = x_dict[USER].size(1)
         if self._bound is None:
             self.bind(graph, dim)
             if any(True for _ in self.parameters()):
@@ -141,3 +191,28 @@ class Distillation(nn.Module):
                 "the knowledge of another teacher"
             )
         check_values(graph, self.needs)  # lists may have been edited since
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        parts = value if isinstance(value, (tuple, list)) else (value,)
+        tensors = any(isinstance(part, Tensor) for part in parts)
+        known = {*vars(self).get("_buffers", ()), *vars(self).get("_parameters", ())}
+        if tensors and name not in known and not isinstance(value, nn.Parameter):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a tensor but not a buffer: it would stay behind "
+                f"when the method moves to another device. Call self.register_buffer({name!r}, "
+                "None, persistent=False) in the constructor"
+            )
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        name, given = type(self).__name__, signature(type(self)).parameters.values()
+        options = [p.name for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        for option in options:
+            if not hasattr(self, option):
+                raise TypeError(f"{name} must keep its option {option!r} as self.{option}")
+        return f"{name}({', '.join(f'{o}={_text(getattr(self, o))}' for o in options)})"
+
+
+def _text(value: object) -> str:
+    """As Python writes it; a function by its name, since its address differs between runs."""
+    return getattr(value, "__qualname__", None) or repr(value)

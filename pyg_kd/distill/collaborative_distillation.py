@@ -93,18 +93,28 @@ class CollaborativeDistillation(Distillation):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Note what is seen, and draw the first items as the teacher ranks them."""
+        """Note what is seen; until a student guides, the teacher does."""
         edges = interactions(graph)
         self.sampler = RankSampler(edges.by_user(), edges.num_items, self.num_candidates)
         teacher = {node_type: graph[node_type].teacher_x for node_type in (USER, ITEM)}
         if self.guide == "teacher":
             self.teacher_user, self.teacher_item = teacher[USER], teacher[ITEM]
-        self.sampled = self.sampler.draw(teacher, self.num_sampled, decay=self.rank_decay)
+        else:
+            self._draw(teacher)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Draw the items of all users anew; uniformly where a guiding student is not given."""
+        """Draw the items of all users anew, as the student or the teacher ranks them."""
         if self.guide == "teacher":
-            x_dict = {USER: self.teacher_user, ITEM: self.teacher_item}
+            super().on_epoch_start(epoch, max_epochs, x_dict)
+        else:
+            self._draw(self.require_student(x_dict))
+
+    def draw(self) -> None:
+        """Draw the items of all users anew where the teacher guides."""
+        if self.guide == "teacher":
+            self._draw({USER: self.teacher_user, ITEM: self.teacher_item})
+
+    def _draw(self, x_dict: XDict) -> None:
         self.sampled = self.sampler.draw(x_dict, self.num_sampled, decay=self.rank_decay)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
@@ -120,13 +130,6 @@ class CollaborativeDistillation(Distillation):
             torch.where(listed, scores, 0.0), label, listed.to(scores.dtype), reduction="sum"
         )
         return loss
-
-    def __repr__(self) -> str:
-        return (
-            f"CollaborativeDistillation({self.num_sampled}, guide={self.guide!r}, "
-            f"rank_decay={self.rank_decay}, target={self.target}, "
-            f"num_candidates={self.num_candidates}, scale={self.scale})"
-        )
 
 
 #: Scores of candidates that are sorted at once.

@@ -17,7 +17,7 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.consensus import Head, consensus
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.ranking import top_unseen
-from pyg_kd.functional.sparse import csr_matmul, gather_rows, sampled_matmul
+from pyg_kd.functional.sparse import HeldCSR, csr_matmul, gather_rows, sampled_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -83,7 +83,7 @@ class ConsensusLearning(Distillation):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.given, self.weights = heads, weights
+        self.heads, self.weights = heads, weights
         self.window, self.period, self.num_listed = window, period, num_listed
         self.temperature, self.deviation = temperature, deviation
         self.distance_scale, self.scale = distance_scale, scale
@@ -96,16 +96,16 @@ class ConsensusLearning(Distillation):
         elif not heads:
             raise ValueError(f"'heads' must be one or more (got {heads})")
         self.num_rankings = 0
-        for name in ("lists", "agreed", "ptr", "col"):
-            self.register_buffer(name, None, persistent=name in ("lists", "agreed"))
+        for name in ("lists", "agreed"):
+            self.register_buffer(name, None)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Note who has seen what, and make room for the rankings."""
         edges = interactions(graph)
-        self.heads = _heads(self.given, dim)
-        self.ptr, self.col = edges.by_user()
-        size = self.window, len(self.heads), edges.num_users, self.num_listed
-        self.lists = torch.full(size, -1, dtype=torch.int32, device=self.ptr.device)
+        self.layout = _heads(self.heads, dim)
+        self.seen = HeldCSR(edges.by_user())
+        size = self.window, len(self.layout), edges.num_users, self.num_listed
+        self.lists = torch.full(size, -1, dtype=torch.int32, device=edges.edge_index.device)
         self.agreed, self.num_rankings = self.lists[0, 0].clone(), 0
 
     @property
@@ -115,12 +115,13 @@ class ConsensusLearning(Distillation):
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         """Let the heads rank in place of the oldest ranking, and see what they agree on."""
-        if x_dict is None or epoch == 0 or epoch % self.period:
+        if epoch == 0 or epoch % self.period:
             return
+        x_dict = self.require_student(x_dict)
         newest = self.num_rankings % self.window
-        for x, head in enumerate(self.heads):
+        for x, head in enumerate(self.layout):
             vectors = head.vectors(x_dict[USER], x_dict[ITEM])
-            self.lists[newest, x] = top_unseen(*vectors, self.ptr, self.col, self.num_listed)
+            self.lists[newest, x] = top_unseen(*vectors, *self.seen.get(), self.num_listed)
         self.num_rankings += 1
         if self.num_rankings >= self.window:
             decay = {"temperature": self.temperature, "deviation": self.deviation}
@@ -132,12 +133,12 @@ class ConsensusLearning(Distillation):
         x_user, x_item = gather_rows(x_dict[USER], batch.users), x_dict[ITEM]
         if self.num_rankings < self.window:
             return (0.0 * (x_user.sum() + x_item.sum())).detach()  # what is NaN has to show
-        vectors = [self._vectors(head, x_user, x_item) for head in self.heads]
+        vectors = [self._vectors(head, x_user, x_item) for head in self.layout]
         scores, half = head_scores(vectors, self.agreed[batch.users]), self.num_listed // 2
         losses = list_likelihood_loss(scores[..., :half], scores[..., half:], reduction="none")
         if self.weights is None:
             return losses.sum()
-        weights = self.weights([head.name for head in self.heads])
+        weights = self.weights([head.name for head in self.layout])
         return (weights.to(losses.dtype).clamp(0.5, 2.0) * losses.sum(1)).sum()
 
     def _vectors(self, head: Head, x_user: Tensor, x_item: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,16 +154,6 @@ class ConsensusLearning(Distillation):
     def set_extra_state(self, state: Tensor) -> None:
         """Go on from as many rankings."""
         self.num_rankings = int(state)
-
-    def __repr__(self) -> str:
-        given = self.given
-        heads = given if isinstance(given, int) else f"[{', '.join(head.name for head in given)}]"
-        return (
-            f"ConsensusLearning(heads={heads}, weighted={self.weights is not None}, "
-            f"window={self.window}, period={self.period}, num_listed={self.num_listed}, "
-            f"temperature={self.temperature}, deviation={self.deviation}, "
-            f"distance_scale={self.distance_scale}, scale={self.scale})"
-        )
 
 
 def _heads(given: int | Sequence[Head], dim: int) -> tuple[Head, ...]:

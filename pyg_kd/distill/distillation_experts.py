@@ -179,7 +179,3 @@ class DistillationExperts(Distillation):
             for weight, node_type, index in parts
         ]
         return torch.stack(losses).sum()
-
-    def __repr__(self) -> str:
-        options = f"num_experts={self.num_experts}, temperature={self.temperature}"
-        return f"DistillationExperts({options}, variant={self.variant!r})"

@@ -70,7 +70,7 @@ class DualCorrection(Distillation):
         ('teacher_items',)
     """
 
-    needs = ("teacher_items", "teacher_users")
+    needs: tuple[str, ...] = ("teacher_items", "teacher_users")
 
     def __init__(
         self,
@@ -91,8 +91,7 @@ class DualCorrection(Distillation):
         self.scale, self.sides, self.item_weight = scale, sides, item_weight
         require_count(**{name: getattr(self, name) for name in COUNTS})
         require_positive(epsilon=epsilon, scale=scale, item_weight=item_weight)
-        # An instance may need less than its class, whose attribute it hides.
-        vars(self)["needs"] = tuple(RANKING[side] for side in self._sides)
+        self.needs = tuple(RANKING[side] for side in self._sides)
         self.corrections = nn.ModuleDict()
 
     @property
@@ -106,18 +105,23 @@ class DualCorrection(Distillation):
         return corrections
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Take the rankings, without ranks of a student yet, and draw the first lists."""
+        """Take the rankings, without ranks of a student yet."""
         numbers = self.num_underestimated, self.num_overestimated
         for side in self._sides:
             ranked = graph[side][RANKING[side]][:, : self.num_ranked]
             self.corrections[side] = RankCorrections(ranked, *numbers, self.epsilon)
-        self.on_epoch_start(0, 1)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         """Take the student's ranks anew, if it is time, and draw the lists."""
-        for side in self._sides:
-            if x_dict is not None and epoch % self.refresh_every == 0:
+        if epoch % self.refresh_every == 0:
+            x_dict = self.require_student(x_dict)
+            for side in self._sides:
                 self.side(side).refresh(x_dict[side], x_dict[OTHER[side]])
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw the lists of all sides anew."""
+        for side in self._sides:
             self.side(side).draw()
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
@@ -135,14 +139,6 @@ class DualCorrection(Distillation):
         x_row, corrections = gather_rows(x_dict[side], rows) * self.scale, self.side(side)
         scores = list_scores(x_row, x_dict[OTHER[side]], corrections.lists[rows])
         return list_likelihood_loss(*scores.split(corrections.parts, dim=1))
-
-    def __repr__(self) -> str:
-        return (
-            f"DualCorrection({self.num_underestimated}, {self.num_overestimated}, "
-            f"epsilon={self.epsilon}, refresh_every={self.refresh_every}, "
-            f"num_ranked={self.num_ranked}, scale={self.scale}, sides={self.sides!r}, "
-            f"item_weight={self.item_weight})"
-        )
 
 
 #: Ranked entries scored and drawn from at once.

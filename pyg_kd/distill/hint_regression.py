@@ -67,6 +67,3 @@ class HintRegression(Distillation):
             student = gather_rows(x_dict[node_type], index).to(next(net.parameters()).dtype)
             losses.append((graph[node_type].teacher_x[index] - net(student)).square().sum())
         return losses[0] + losses[1]
-
-    def __repr__(self) -> str:
-        return f"HintRegression(projector={self.projector!r})"

@@ -99,20 +99,25 @@ class ItemSideRankingRegularization(Distillation):
             )
         self.num_interesting, self.num_uninteresting = num_interesting, num_uninteresting
         self.scale, self.expand = scale, expand
-        self.shares = ranking is not None
-        self.ranking = RelaxedRankingDistillation() if ranking is None else ranking
+        self.position, self.temperature, self.num_ranked = position, temperature, num_ranked
+        self.ranking = ranking
+        #: Whose lists of items are taken.
+        self.source = RelaxedRankingDistillation() if ranking is None else ranking
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Note which users are neither seen nor ranked, and draw the first lists."""
-        self.ranking.bind(graph, dim)
+        """Note which users are neither seen nor ranked."""
+        self.source.bind(graph, dim)
         self.num_users, self.num_items = graph[USER].num_nodes, graph[ITEM].num_nodes
         self.rankings = RankedLists(graph, ITEM, self.options)
-        self.candidates = CandidateLists(self.rankings.draw(), self.num_users)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         """Draw the lists of all users and items anew."""
         # Whoever else draws a shared list, before or after: all hooks come before the batches.
-        self.ranking.on_epoch_start(epoch, max_epochs, x_dict)
+        self.source.on_epoch_start(epoch, max_epochs, x_dict)
+        super().on_epoch_start(epoch, max_epochs, x_dict)
+
+    def draw(self) -> None:
+        """Draw the lists of all items anew."""
         self.candidates = CandidateLists(self.rankings.draw(), self.num_users)
 
     @property
@@ -122,26 +127,19 @@ class ItemSideRankingRegularization(Distillation):
 
     def items(self, batch: Batch) -> Tensor:
         """The distinct items in the lists of the batch's users, ascending, int64."""
-        listed = self.ranking.lists[batch.users]
+        listed = self.source.lists[batch.users]
         if self.expand == "interesting":
-            listed = listed[:, : self.ranking.num_interesting]
+            listed = listed[:, : self.source.num_interesting]
         items: Tensor = distinct_ids(listed, self.num_items)
         return items
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The list loss of the items that the batch's users list."""
         self.ensure_bound(x_dict, graph)
-        self.ranking.ensure_bound(x_dict, graph)
+        self.source.ensure_bound(x_dict, graph)
         scores = self.candidates.scores(x_dict[ITEM], x_dict[USER] * self.scale, self.items(batch))
         listed = [self.num_interesting, self.num_uninteresting]
         return list_likelihood_loss(*scores.split(listed, dim=1))
-
-    def __repr__(self) -> str:
-        ranking = self.ranking if self.shares else None
-        return (
-            f"ItemSideRankingRegularization({self.options}, scale={self.scale}, "
-            f"expand={self.expand!r}, ranking={ranking!r})"
-        )
 
 
 #: A batch of less than this share of the rows sorts its own edges sooner than it passes over all.

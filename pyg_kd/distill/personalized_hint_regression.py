@@ -91,10 +91,6 @@ class PersonalizedHintRegression(Distillation):
         losses = [_Regression.apply(*rows, *net.parameters()) for net, rows in pairs]
         return torch.stack(losses).sum()
 
-    def __repr__(self) -> str:
-        options = f"hidden={self.hidden}, enrich={self.enrich}, shared={self.shared}"
-        return f"PersonalizedHintRegression({options})"
-
 
 def _with_neighbors(x: Tensor, x_other: Tensor, neighbors: Neighbors) -> Tensor:
     """Halfway from each row of ``x`` to the mean of its neighbours in ``x_other``."""

@@ -84,22 +84,26 @@ class PreferenceConsistentDistillation(Distillation):
         self.softmax_temperature, self.num_ranked = softmax_temperature, num_ranked
         self.rank_temperature = rank_temperature
         self.experts = DistillationExperts(num_experts=num_experts, temperature=temperature)
+        self.num_experts, self.temperature = num_experts, self.experts.temperature
         self.length: Tensor
         self.places: Tensor
         self.register_buffer("length", None, persistent=False)
         self.register_buffer("places", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the projectors and draw the first items."""
+        """Make the projectors."""
         ranked = graph[USER].teacher_items[:, : self.num_ranked]
         check_width(graph, type(self).__name__, "teacher_items", self.num_items, "num_items")
         self.experts.bind(graph, dim)
         self.width, self.length = ranked.size(1), (ranked >= 0).sum(1, keepdim=True)
-        self.on_epoch_start(0, 1)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Anneal the routing, and draw places in the list anew: ``[U, num_items]``."""
+        """Anneal the routing, and draw anew."""
         self.experts.on_epoch_start(epoch, max_epochs, x_dict)
+        super().on_epoch_start(epoch, max_epochs, x_dict)
+
+    def draw(self) -> None:
+        """Draw places in the lists anew: ``[U, num_items]``."""
         padding = torch.arange(self.width, device=self.length.device) >= self.length
         self.places = draw_places(padding, self.num_items, self.rank_temperature)
 
@@ -132,9 +136,3 @@ class PreferenceConsistentDistillation(Distillation):
         padding = (before == -torch.inf).any(1, keepdim=True)
         gaps = [scores.masked_fill(padding, 0.0).diff(dim=1) for scores in (before, after)]
         return -logsigmoid(gaps[0] * gaps[1]).masked_fill(padding, 0.0).sum()
-
-    def __repr__(self) -> str:
-        names = ["regularizer", "alpha", "num_items", "softmax_temperature", "num_ranked"]
-        text = ", ".join(f"{n}={getattr(self, n)!r}" for n in [*names, "rank_temperature"])
-        experts = f"num_experts={self.experts.num_experts}, temperature={self.experts.temperature}"
-        return f"PreferenceConsistentDistillation({text}, {experts})"

@@ -84,17 +84,20 @@ class RankingDistillation(Distillation):
         self.register_buffer("lists", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Take the teacher's first items, and draw the first samples."""
+        """Take the teacher's first items."""
         ranked = graph[USER].teacher_items
         check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
         edges = interactions(graph)
         self.unseen = UnseenItems(edges.by_user(), edges.num_items)
         self.lists = ranked[:, : self.num_listed]
-        self.on_epoch_start(0, 1)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Draw the samples of all users anew, and see whether the warm-up is over."""
+        """See whether the warm-up is over, and draw anew."""
         self.hybrid = epoch >= self.warm_up
+        super().on_epoch_start(epoch, max_epochs, x_dict)
+
+    def draw(self) -> None:
+        """Draw the samples of all users anew."""
         left = self.unseen.num_left.unsqueeze(1)
         shape, device = (len(left), self.num_samples), left.device
         place = (torch.rand(shape, dtype=torch.double, device=device) * left).long()
@@ -125,14 +128,6 @@ class RankingDistillation(Distillation):
         # Whole numbers: a floating point share would miss the floor now and then.
         rank = (self.num_samples - not_above) * num_unseen.unsqueeze(1) // self.num_samples
         return rank.to(scores.dtype)
-
-    def __repr__(self) -> str:
-        return (
-            f"RankingDistillation({self.num_listed}, position_decay={self.position_decay}, "
-            f"discrepancy_sharpness={self.discrepancy_sharpness}, "
-            f"num_samples={self.num_samples}, warm_up={self.warm_up}, "
-            f"normalize={self.normalize}, scale={self.scale})"
-        )
 
 
 def _shares(weight: Tensor) -> Tensor:

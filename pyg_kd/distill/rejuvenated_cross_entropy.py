@@ -12,7 +12,7 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.ranks import find_in_lists
-from pyg_kd.functional.sparse import gather_rows
+from pyg_kd.functional.sparse import HeldCSR, gather_rows
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -86,23 +86,22 @@ class RejuvenatedCrossEntropy(Distillation):
         require_count(max(num_listed, num_sampled), num_candidates=num_candidates)
         self.lists: Tensor | None
         self.target: Tensor | None
-        for name in ("ptr", "col", "taught", "lists", "target"):
+        for name in ("taught", "lists", "target"):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Note what is seen and what the teacher lists; the student's lists come later."""
         ranked = graph[USER].teacher_items[:, : self.num_listed]
         check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
-        self.ptr, self.col = interactions(graph).by_user()
+        self.seen = HeldCSR(interactions(graph).by_user())
         self.taught = ranked.to(torch.int32).sort(1).values
         self.lists = self.target = None
 
     @torch.no_grad()
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Let the student rank, and draw from its candidates; without a student, nothing."""
-        if x_dict is None:
-            return
-        candidates = top_unseen(x_dict[USER], x_dict[ITEM], self.ptr, self.col, self.num_candidates)
+        """Let the student rank, and draw from its candidates."""
+        x_dict = self.require_student(x_dict)
+        candidates = top_unseen(x_dict[USER], x_dict[ITEM], *self.seen.get(), self.num_candidates)
         taught = find_in_lists(self.taught, candidates)[1] & (candidates >= 0)
         if self.variant == "paper":
             taught[:, : self.num_listed] = False  # on both lists
@@ -141,8 +140,3 @@ class RejuvenatedCrossEntropy(Distillation):
         near = soft_cross_entropy(scores[:, : self.num_listed], target[:, : self.num_listed])
         far = soft_cross_entropy(scores[:, self.num_listed :], target[:, self.num_listed :])
         return (near + far).sum()
-
-    def __repr__(self) -> str:
-        names = ("num_candidates", "sampling_temperature", "beta", "temperature", "variant")
-        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*names, "scale"))
-        return f"RejuvenatedCrossEntropy({self.num_listed}, {self.num_sampled}, {options})"

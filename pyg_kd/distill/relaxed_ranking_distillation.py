@@ -71,16 +71,16 @@ class RelaxedRankingDistillation(Distillation):
         )
         require_positive(scale=scale)
         self.num_interesting, self.num_uninteresting = num_interesting, num_uninteresting
+        self.position, self.temperature, self.num_ranked = position, temperature, num_ranked
         self.scale = scale
         self.lists: Tensor
         self.register_buffer("lists", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Note which items are neither seen nor ranked, and draw the first lists."""
+        """Note which items are neither seen nor ranked."""
         self.rankings = RankedLists(graph, USER, self.options)
-        self.on_epoch_start(0, 1)
 
-    def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
+    def draw(self) -> None:
         """Draw the lists of all users anew: ``[U, K + L]``, padded with -1."""
         self.lists = self.rankings.draw()
 
@@ -91,9 +91,6 @@ class RelaxedRankingDistillation(Distillation):
         scores = list_scores(x_user * self.scale, x_item, self.lists[batch.users])
         listed = [self.num_interesting, self.num_uninteresting]
         return list_likelihood_loss(*scores.split(listed, dim=1))
-
-    def __repr__(self) -> str:
-        return f"RelaxedRankingDistillation({self.options}, scale={self.scale})"
 
 
 POSITIONS = ("top", "exponential")

@@ -13,9 +13,8 @@ from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import catalogue_cross_entropy, padded_softmax, soft_cross_entropy
-from pyg_kd.functional.sparse import CSR, gather_rows
+from pyg_kd.functional.sparse import CSR, HeldCSR, gather_rows
 from pyg_kd.graph import interactions
-from pyg_kd.knowledge.requirements import check_knowledge
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 TARGETS = ("rank", "score")
@@ -57,7 +56,7 @@ class SoftLabel(Distillation):
         100
     """
 
-    needs = ("teacher_items",)
+    needs: tuple[str, ...] = ("teacher_items",)
 
     def __init__(
         self,
@@ -82,14 +81,14 @@ class SoftLabel(Distillation):
             )
         self.num_listed, self.target, self.tail = num_listed, target, tail
         self.teacher_scores = target == "score"
+        if self.teacher_scores:
+            self.needs = ("teacher_items", "teacher_x")
         self.temperature, self.temperature_score = temperature, temperature_score
         self.own_weight, self.scale = own_weight, scale
-        self.ptr: Tensor
-        self.col: Tensor
-        self.value: Tensor
         self.mass: Tensor
         self.lists: Tensor
-        for name in ("ptr", "col", "value", "mass", "lists"):
+        self.shares: Tensor
+        for name in ("mass", "lists", "shares"):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
@@ -97,7 +96,7 @@ class SoftLabel(Distillation):
         lists = graph[USER].teacher_items[:, : self.num_listed]
         share = self._shares(graph, lists)
         if self.tail == "list":
-            self.lists, self.value = lists, share
+            self.lists, self.shares = lists, share
             return
         edges = interactions(graph)
         user, place = (lists >= 0).nonzero(as_tuple=True)
@@ -109,13 +108,12 @@ class SoftLabel(Distillation):
             value = torch.cat([value, self.own_weight / own.degree[owner]])
             self.mass = self.mass + self.own_weight * (own.degree > 0)
         user, order = torch.sort(user, stable=True)
-        self.ptr = index2ptr(user, edges.num_users).to(torch.int32)
-        self.col, self.value = item[order].to(torch.int32), value[order]
+        ptr, col = index2ptr(user, edges.num_users), item[order]
+        self.targets = HeldCSR(CSR(ptr.to(torch.int32), col.to(torch.int32), value[order]))
 
     def _shares(self, graph: HeteroData, lists: Tensor) -> Tensor:
         """The teacher's distribution over each list, ``[U, K]``, zero at padding."""
         if self.target == "score":
-            check_knowledge(graph, "SoftLabel(target='score')", ("teacher_x",))
             x_user, x_item = graph[USER].teacher_x, graph[ITEM].teacher_x
             # Shares of half a precision do not add up to one.
             dtype = torch.promote_types(x_user.dtype, torch.float32)
@@ -131,14 +129,8 @@ class SoftLabel(Distillation):
         x_user, x_item = gather_rows(x_dict[USER], batch.users) * self.scale, x_dict[ITEM]
         if self.tail == "list":
             return self._list_loss(x_user, x_item, batch.users)
-        target = CSR(self.ptr, self.col, self.value)
-        return catalogue_cross_entropy(x_user, x_item, batch.users, target, self.mass)
+        return catalogue_cross_entropy(x_user, x_item, batch.users, self.targets.get(), self.mass)
 
     def _list_loss(self, x_user: Tensor, x_item: Tensor, users: Tensor) -> Tensor:
         scores = list_scores(x_user, x_item, self.lists[users])
-        return soft_cross_entropy(scores, self.value[users]).sum()
-
-    def __repr__(self) -> str:
-        names = ("target", "temperature", "temperature_score", "tail", "own_weight", "scale")
-        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return f"SoftLabel({self.num_listed}, {options})"
+        return soft_cross_entropy(scores, self.shares[users]).sum()

@@ -70,8 +70,8 @@ class TopologyDistillation(Distillation):
         ValueError: If an option is unknown or out of range.
 
     Example:
-        >>> TopologyDistillation(mode="full")
-        TopologyDistillation(mode='full', entities='batch')
+        >>> TopologyDistillation(mode="full").needs
+        ('teacher_x',)
     """
 
     needs = ("teacher_x",)
@@ -158,10 +158,3 @@ class TopologyDistillation(Distillation):
             detach_prototypes=self.detach_prototypes,
         )
         return entity + group
-
-    def __repr__(self) -> str:
-        names = ["mode", "entities"]
-        if self.mode == "hierarchical":
-            names = ["mode", "num_groups", "gamma", "level", "variant", "exclude_own_group"]
-            names += ["positive_pairs_only", "detach_prototypes", "temperature"]
-        return f"TopologyDistillation({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"

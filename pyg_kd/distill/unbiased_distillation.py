@@ -48,7 +48,7 @@ class UnbiasedDistillation(Distillation):
 
     Example:
         >>> UnbiasedDistillation(num_groups=2)
-        UnbiasedDistillation(2, num_pairs=8, num_ranked=100, temperature=20.0, scale=1.0)
+        UnbiasedDistillation(num_groups=2, num_pairs=8, num_ranked=100, temperature=20.0, scale=1.0)
     """
 
     needs = ("teacher_x",)
@@ -76,7 +76,7 @@ class UnbiasedDistillation(Distillation):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Split the items, rank every group for every user, and draw the first pairs."""
+        """Split the items, and rank every group for every user."""
         edges = interactions(graph)
         seen, num_items = edges.by_user(), edges.num_items
         group = popularity_groups(torch.bincount(seen.col, minlength=num_items), self.num_groups)
@@ -87,9 +87,8 @@ class UnbiasedDistillation(Distillation):
             members = (group == g).nonzero().squeeze(1)
             if members.numel():
                 rank_members(x_user, x_item, members, seen, out=self.ranked[:, g])
-        self.on_epoch_start(0, 1)
 
-    def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
+    def draw(self) -> None:
         """Draw the pairs of all users anew: ``[U, G, 2, P]``, the better first, -1 for none."""
         shape, device = (*self.ranked.shape[:2], self.num_pairs), self.ranked.device
         size = (self.ranked >= 0).sum(2, keepdim=True)
@@ -112,12 +111,6 @@ class UnbiasedDistillation(Distillation):
         better, worse = scores.unbind(2)
         listed = pairs[:, :, 0] >= 0
         return softplus(torch.where(listed, worse - better, -torch.inf)).sum()
-
-    def __repr__(self) -> str:
-        return (
-            f"UnbiasedDistillation({self.num_groups}, num_pairs={self.num_pairs}, "
-            f"num_ranked={self.num_ranked}, temperature={self.temperature}, scale={self.scale})"
-        )
 
 
 def popularity_groups(popularity: Tensor, num_groups: int) -> Tensor:

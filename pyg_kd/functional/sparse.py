@@ -8,15 +8,15 @@ tensors, and whatever traces a program, see through them.
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag
 from torch_geometric.index import index2ptr
 
-from pyg_kd.graph import entries_of
+from pyg_kd.graph import Neighbors, entries_of
 
 with warnings.catch_warnings():
     # PyTorch says once per process that CSR support is in beta: say it here, to nobody.
@@ -30,6 +30,34 @@ class CSR(NamedTuple):
     ptr: Tensor
     col: Tensor
     value: Tensor
+
+
+P = TypeVar("P", CSR, Neighbors)
+
+
+class HeldCSR(nn.Module, Generic[P]):
+    """A sparse matrix, or a pattern, as buffers: it moves with the module that holds it, and is
+    no part of its state.
+
+    Args:
+        csr: A :class:`CSR`, or the :class:`~pyg_kd.functional.Neighbors` of a graph.
+
+    Example:
+        >>> seen = HeldCSR(Neighbors(torch.tensor([0, 2]), torch.tensor([1, 3])))
+        >>> seen.to("cpu").get().degree
+        tensor([2])
+    """
+
+    def __init__(self, csr: P) -> None:
+        super().__init__()
+        self.kind: type[P] = type(csr)
+        for name, value in zip(csr._fields, csr, strict=True):
+            self.register_buffer(name, value, persistent=False)
+
+    def get(self) -> P:
+        """What is held, on the device it is on by now."""
+        held: P = self.kind(*(getattr(self, name) for name in self.kind._fields))
+        return held
 
 
 def _csr(ptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import pyg_kd
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.requirements import KNOWLEDGE, graph_fingerprint
 from pyg_kd.models import MF
@@ -23,21 +24,26 @@ def gradients(x_dict: dict[str, Tensor], method: torch.nn.Module) -> list[Tensor
     return [torch.zeros_like(v) if v.grad is None else v.grad for v in found]
 
 
+def detached(x_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: x.detach() for key, x in x_dict.items()}
+
+
 def select(batch: Batch, index: list[int] | Tensor) -> Batch:
     return Batch(batch.user[index], batch.positive[index], batch.negative[index])
 
 
-def test_default_construction_and_repr(method_cls) -> None:
-    text = repr(method_cls())
-    assert text.startswith(f"{method_cls.__name__}(")
-    assert text == repr(method_cls())
-    assert "\n" not in text
+def test_repr_names_every_option(make) -> None:
+    method, names = make(), list(inspect.signature(make.cls).parameters)
+    values = ", ".join(f"{name}={getattr(method, name)!r}" for name in names)
+    assert repr(method) == f"{make.cls.__name__}({values})"
+    again = eval(repr(method), vars(pyg_kd))
+    assert repr(again) == repr(method) and "\n" not in repr(method)
 
 
 def test_repr_does_not_change_with_use(make, world) -> None:
     text = repr(make())
     method = world.bind(make)
-    method.on_epoch_start(1, 2)
+    method.on_epoch_start(1, 2, detached(world.x_dict()))
     world.loss(method, world.x_dict()).backward()
     assert repr(method) == text
 
@@ -128,7 +134,7 @@ def test_knowledge_is_left_alone(make, world) -> None:
         if name in store
     }
     method = world.bind(make)
-    method.on_epoch_start(0, 2, {k: v.detach() for k, v in world.x_dict().items()})
+    method.on_epoch_start(0, 2, detached(world.x_dict()))
     world.loss(method, world.x_dict()).backward()
     for (node_type, name), value in before.items():
         assert torch.equal(world.graph[node_type][name], value)
@@ -386,7 +392,7 @@ def test_same_seed_same_bits(make, world) -> None:
     for _ in range(2):
         method, x_dict = world.bind(make), world.x_dict()
         torch.manual_seed(5)
-        method.on_epoch_start(1, 3)
+        method.on_epoch_start(1, 3, detached(world.x_dict()))
         loss = world.loss(method, x_dict)
         loss.backward()
         results.append([loss, *gradients(x_dict, method)])
@@ -399,7 +405,7 @@ def test_state_dict_round_trip(make, world) -> None:
     target.load_state_dict(source.state_dict())
     for method in (source, target):
         torch.manual_seed(5)
-        method.on_epoch_start(1, 3)
+        method.on_epoch_start(1, 3, detached(world.x_dict()))
         losses.append(world.loss(method, world.x_dict()))
     assert torch.equal(*losses)
 
@@ -433,7 +439,7 @@ def test_every_epoch_may_start(make, world, max_epochs: int) -> None:
     method = world.bind(make)
     for epoch in range(max_epochs):
         x_dict = world.x_dict(seed=epoch)
-        method.on_epoch_start(epoch, max_epochs, {k: v.detach() for k, v in x_dict.items()})
+        method.on_epoch_start(epoch, max_epochs, detached(x_dict))
         loss = world.loss(method, x_dict)
         loss.backward()
         assert bool(loss.isfinite())
@@ -462,3 +468,22 @@ def test_edited_knowledge_never_reaches_a_kernel(make, world) -> None:
                         use()
                 value[-1] = before
     assert method(world.x_dict(), graph, world.batch).isfinite()
+
+
+@pytest.mark.parametrize("node_type", ["user", "item"])
+def test_representations_of_other_nodes(make, world, node_type: str) -> None:
+    method, x_dict = world.bind(make), world.x_dict()
+    rows = len(x_dict[node_type])
+    for wrong in (x_dict[node_type][:-1], torch.cat([x_dict[node_type]] * 2), x_dict[node_type][0]):
+        message = rf"'x_dict\['{node_type}'\]' must have a row for each of the {rows} nodes"
+        with pytest.raises(ValueError, match=message):
+            world.loss(method, {**x_dict, node_type: wrong})
+
+
+def test_no_tensor_but_buffers_and_parameters(make, world) -> None:
+    method = world.bind(make)
+    method.on_epoch_start(1, 2, detached(world.x_dict()))
+    world.loss(method, world.x_dict())
+    for module in method.modules():
+        kept = [name for name, value in vars(module).items() if isinstance(value, Tensor)]
+        assert not kept

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional import interactions, normalized_adjacency
 from pyg_kd.training.losses import BASE_LOSSES, OWN
 from pyg_kd.typing import INTERACTS, Batch
 
@@ -259,3 +260,16 @@ def test_float64(learner, world) -> None:
     assert all(x.dtype == torch.double for x in found.values())
     for key, x in found.items():
         torch.testing.assert_close(x.float(), expected[key], rtol=1e-4, atol=1e-6)
+
+
+def test_the_state_is_not_what_the_graph_keeps(model_cls, world) -> None:
+    data = world.data.clone()  # with edges of its own
+    model = model_cls(data, 4)
+    edges = interactions(data)
+    before = [part.clone() for part in (*edges.by_user(), *edges.by_item())]
+    adjacency = copy.deepcopy(normalized_adjacency(data))
+    for tensor in model.state_dict().values():
+        tensor.zero_()  # as loading another state would overwrite it
+    assert all(map(torch.equal, before, (*edges.by_user(), *edges.by_item())))
+    for kept, block in zip(adjacency, normalized_adjacency(data), strict=True):
+        assert all(map(torch.equal, kept, block))

@@ -129,3 +129,49 @@ def test_a_teacher_whose_score_is_no_inner_product(method) -> None:
 def test_forward_is_to_be_written(problem) -> None:
     with pytest.raises(NotImplementedError):
         Distillation()(problem.x_dict, problem.graph, problem.batch)
+
+
+class Option(Distillation):
+    def __init__(self, *, margin: float = 0.5) -> None:
+        super().__init__()
+        self.other = margin
+
+
+def test_an_option_under_another_name() -> None:
+    with pytest.raises(TypeError, match=r"Option must keep its option 'margin' as self\.margin"):
+        repr(Option())
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), (torch.ones(2), torch.ones(3))])
+def test_a_tensor_that_is_no_buffer(value) -> None:
+    method = Needless()
+    with pytest.raises(TypeError, match=r"Needless\.table is a tensor but not a buffer.*'table'"):
+        method.table = value
+    method.register_buffer("table", None, persistent=False)
+    method.table = torch.ones(2)
+
+
+class Drawn(Distillation):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def draw(self) -> None:
+        self.count += 1
+
+
+def test_what_was_drawn_at_binding_serves_the_first_epoch(problem) -> None:
+    method, counts = Drawn().bind(problem.graph, 4), []
+    for epoch in (0, 0, 1, 2):
+        method.on_epoch_start(epoch, 3)
+        counts.append(method.count)
+    assert counts == [1, 2, 3, 4]
+    resumed = Drawn().bind(problem.graph, 4)
+    resumed.on_epoch_start(2, 3)
+    assert resumed.count == 2
+    assert resumed.bind(problem.graph, 4).count == 2  # to the same graph: nothing to do
+
+
+def test_needs_may_depend_on_options(problem) -> None:
+    assert SoftLabel(target="score").needs == ("teacher_items", "teacher_x")
+    assert SoftLabel.needs == SoftLabel().needs == ("teacher_items",)

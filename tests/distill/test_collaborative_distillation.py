@@ -101,11 +101,19 @@ def test_the_guide_ranks(problem, guide: str) -> None:
     assert [set(row) for row in method.sampled.tolist()] == expected
 
 
-def test_an_epoch_without_a_student_draws_uniformly(problem) -> None:
+def test_a_guiding_student_is_asked_for(problem) -> None:
     method = CollaborativeDistillation(**STEEP).bind(problem.graph, 4)
+    with pytest.raises(TypeError, match=r"CollaborativeDistillation follows the student.*x_dict="):
+        method.on_epoch_start(1, 3)
+    CollaborativeDistillation(**STEEP, guide="teacher").bind(problem.graph, 4).on_epoch_start(1, 3)
+
+
+def test_a_student_without_preferences_draws_uniformly(problem) -> None:
+    method = CollaborativeDistillation(**STEEP).bind(problem.graph, 4)
+    nobody = {key: torch.zeros_like(x) for key, x in problem.x_dict.items()}
     count = np.zeros(60)
     for epoch in range(200):
-        method.on_epoch_start(epoch, 200)
+        method.on_epoch_start(epoch, 200, nobody)
         np.add.at(count, method.sampled[0].tolist(), 1)
     left = [i for i in range(60) if i not in problem.seen[0]]
     share = 5 / len(left)

@@ -157,12 +157,12 @@ def test_law_of_the_draws(variant: str, num_sampled: int) -> None:
 def test_lists_follow_the_student(problem) -> None:
     method = RejuvenatedCrossEntropy(**SMALL).bind(problem.graph, 4)
     assert method.lists is None
-    method.on_epoch_start(0, 2)  # nobody to rank
+    with pytest.raises(TypeError, match="RejuvenatedCrossEntropy follows the student"):
+        method.on_epoch_start(0, 2)
     assert method.lists is None
     method(problem.x_dict, problem.graph, problem.batch)
     first = method.lists.clone()
     method(problem.x_dict, problem.graph, problem.batch)
-    method.on_epoch_start(1, 2)
     assert torch.equal(method.lists, first)
     opposite = {"user": -problem.x_dict["user"], "item": problem.x_dict["item"]}
     method.on_epoch_start(1, 2, opposite)

@@ -92,12 +92,12 @@ def test_targets_are_distributions(problem) -> None:
     problem.graph["user"].teacher_items[3, 4:] = -1
     for target in ("rank", "score"):
         method = SoftLabel(target=target, num_listed=12).bind(problem.graph, 4)
-        for user, degree in enumerate(method.ptr.diff().tolist()):
-            first = int(method.ptr[user])
-            assert method.col[first : first + degree].tolist() == [
+        for user, degree in enumerate(method.targets.ptr.diff().tolist()):
+            first = int(method.targets.ptr[user])
+            assert method.targets.col[first : first + degree].tolist() == [
                 i for i in problem.graph["user"].teacher_items[user, :12].tolist() if i >= 0
             ]
-            share = method.value[first : first + degree]
+            share = method.targets.value[first : first + degree]
             assert share.sum().item() == pytest.approx(1, abs=1e-6)
             if target == "rank":
                 ratio = (share[1:] / share[:-1]).double()
@@ -145,8 +145,8 @@ def test_all_users_at_once_learn_their_targets(problem) -> None:
     method = SoftLabel(own_weight=0.5, num_listed=20).bind(problem.graph, 60)
     everyone = Batch(*(torch.arange(25) for _ in range(3)))
     target = torch.zeros(25, 60)
-    owner = torch.repeat_interleave(method.ptr.diff())
-    target.index_put_((owner, method.col.long()), method.value, accumulate=True)
+    owner = torch.repeat_interleave(method.targets.ptr.diff())
+    target.index_put_((owner, method.targets.col.long()), method.targets.value, accumulate=True)
     x_dict = {
         "user": (target / 1.5).clamp(min=1e-12).log().requires_grad_(),
         "item": torch.eye(60, requires_grad=True),
@@ -203,12 +203,5 @@ def test_refused_options(options: dict, message: str) -> None:
 def test_scores_need_the_teacher(problem) -> None:
     del problem.graph["item"].teacher_x
     SoftLabel().bind(problem.graph, 4)
-    with pytest.raises(ValueError, match=r"SoftLabel.*score.*'item'.*teacher_x.*extract_knowledge"):
+    with pytest.raises(ValueError, match=r"SoftLabel.*'item'.*teacher_x.*extract_knowledge"):
         SoftLabel(target="score").bind(problem.graph, 4)
-
-
-def test_repr() -> None:
-    text = "SoftLabel(50, target='score', temperature=20.0, temperature_score=0.5, "
-    text += "tail='catalogue', own_weight=0.5, scale=1.0)"
-    method = SoftLabel(num_listed=50, target="score", temperature_score=0.5, own_weight=0.5)
-    assert repr(method) == text

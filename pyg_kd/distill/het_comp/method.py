@@ -115,7 +115,8 @@ class HetComp(Distillation):
     @torch.no_grad()
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         """Every ``interval`` epochs, let the student rank, move pointers and list anew."""
-        if x_dict is not None and epoch > 0 and epoch % self.interval == 0:
+        if epoch > 0 and epoch % self.interval == 0:
+            x_dict = self.require_student(x_dict)
             threshold = self.alpha * self.alpha_decay ** (epoch // self.interval)
             self.states.move(x_dict, threshold)
             self.relist()
@@ -132,19 +133,13 @@ class HetComp(Distillation):
         states, lists = self.states, self.lists[batch.users]
         num_observed = self.sizes[1]
         x_user, x_item = gather_rows(x_dict[USER], batch.users) * self.scale, x_dict[ITEM]
-        pairs = excluded_pairs(states.ptr, states.col, batch.users, lists[:, num_observed:])
+        pairs = excluded_pairs(*states.seen.get(), batch.users, lists[:, num_observed:])
         tail = catalogue_logsumexp(x_user, x_item, excluded=pairs)
         scores = list_scores(x_user, x_item, lists).to(tail.dtype)
         # What remains is cheap beside the tail: both, rather than wait for the device.
         fine = fine_grained_loss(scores[:, :num_observed], scores[:, num_observed:], tail)
         loss = torch.where(self.fine, self.fine_weight * fine, overall_loss(scores, tail))
         return loss.sum()
-
-    def __repr__(self) -> str:
-        names = ["interval", "alpha", "alpha_decay", "num_compared", "gain", "consistency"]
-        names += ["dynamic", "adaptive", "fine_weight", "scale"]
-        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return f"HetComp({self.num_listed}, {options})"
 
 
 def _relist(method: HetComp, _: object) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.ranks import at_state, rank_discrepancy, rank_ensemble, rank_spread
 from pyg_kd.functional.sampling import row_blocks
+from pyg_kd.functional.sparse import HeldCSR
 from pyg_kd.graph import Neighbors
 from pyg_kd.typing import ITEM, USER, XDict
 
@@ -31,8 +32,6 @@ class TeacherStates(nn.Module):
 
     items: Tensor
     observed: Tensor
-    ptr: Tensor
-    col: Tensor
     pointer: Tensor
     target: Tensor
 
@@ -42,8 +41,8 @@ class TeacherStates(nn.Module):
         super().__init__()
         self.num_compared, self.gain = min(num_compared, items.size(3)), gain
         self.last = items.size(2) - 1
-        constants = {"items": items, "observed": observed, "ptr": seen.ptr, "col": seen.col}
-        for name, value in constants.items():
+        self.seen = HeldCSR(seen)
+        for name, value in {"items": items, "observed": observed}.items():
             self.register_buffer(name, value, persistent=False)
         # A teacher that repeats its first state, for all users alike, starts behind that.
         repeated = (items[:, :, 1:] == items[:, :, :1]).all(3).all(0).cumprod(1).sum(1)
@@ -89,7 +88,7 @@ class TeacherStates(nn.Module):
         self.target = torch.where(moves | self.target.isnan(), following, self.target)
 
     def _ranked(self, x_dict: XDict, needed: Tensor | None = None) -> Tensor:
-        tables = x_dict[USER], x_dict[ITEM], self.ptr, self.col
+        tables = x_dict[USER], x_dict[ITEM], *self.seen.get()
         ranked: Tensor = top_unseen(*tables, self.num_compared, needed)
         return ranked
 

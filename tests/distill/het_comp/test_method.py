@@ -370,10 +370,12 @@ def test_discrepancy_to_the_final_states(setting):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_without_a_student_nothing_moves(setting):
-    method = bound(setting, interval=1)
-    for epoch in range(5):
-        method.on_epoch_start(epoch, 5)
+def test_pointers_move_by_the_student_alone(setting):
+    method = bound(setting, interval=3)
+    for epoch in (0, 1, 2, 4, 5):
+        method.on_epoch_start(epoch, 6)
+    with pytest.raises(TypeError, match="HetComp follows the student"):
+        method.on_epoch_start(3, 6)
     assert not method.states.pointer.any() and bool(method.states.target.isnan().all())
 
 
@@ -460,14 +462,6 @@ def test_a_run_continues_to_the_same_bits(graph, tmp_path):
 def test_refused_options(options, message):
     with pytest.raises(ValueError, match=message):
         HetComp(**options)
-
-
-def test_repr():
-    assert repr(HetComp(num_listed=50, dynamic=False)) == (
-        "HetComp(50, interval=10, alpha=1.05, alpha_decay=0.995, num_compared=50, "
-        "gain='teacher', consistency=False, dynamic=False, adaptive=True, fine_weight=0.5, "
-        "scale=1.0)"
-    )
 
 
 def test_missing_trajectories(problem):
