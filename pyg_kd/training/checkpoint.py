@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyg_kd.files import atomic_write, sha256_of
 from pyg_kd.training.history import is_count, is_row
+from pyg_kd.training.objective import Objective
 
 #: What reading raises for a file that is cut off, or was never a checkpoint.
 LOAD_ERRORS = (
@@ -72,7 +73,7 @@ def load_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any]:
         key: What must be the same for the run to continue to the same bits.
 
     Raises:
-        ValueError: If the file is damaged or belongs to another run.
+        ValueError: If the file is damaged or from another run.
     """
     with path.open("rb") as file:
         _check_seal(file, path)
@@ -85,10 +86,20 @@ def load_checkpoint(path: Path, key: dict[str, Any]) -> dict[str, Any]:
     for name, value in key.items():
         if found.get(name) != value:
             raise ValueError(
-                f"{str(path)!r} is of another run: {name} was {found.get(name)!r}, is {value!r}; "
-                "take another 'checkpoint_dir', or delete the file"
+                f"{str(path)!r} is from another run: {name} was {found.get(name)!r}, is {value!r}; "
+                "use another 'checkpoint_dir', or delete the file"
             )
     return checked
+
+
+def check_fits(
+    state: dict[str, Any], objective: Objective, groups: list[dict[str, Any]], path: Path
+) -> None:
+    """Raise ``ValueError`` unless a state has the tensors of an objective and its optimiser."""
+    check_tensors(state["objective"], objective.state_dict(), path)
+    if state["best"] is not None:
+        check_tensors(state["best"], objective.model.state_dict(), path)
+    check_moments(state["optimizer"], groups, path)
 
 
 def check_tensors(found: Mapping[str, object], expected: Mapping[str, object], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What happened in a run, one row an epoch."""
+"""What happened in a run, one row per epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class History:
     r"""Losses, validation metrics and seconds of every epoch.
 
     Args:
-        rows: One dictionary of numbers an epoch.
+        rows: One dictionary of numbers per epoch.
 
     Example:
         >>> history = History([{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}])
@@ -51,7 +51,7 @@ class History:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows to a JSON file with a checksum, as a whole or not at all."""
+        """Write the rows to a JSON file with a checksum, atomically."""
         content = {"best_epoch": self.best_epoch, "rows": self.rows}
         text = json.dumps(content | {"sha256": _digest(content)})
         with atomic_write(path) as temporary:

@@ -29,7 +29,7 @@ class Objective(nn.Module):
     Raises:
         TypeError: If ``distillations`` is not a list of (method, weight).
         ValueError: If a weight is negative, or a ranking method meets a student
-            whose score is no inner product.
+            whose score is not an inner product.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Objective(nn.Module):
         self, graph: HeteroData, user: Tensor, positive: Tensor, negative: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The weighted sum, and the unweighted terms stacked, ``[1 + methods]``."""
-        # A batch comes as its tensors: what wraps a module for a precision or
-        # for several processes looks into its arguments.
+        # Plain tensors, not a Batch: the wrappers for precision and for several processes look
+        # for tensors among the arguments.
         batch = Batch(user, positive, negative)
         x_dict: XDict = self.model(graph) if self.reads else {}
         if self.loss is None:
@@ -74,7 +74,8 @@ class Objective(nn.Module):
         """Check the model on the graph and its knowledge, and make the methods' parameters anew."""
         if self.reads:
             with inference(self.model):
-                x_dict = represent(self.model, graph, allow_nan=True)  # training tells NaN
+                # NaN is for the first epoch to report, with its cause.
+                x_dict = represent(self.model, graph, allow_nan=True)
             for node_type in (USER, ITEM):
                 if x_dict[node_type].size(1) != self.model.out_dim:
                     raise ValueError(
@@ -87,10 +88,10 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def on_epoch_start(self, graph: HeteroData, epoch: int, max_epochs: int) -> None:
-        """Tell the methods that an epoch begins, and what the model would serve now."""
+        """Tell the methods that an epoch begins, with the representations served by now."""
         if self.methods:
             with inference(self.model):
-                # Embedding tables themselves would still be parameters here.
+                # A model may return its embedding tables themselves, which are parameters.
                 x_dict: XDict = {key: x.detach() for key, x in self.model(graph).items()}
             for method in self.distillations:
                 method.on_epoch_start(epoch, max_epochs, x_dict)
@@ -123,14 +124,14 @@ def check_distillations(distillations: Sequence[tuple[Distillation, float]]) -> 
 def check_terms(
     base_weight: float, distillations: Sequence[tuple[Distillation, float]], stacklevel: int = 3
 ) -> None:
-    """Refuse a sum without terms, and warn of one that only pushes training items down."""
+    """Refuse a loss without terms, and warn of one that only pushes training items down."""
     if base_weight:
         return
     methods = [method for method, weight in distillations if weight]
     if not methods:
         raise ValueError(
-            "nothing would be trained: 'base_weight' is 0, and there is no distillation of a "
-            "positive weight"
+            "nothing would be trained: 'base_weight' is 0, and no distillation has a positive "
+            "weight"
         )
     if all(
         isinstance(m, SoftLabel) and m.tail == "catalogue" and not m.own_weight for m in methods
@@ -144,11 +145,11 @@ def check_terms(
 
 
 def check_student(model: Recommender, distillations: Sequence[tuple[Distillation, float]]) -> None:
-    """Raise ``ValueError`` where a method would learn scores that the model does not serve."""
+    """Raise ``ValueError`` if a method would teach scores that the model does not serve."""
     for method, _ in distillations:
         ranks = method.ranks or bool(set(method.needs) - {"teacher_x"})
         if ranks and not model.inner_product:
             raise ValueError(
-                f"{type(method).__name__} ranks by inner products, the score of "
-                f"{type(model).__name__} is another: distil into a model with inner_product=True"
+                f"{type(method).__name__} ranks by inner products, but the score of "
+                f"{type(model).__name__} is not one: distil into a model with inner_product=True"
             )

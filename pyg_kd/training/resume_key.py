@@ -45,7 +45,7 @@ def resume_key(
     val_data: HeteroData | None,
     num_processes: int,
 ) -> dict[str, Any]:
-    """Everything that decides the result of a run, as plain values, to be saved and compared."""
+    """Everything that decides the result of a run, as plain values to save and compare."""
     methods, validated = objective.distillations, val_data is not None
     evaluator = None if options.evaluator is None else describe_callable(options.evaluator)
     return {
@@ -69,8 +69,8 @@ def resume_key(
 def describe(module: nn.Module) -> str:
     r"""What a module prints, and the options of its parts that they do not print.
 
-    An option is a plain value that is kept under the name of a constructor's argument, as in
-    scikit-learn. So instances of a user's own classes differ in their text, whatever they print.
+    An option is a plain value kept under the name of a constructor's argument, as in
+    scikit-learn. So checkpoints notice the options of a user's own classes, whatever they print.
 
     Example:
         >>> class Margin(nn.Module):

@@ -18,12 +18,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.models.inference import inference
 from pyg_kd.progress import Progress
-from pyg_kd.training.checkpoint import (
-    check_moments,
-    check_tensors,
-    load_checkpoint,
-    save_checkpoint,
-)
+from pyg_kd.training.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective
@@ -72,9 +67,8 @@ class Run:
         self.epoch, self.stale, self.start = 0, 0, 0
 
     def train(self) -> None:
-        """All epochs that are left."""
-        options = self.options
-        self.start, batches = self.epoch, len(self.loader)
+        """Run all epochs that are left."""
+        options, batches, self.start = self.options, len(self.loader), self.epoch
         role = "student" if self.objective.methods else "teacher"
         self.keep_intact()
         with Progress(
@@ -102,10 +96,10 @@ class Run:
         return self.options.patience is not None and self.stale >= self.options.patience
 
     def train_epoch(self, progress: Progress) -> dict[str, float]:
-        """One pass over the interactions; its row of the history."""
+        """Train for an epoch and return its row of the history."""
         start = time.perf_counter()
         self.objective.train()
-        # Everything random in an epoch follows from its number: see `Trainer`.
+        # All randomness of an epoch derives from the seed and its number.
         torch.manual_seed((self.options.seed + 1) * 7_919 + self.epoch)
         self.objective.on_epoch_start(self.data, self.epoch, self.options.max_epochs)
         self.loader.epoch = self.epoch
@@ -126,7 +120,7 @@ class Run:
         return {"epoch": self.epoch, **row, "seconds": seconds}
 
     def check(self, losses: dict[str, float]) -> None:
-        """Raise ``TrainingDiverged`` when going on makes no sense."""
+        """Raise ``TrainingDiverged`` if losses or representations are unusable."""
         lr, decay = f"'lr' (now {self.options.lr})", self.options.weight_decay
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
@@ -150,7 +144,7 @@ class Run:
             which = "those before training"
         assert weights is not None
         self.objective.model.load_state_dict(weights)
-        # After a sound epoch it is not what was given.
+        # Only in the first epoch can the cause be what was given.
         given = non_finite(self.data, weights) if self.epoch == self.start else []
         if given:
             advice = f"{' and '.join(given)} had NaN or infinite values before training"
@@ -167,7 +161,7 @@ class Run:
             self.intact = deepcopy(self.objective.model.state_dict())
 
     def validate(self, val_data: HeteroData, taken: dict[str, float]) -> dict[str, float]:
-        """Metrics of the model; the best weights are kept."""
+        """Metrics of the model, whose weights are kept if they are the best so far."""
         options, model = self.options, self.objective.model
         with inference(model):
             if options.evaluator is not None:
@@ -175,7 +169,7 @@ class Run:
             else:
                 assert self.validation is not None
                 values = self.validation(model, self.data)
-        # Plain numbers can be saved; those of the first process, so that all of them agree.
+        # Plain numbers, which can be saved; the first process decides, so that all agree.
         values = self.fabric.broadcast({name: float(value) for name, value in values.items()})
         metric = options.metric
         if math.isnan(values.get(metric, math.nan)):
@@ -193,25 +187,16 @@ class Run:
         return values
 
     def weak_teacher(self) -> str | None:
-        """Say so if the student has reached the teacher whose lists it learned from."""
-        metric, methods = self.options.metric, self.objective.distillations
-        if self.fabric.global_rank or self.validation is None or not any(m.needs for m in methods):
-            return None
-        values = [row[metric] for row in self.history if metric in row]
-        teacher = self.validation.of_teacher(self.data)
-        if not values or teacher is None:
+        """A warning, if the student has reached the teacher that it learned from."""
+        values = [row[self.options.metric] for row in self.history if self.options.metric in row]
+        taught = any(method.needs for method in self.objective.distillations)
+        if self.validation is None or not taught or not values or self.fabric.global_rank:
             return None
         student = max(values) if self.options.restore_best else values[-1]
-        if teacher > student:
-            return None
-        return (
-            f"the teacher is no better than its student on 'val_data': {metric} is {teacher:.4f} "
-            f"for the teacher's lists and {student:.4f} for the student. Train a better teacher, "
-            "or the student without distillations"
-        )
+        return self.validation.weak_teacher(self.data, student)
 
     def call_back(self) -> None:
-        """Show the model to whoever asked for it, at the end of an epoch."""
+        """Run the callbacks of an epoch that has ended."""
         with inference(self.objective.model):
             for callback in self.callbacks:
                 callback(self.epoch, self.objective.model, self.data)
@@ -223,7 +208,7 @@ class Run:
 
     @cached_property
     def key(self) -> dict[str, Any]:
-        """What makes the continuation of a run the same run."""
+        """What a checkpoint must share with this run."""
         return resume_key(
             self.options, self.objective, self.data, self.val_data, self.fabric.world_size
         )
@@ -244,9 +229,9 @@ class Run:
         save_checkpoint(state, path)
 
     def begin(self, path: Path, resume: bool) -> None:
-        """Continue from the checkpoint, if there is one and that is wanted.
+        """Continue from the checkpoint, if there is one; without ``resume`` only check it.
 
-        Without ``resume`` the checkpoint will be written over, unless it is another run's.
+        A checkpoint from another run is refused either way: it would be overwritten.
         """
         key = self.key  # as it is before the first epoch changes anything
         if path.exists():
@@ -255,11 +240,8 @@ class Run:
                 self.restore(state, path)
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Go back to a state, if it has the tensors of this run."""
-        check_tensors(state["objective"], self.objective.state_dict(), path)
-        if state["best"] is not None:
-            check_tensors(state["best"], self.objective.model.state_dict(), path)
-        check_moments(state["optimizer"], self.optimizer.param_groups, path)
+        """Go back to a state that has the tensors of this run."""
+        check_fits(state, self.objective, self.optimizer.param_groups, path)
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.best_value = state["best"], state["best_value"]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
@@ -26,12 +21,8 @@ from pyg_kd.training.history import History
 from pyg_kd.training.losses import resolve_loss
 from pyg_kd.training.objective import Objective, check_terms
 from pyg_kd.training.options import Callback, Evaluator, LossName, Options, plain
+from pyg_kd.training.processes import make_fabric
 from pyg_kd.training.run import Run
-
-#: PyTorch renamed the option that keeps DDP from sending buffers at every step.
-BUFFER_OPTION = "broadcast_buffers"
-if "forward_sync_buffers" in signature(DistributedDataParallel).parameters:
-    BUFFER_OPTION = "forward_sync_buffers"
 
 
 class Trainer:
@@ -71,8 +62,8 @@ class Trainer:
         restore_best: End with the best validated weights (default), not the last.
         evaluator: Called with ``(model, data, val_data)`` instead of the
             default, a full ranking by ``metric``.
-        checkpoint_dir: Folder for ``last.pt``, written after every epoch; one of another run is
-            refused.
+        checkpoint_dir: Folder for ``last.pt``, written after every epoch; one from another run
+            is refused.
         accelerator: ``"auto"``, ``"cpu"``, ``"cuda"``.
         devices: Processes; each trains on its share of every batch. The base loss is
             that of one process; a method takes each share for a batch of its own, and so
@@ -152,13 +143,13 @@ class Trainer:
             distillations: Pairs of a method and its weight :math:`\lambda`. Parameters of
                 methods are made anew.
             callbacks: Called with ``(epoch, model, data)`` after every epoch, epochs from 0, with
-                the model in evaluation mode and without gradients. Several processes all call.
+                the model in evaluation mode and without gradients; every process calls them.
             resume: Continue from ``checkpoint_dir``, if it holds a checkpoint.
 
         Returns:
-            One row an epoch: ``"loss"``, the base loss, and one column a method, named
+            One row per epoch: ``"loss"``, the base loss, and one column per method, named
             after its class, all unweighted means over the interactions visited; ``"seconds"`` of
-            training; and what validation returned.
+            training; and the values of validation.
 
         Raises:
             TypeError: If ``model`` is not a ``Recommender``, ``data`` not a ``HeteroData``,
@@ -166,7 +157,7 @@ class Trainer:
             ValueError: If the model needs no training or is frozen, all weights are 0, a user has
                 no edge, the graph lacks knowledge, the model was built for another graph or its
                 representations are not ``out_dim`` wide, or the checkpoint in ``checkpoint_dir``
-                is damaged or of another run.
+                is damaged or from another run.
             TrainingDiverged: If a loss or representation is not finite or the
                 representations collapse. The model first gets back its best weights, or those
                 after the last sound epoch; ``error.history`` holds the epochs before.
@@ -178,25 +169,12 @@ class Trainer:
             >>> Trainer(max_epochs=2, progress=False).fit(MF(data, dim=4), data)
             History(2 epochs, best_epoch=None)
         """
-        if not isinstance(model, Recommender):
-            raise TypeError(
-                f"'model' must be a Recommender (got {type(model).__name__}); compile one in "
-                "place, by model.compile()"
-            )
-        if not model.trainable:
-            raise ValueError(
-                f"{type(model).__name__} needs no training: it is computed from its graph when it "
-                "is made"
-            )
         options = self.options
+        check_model(model, data)
         if resume and options.checkpoint is None:
             raise ValueError("'resume' needs a Trainer with a 'checkpoint_dir' (got None)")
         if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
             raise TypeError(f"'callbacks' must be a list of callables (got {callbacks!r})")
-        check_users(data)
-        model.check_data(data)
-        if not any(p.requires_grad for p in model.parameters()):
-            raise ValueError(f"'model' has no trainable parameters (got {model})")
         loss = resolve_loss(model.default_loss if options.loss is None else options.loss)
         objective = Objective(model, loss, distillations, options.base_weight)
         check_terms(options.base_weight, distillations)
@@ -231,37 +209,6 @@ class Trainer:
         return self.options.checkpoint
 
 
-def make_fabric(options: Options) -> Fabric:
-    """Launch the processes that a run takes."""
-    strategy: Any = options.strategy
-    if options.devices > 1 and strategy in ("auto", "ddp"):
-        # Buffers are the same in all processes by seed: sending them each step is waste.
-        keep: dict[str, Any] = {BUFFER_OPTION: False}
-        strategy = DDPStrategy(**keep)
-    with _warnings_only(not options.progress):
-        fabric = Fabric(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            strategy=strategy,
-            precision=options.precision,
-        )
-        fabric.launch()
-    return fabric
-
-
-@contextmanager
-def _warnings_only(active: bool) -> Iterator[None]:
-    """Keep Fabric from logging its choice of precision and processes if ``active``."""
-    logger = logging.getLogger("lightning_fabric")
-    level = logger.level
-    if active:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def check_users(data: HeteroData) -> None:
     """Raise ``ValueError`` if a user has no edge to train on."""
     lonely = (interactions(data).by_user().degree == 0).nonzero().squeeze(1)
@@ -269,5 +216,23 @@ def check_users(data: HeteroData) -> None:
         raise ValueError(
             f"{len(lonely)} users of 'data' have no training edge, the first is "
             f"{int(lonely[0])}: split so that each keeps one (pyg_kd.transforms.UserSplit), or "
-            "remove those without any before splitting (KCore(1))"
+            "remove users without edges before splitting (KCore(1))"
         )
+
+
+def check_model(model: Recommender, data: HeteroData) -> None:
+    """Raise unless there is something to train, and a graph to train it on."""
+    if not isinstance(model, Recommender):
+        raise TypeError(
+            f"'model' must be a Recommender (got {type(model).__name__}); compile one in "
+            "place, by model.compile()"
+        )
+    if not model.trainable:
+        raise ValueError(
+            f"{type(model).__name__} needs no training: it is computed from its graph when it "
+            "is made"
+        )
+    check_users(data)
+    model.check_data(data)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(f"'model' has no trainable parameters (got {model})")

@@ -27,13 +27,12 @@ def parse_metric(metric: str) -> tuple[str, int]:
 class Validation:
     r"""A full-ranking metric of a model's unseen items against validation targets.
 
-    What is hidden and what is to be found is worked out once, not at every call.
+    Hidden items and targets are worked out once, not at every call.
 
     Args:
         data: The training graph, from which the representations come.
-        val_data: Targets in ``edge_label_index``; where it has an
-            ``edge_label``, only positive labels count. The message edges of both
-            graphs are hidden from the ranking.
+        val_data: Targets in ``edge_label_index``; with an ``edge_label``, those of positive
+            labels. The message edges of both graphs are hidden from the ranking.
         metric: For example ``"recall@20"``.
 
     Raises:
@@ -70,6 +69,17 @@ class Validation:
             return None
         ranked = lists[users, : self.k].long()
         return self._mean(hit_matrix(users, ranked, self.task.targets, self.task.num_items))
+
+    def weak_teacher(self, data: HeteroData, student: float) -> str | None:
+        """A warning, if the lists that a graph carries are no better than the student."""
+        teacher = self.of_teacher(data)
+        if teacher is None or teacher > student:
+            return None
+        return (
+            f"the teacher is no better than its student on 'val_data': {self.metric} is "
+            f"{teacher:.4f} for the teacher's lists and {student:.4f} for the student. Train a "
+            "better teacher, or the student without distillations"
+        )
 
     def _mean(self, hits: Tensor) -> float:
         degree = self.task.targets.degree[self.task.users]

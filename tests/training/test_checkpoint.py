@@ -108,7 +108,7 @@ def test_missing_file(tmp_path):
 def test_other_run(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(state(), path)
-    with pytest.raises(ValueError, match=r"last.pt' is of another run: lr was 0.1, is 0.2"):
+    with pytest.raises(ValueError, match=r"last.pt' is from another run: lr was 0.1, is 0.2"):
         load_checkpoint(path, KEY | {"lr": 0.2})
     with pytest.raises(ValueError, match=r"another run: seed was None, is 3"):
         load_checkpoint(path, KEY | {"seed": 3})

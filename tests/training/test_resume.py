@@ -175,7 +175,7 @@ def test_without_resume_a_run_starts_again(tmp_path, graph, val):
     assert [row["epoch"] for row in again[1]] == [0, 1, 2, 3]
     before = (tmp_path / "last.pt").read_bytes()
     with pytest.raises(
-        ValueError, match=r"of another run: lr was .* take another 'checkpoint_dir'"
+        ValueError, match=r"from another run: lr was .* use another 'checkpoint_dir'"
     ):
         fit(tmp_path, graph, val, resume=False, lr=0.5)
     assert (tmp_path / "last.pt").read_bytes() == before
@@ -224,7 +224,7 @@ def test_options_that_are_not_printed(tmp_path, graph, val, name, change):
     options = {"loss": Margin(1.0), "kind": lambda data, dim: Noisy(data, dim, 0.1), "pairs": pairs}
     fit(tmp_path, graph, val, **options)
     assert len(fit(tmp_path, graph, val, **options)[1]) == 4
-    with pytest.raises(ValueError, match=rf"of another run: {name} was "):
+    with pytest.raises(ValueError, match=rf"from another run: {name} was "):
         fit(tmp_path, graph, val, **options | change)
 
 
@@ -259,12 +259,12 @@ def test_checkpoint_of_other_options(tmp_path, graph, val, name, options):
     before = (tmp_path / "last.pt").read_bytes()
     options = {"max_epochs": 1} | options
     if "options_seed" in options:  # `seed` of `fit` draws the weights, which does not matter
-        with pytest.raises(ValueError, match=r"of another run: seed was 0, is 1"):
+        with pytest.raises(ValueError, match=r"from another run: seed was 0, is 1"):
             Trainer(**OPTIONS | {"max_epochs": 1}, checkpoint_dir=tmp_path, seed=1).fit(
                 LightGCN(graph, dim=6), graph, distillations=methods(), resume=True
             )
     else:
-        with pytest.raises(ValueError, match=rf"last.pt' is of another run: {name} was .*, is "):
+        with pytest.raises(ValueError, match=rf"last.pt' is from another run: {name} was .*, is "):
             fit(tmp_path, graph, val, **options)
     assert (tmp_path / "last.pt").read_bytes() == before
 
@@ -272,16 +272,16 @@ def test_checkpoint_of_other_options(tmp_path, graph, val, name, options):
 def test_checkpoint_of_another_graph_or_teacher(tmp_path, graph, val):
     fit(tmp_path, graph, val)
     other = extract_knowledge(LightGCN(graph, dim=12), graph, num_items=25)
-    with pytest.raises(ValueError, match=r"of another run: knowledge was '\w+', is '\w+'"):
+    with pytest.raises(ValueError, match=r"from another run: knowledge was '\w+', is '\w+'"):
         fit(tmp_path, other, val)
     graph["user", "item"].edge_index = graph["user", "item"].edge_index[:, 1:]
     other = extract_knowledge(LightGCN(graph, dim=12), graph, num_items=25)
-    with pytest.raises(ValueError, match=r"of another run: graph was '\w+', is '\w+'"):
+    with pytest.raises(ValueError, match=r"from another run: graph was '\w+', is '\w+'"):
         fit(tmp_path, other, val)
     data = SyntheticInteractions(num_users=61, num_items=50, num_edges=700)[0]
     other = extract_knowledge(LightGCN(data, dim=12), data, num_items=25)
     with pytest.raises(
-        ValueError, match=r"of another run: model was 'LightGCN\(60, .*'LightGCN\(61"
+        ValueError, match=r"from another run: model was 'LightGCN\(60, .*'LightGCN\(61"
     ):
         fit(tmp_path, other, None)
 
@@ -298,7 +298,7 @@ def doubled(edges):
 def test_checkpoint_of_edges_in_another_order_or_number(tmp_path, graph, val, change):
     fit(tmp_path, graph, val, max_epochs=1)
     graph["user", "item"].edge_index = change(graph["user", "item"].edge_index)
-    with pytest.raises(ValueError, match=r"of another run: graph was '\w+', is '\w+'"):
+    with pytest.raises(ValueError, match=r"from another run: graph was '\w+', is '\w+'"):
         fit(tmp_path, graph, val, max_epochs=1)
 
 
@@ -306,7 +306,7 @@ def test_checkpoint_of_other_features(tmp_path, graph, val):
     graph["item"].x = torch.rand(50, 3)
     fit(tmp_path, graph, val, max_epochs=1)
     graph["item"].x = graph["item"].x + 1
-    with pytest.raises(ValueError, match=r"of another run: graph was '\w+', is '\w+'"):
+    with pytest.raises(ValueError, match=r"from another run: graph was '\w+', is '\w+'"):
         fit(tmp_path, graph, val, max_epochs=1)
 
 
@@ -321,7 +321,7 @@ def test_checkpoint_of_other_features(tmp_path, graph, val):
 def test_checkpoint_of_edited_or_shorter_lists(tmp_path, graph, val, change):
     fit(tmp_path, graph, val, max_epochs=1)
     graph["user"].teacher_items = change(graph["user"].teacher_items)
-    with pytest.raises(ValueError, match=r"of another run: knowledge was '\w+', is '\w+'"):
+    with pytest.raises(ValueError, match=r"from another run: knowledge was '\w+', is '\w+'"):
         fit(tmp_path, graph, val, max_epochs=1)
 
 
@@ -329,9 +329,9 @@ def test_checkpoint_of_other_validation_targets(tmp_path, graph, val):
     fit(tmp_path, graph, val, max_epochs=1)
     label = val["user", "item"].edge_label_index
     val["user", "item"].edge_label_index = label[:, 1:]
-    with pytest.raises(ValueError, match=r"of another run: val_data was '\w+', is '\w+'"):
+    with pytest.raises(ValueError, match=r"from another run: val_data was '\w+', is '\w+'"):
         fit(tmp_path, graph, val, max_epochs=1)
-    with pytest.raises(ValueError, match=r"of another run: val_data was '\w+', is None"):
+    with pytest.raises(ValueError, match=r"from another run: val_data was '\w+', is None"):
         fit(tmp_path, graph, None, max_epochs=1)
 
 

@@ -1,0 +1,51 @@
+"""The processes of a run, launched by Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+from pyg_kd.training.options import Options
+
+#: PyTorch renamed the option that keeps DDP from sending buffers at every step.
+BUFFER_OPTION = "broadcast_buffers"
+if "forward_sync_buffers" in signature(DistributedDataParallel).parameters:
+    BUFFER_OPTION = "forward_sync_buffers"
+
+
+def make_fabric(options: Options) -> Fabric:
+    """Launch the processes that a run takes."""
+    strategy: Any = options.strategy
+    if options.devices > 1 and strategy in ("auto", "ddp"):
+        # The seed makes buffers equal in all processes: nothing to send at every step.
+        keep: dict[str, Any] = {BUFFER_OPTION: False}
+        strategy = DDPStrategy(**keep)
+    with _warnings_only(not options.progress):
+        fabric = Fabric(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy=strategy,
+            precision=options.precision,
+        )
+        fabric.launch()
+    return fabric
+
+
+@contextmanager
+def _warnings_only(active: bool) -> Iterator[None]:
+    """Keep Fabric from logging its choice of precision and processes if ``active``."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    if active:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
