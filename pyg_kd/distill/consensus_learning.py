@@ -124,8 +124,13 @@ class ConsensusLearning(Distillation):
             self.lists[newest, x] = top_unseen(*vectors, *self.seen.get(), self.num_listed)
         self.num_rankings += 1
         if self.num_rankings >= self.window:
-            decay = {"temperature": self.temperature, "deviation": self.deviation}
-            self.agreed, _ = consensus(self.lists, self.num_listed, newest=newest, **decay)
+            self.agreed, _ = consensus(
+                self.lists,
+                self.num_listed,
+                newest=newest,
+                temperature=self.temperature,
+                deviation=self.deviation,
+            )
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The list losses of the heads for the unique users of the batch."""

@@ -22,6 +22,7 @@ def consensus(
     newest: int = 0,
     temperature: float = 10.0,
     deviation: float | None = 100.0,
+    num_counted: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The items that rankers put first, by how high and how steadily.
 
@@ -42,7 +43,9 @@ def consensus(
         num_listed: Length of the result.
         newest: Which of the ``W`` times is the last.
         temperature: :math:`T`, in places.
-        deviation: :math:`S`, in places; ``None`` leaves the second term out.
+        deviation: :math:`S`, in places; ``None`` leaves the second term out, and infinity makes
+            it one.
+        num_counted: The deviation is that over the first so many times. All by default.
 
     Returns:
         Item ids, int32 ``[U, num_listed]``, padded with -1, and :math:`c`, float32 of the
@@ -54,14 +57,21 @@ def consensus(
         >>> items, scores
         (tensor([[7, 5]], dtype=torch.int32), tensor([[1.3679, 1.0000]]))
     """
-    out: tuple[Tensor, Tensor] = consensus_lists(lists, num_listed, newest, temperature, deviation)
+    out: tuple[Tensor, Tensor] = consensus_lists(
+        lists, num_listed, newest, temperature, deviation, num_counted
+    )
     return out
 
 
 # How many items tie depends on values, so shapes end at the operator.
 @torch.library.custom_op("pyg_kd::consensus_lists", mutates_args=())
 def consensus_lists(
-    lists: Tensor, num_listed: int, newest: int, temperature: float, deviation: float | None
+    lists: Tensor,
+    num_listed: int,
+    newest: int,
+    temperature: float,
+    deviation: float | None,
+    num_counted: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Operator of :func:`consensus`."""
     _, num_heads, num_users, length = lists.shape
@@ -73,14 +83,19 @@ def consensus_lists(
         block = lists[:, :, rows]
         value = decay.expand(block.shape[1:])
         if deviation is not None:
-            value = value + place_deviation(block, newest).div_(-deviation).exp_()
+            value = value + place_deviation(block, newest, num_counted).div_(-deviation).exp_()
         items[rows], scores[rows] = _agreed(block[newest], value, num_listed)
     return items, scores
 
 
 @consensus_lists.register_fake
 def _(
-    lists: Tensor, num_listed: int, newest: int, temperature: float, deviation: float | None
+    lists: Tensor,
+    num_listed: int,
+    newest: int,
+    temperature: float,
+    deviation: float | None,
+    num_counted: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     require_one_device(lists)
     items = lists.new_empty(lists.size(2), num_listed)
@@ -90,18 +105,16 @@ def _(
 keep_float32("pyg_kd::consensus_lists")
 
 
-def place_deviation(lists: Tensor, newest: int) -> Tensor:
-    """Standard deviation of the places of the newest items over all times, ``[H, b, K]``."""
-    window, length = lists.size(0), lists.size(3)
-    now = lists[newest]
-    place = torch.arange(length, device=lists.device).expand(now.shape)
-    total, square = place.clone(), place.square()
-    for other in range(window):
-        if other == newest:
-            continue
-        place = rank_in(now, lists[other])
-        total += place
-        square += place.square_()
+def place_deviation(lists: Tensor, newest: int, num_counted: int | None = None) -> Tensor:
+    """Standard deviation of the places of the newest items over the times, ``[H, b, K]``."""
+    now, length = lists[newest], lists.size(3)
+    window = len(lists) if num_counted is None else num_counted
+    own = torch.arange(length, device=lists.device).expand(now.shape)
+    total, square = torch.zeros_like(own), torch.zeros_like(own)
+    for time in range(window):
+        place = own if time == newest else rank_in(now, lists[time])
+        total = total + place
+        square = square + place.square()
     # In whole numbers, so that what never moves has no deviation at all.
     return (window * square - total.square()).float().sqrt_().div_(window)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,17 @@ class Objective(nn.Module):
     def reads(self) -> bool:
         """Whether a term of the sum reads the model's representations."""
         return self.loss is not None or len(self.methods) > 0 or self.model.own_loss_reads
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters; those of modules with ``decays = False`` are free of weight decay."""
+        exempt = {
+            p for m in self.modules() if not getattr(m, "decays", True) for p in m.parameters()
+        }
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if p not in exempt]},
+            {"params": [p for p in self.parameters() if p in exempt], "weight_decay": 0.0},
+        ]
+        return groups if exempt else groups[:1]
 
     @property
     def distillations(self) -> list[Distillation]:

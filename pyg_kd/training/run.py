@@ -57,7 +57,10 @@ class Run:
         )
         objective.to(fabric.device)
         optimizer = torch.optim.Adam(
-            objective.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True
+            objective.parameter_groups(),
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            fused=True,
         )
         self.module, self.optimizer = fabric.setup(objective, optimizer)
         self.history = History()

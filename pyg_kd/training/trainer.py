@@ -48,7 +48,8 @@ class Trainer:
         batch_by: ``"interaction"`` (default), or ``"user"``: an epoch then visits every user
             once, with one of its interactions at random.
         lr: Learning rate of Adam.
-        weight_decay: L2 penalty, added to the gradient.
+        weight_decay: L2 penalty, added to the gradient of all parameters but those of modules that
+            say ``decays = False``.
         loss: ``"bpr"``, ``"sampled_softmax"``, ``"own"`` for the model's own objective, or a
             module called with ``(x_dict, batch)``. By default the model's choice.
         base_weight: Weight :math:`w_0` of the base loss.

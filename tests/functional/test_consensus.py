@@ -11,7 +11,12 @@ from pyg_kd.functional.consensus import KINDS, Head, consensus, place_deviation
 
 
 def oracle(
-    lists: list, num_listed: int, newest: int, temperature: float, deviation: float | None
+    lists: list,
+    num_listed: int,
+    newest: int,
+    temperature: float,
+    deviation: float | None,
+    num_counted: int | None = None,
 ) -> tuple[list[int], list[float]]:
     """One user: ``lists[time][ranker]`` is a list of items, best first."""
     length, score = len(lists[0][0]), {}
@@ -22,7 +27,8 @@ def oracle(
             value = math.exp(-place / temperature)
             if deviation is not None:
                 places = [
-                    time[ranker].index(item) if item in time[ranker] else length for time in lists
+                    time[ranker].index(item) if item in time[ranker] else length
+                    for time in lists[:num_counted]
                 ]
                 value += math.exp(-statistics.pstdev(places) / deviation)
             score[item] = score.get(item, 0.0) + value
@@ -57,6 +63,25 @@ def test_against_the_definition(window, heads, num_items, deviation, monkeypatch
                 # Rounding may swap what differs by less.
                 if len(set(expected[1])) == num_listed:
                     assert items[user].tolist() == expected[0]
+
+
+@pytest.mark.parametrize(("newest", "num_counted"), [(4, 4), (1, 3), (3, 1)])
+def test_the_deviation_of_some_of_the_times(newest: int, num_counted: int) -> None:
+    lists = draw(5, 3, 6, 8, 12)
+    _, scores = consensus(
+        lists, 10, newest=newest, temperature=2.5, deviation=3.0, num_counted=num_counted
+    )
+    for user in range(6):
+        own = lists[:, :, user].tolist()
+        expected = oracle(own, 10, newest, 2.5, 3.0, num_counted)
+        torch.testing.assert_close(scores[user], torch.tensor(expected[1]))
+
+
+def test_an_infinite_decay_is_a_deviation_of_zero() -> None:
+    lists = draw(3, 2, 4, 6, 9)
+    scores = consensus(lists, 9, newest=1, temperature=2.0, deviation=math.inf)[1]
+    steady = consensus(lists[1:2], 9, temperature=2.0, deviation=1.0)[1]
+    assert torch.equal(scores, steady)
 
 
 def test_equals_are_ordered_by_item() -> None:

@@ -223,6 +223,25 @@ def test_weights_are_checked(train, weight):
         Objective(MF(train, dim=4), BPR(), [(Pull(), weight)])
 
 
+def test_modules_without_decay_have_a_group_of_their_own(train):
+    objective = Objective(MF(train, dim=4), BPR())
+    (group,) = objective.parameter_groups()
+    assert [id(p) for p in group["params"]] == [id(p) for p in objective.parameters()]
+    assert set(group) == {"params"}  # the decay of the optimiser
+
+    class Scale(nn.Module):
+        decays = False
+
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(1, 1, bias=False)
+
+    objective.model.scale = Scale()
+    rest, exempt = objective.parameter_groups()
+    assert [id(p) for p in rest["params"]] == [id(p) for p in group["params"]]
+    assert exempt == {"params": [objective.model.scale.inner.weight], "weight_decay": 0.0}
+
+
 def test_broken_nodes(train):
     model = MF(train, dim=4, init_std=1.0)
     assert broken_nodes(model, train) is None

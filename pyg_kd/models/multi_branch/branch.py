@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
 from pyg_kd.functional.edge_scores import with_ones
 from pyg_kd.models.layers import dropout, unit_ball
 
-#: The heads of a branch; the last is none of the five of the paper.
-HEADS = ("bpr", "cml", "bce", "mse", "multinomial", "item_multinomial")
+#: A head is named after its objective; the last is none of the paper's five.
+HeadName = Literal["bpr", "cml", "bce", "mse", "multinomial", "item_multinomial"]
+HEADS: tuple[HeadName, ...] = get_args(HeadName)
 
-#: The heads that have a weight vector for every item, or every user, of its own.
+#: After the paper, or like the network of its authors' code.
+Variant = Literal["paper", "reference"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+#: The heads with a weight vector of their own for every item, or every user.
 TABLES = {"multinomial": "item", "item_multinomial": "user"}
 
 
@@ -19,8 +26,8 @@ class Branch(nn.Module):
     r"""Networks on top of shared embeddings, and the head that ends them.
 
     On either side :math:`h = W_2\,\operatorname{drop}(\operatorname{relu}(W_1 e + b_1)) + b_2`
-    of width ``dim // 4``; the hidden width is ``dim // 2``. The head makes vectors of it whose
-    inner products are scores, or whose distances are:
+    of width ``dim // 4``; the hidden width is ``dim // 2``. The head turns :math:`h` into vectors
+    whose inner products are scores, or whose distances are:
 
     * ``"bpr"``: :math:`\langle W h_u, W h_i \rangle`,
     * ``"cml"``: :math:`-\|h_u - h_i\|^2`, both clipped to the unit ball,
@@ -28,32 +35,44 @@ class Branch(nn.Module):
     * ``"multinomial"``: :math:`\langle h_u, W_i \rangle + b_i`, without a network of items,
     * ``"item_multinomial"``: :math:`\langle W_u, h_i \rangle + b_u`, without one of users.
 
+    In the reference variant users and items share one network, the first four heads have biases,
+    and ``"cml"`` has a linear layer :math:`W h + b` before the ball.
+
     Args:
         name: The head.
         dim: Width of the embeddings.
         num_users: Number of users.
         num_items: Number of items.
         dropout: Share of the hidden units left out in training.
+        variant: ``"paper"`` or ``"reference"``.
     """
 
     def __init__(
-        self, name: str, dim: int, num_users: int, num_items: int, dropout: float = 0.1
+        self,
+        name: HeadName,
+        dim: int,
+        num_users: int,
+        num_items: int,
+        dropout: float = 0.1,
+        variant: Variant = "paper",
     ) -> None:
         super().__init__()
         self.name, self.dropout = name, dropout
         hidden, out = max(dim // 2, 1), max(dim // 4, 1)
+        reference = variant == "reference"
+        #: The network of both sides, or one for each that is no table.
+        self.shared = _network(dim, hidden, out) if reference else None
         self.user, self.item = (
-            None if TABLES.get(name) == side else nn.ModuleList(
-                [nn.Linear(dim, hidden), nn.Linear(hidden, out)]
-            )
+            None if reference or TABLES.get(name) == side else _network(dim, hidden, out)
             for side in ("user", "item")
-        )  # fmt: skip
-        sizes = {"bpr": out, "bce": 1, "mse": 1}
+        )
+        sizes = {"bpr": out, "bce": 1, "mse": 1} | ({"cml": out} if reference else {})
         sizes |= {"multinomial": num_items, "item_multinomial": num_users}
-        self.head = nn.Linear(out, sizes[name], bias=name in TABLES) if name in sizes else None
-        #: Width of the vectors: a bias is a column beside a column of ones.
-        self.width = out + (name in TABLES)
-        self.kind = "distance" if name == "cml" else "inner"
+        biased = reference or name in TABLES
+        self.head = nn.Linear(out, sizes[name], bias=biased) if name in sizes else None
+        #: Width of the vectors: a bias of the score is a column beside a column of ones.
+        self.width = out + (biased and name not in ("bpr", "cml"))
+        self.kind: Literal["inner", "distance"] = "distance" if name == "cml" else "inner"
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
@@ -63,24 +82,32 @@ class Branch(nn.Module):
 
     def forward(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of users and items, ``[U, width]`` and ``[I, width]``, from their embeddings."""
-        sides = [
-            self._table() if layers is None else self._network(layers, x)
-            for layers, x in ((self.user, user), (self.item, item))
-        ]
-        if self.name == "bpr" and self.head is not None:
-            return self.head(sides[0]), self.head(sides[1])
-        if self.name == "cml":
-            return unit_ball(sides[0]), unit_ball(sides[1])
-        if self.name in ("bce", "mse") and self.head is not None:
-            return sides[0] * self.head.weight, sides[1]
-        return sides[0], sides[1]
+        table, head = TABLES.get(self.name), self.head
+        user, item = (
+            self._table() if table == side else self._hidden(self.shared or network, x)
+            for side, network, x in (("user", self.user, user), ("item", self.item, item))
+        )
+        if table is not None:
+            return (user, with_ones(item)) if table == "user" else (with_ones(user), item)
+        if self.name in ("bce", "mse") and head is not None:
+            user = user * head.weight
+            if head.bias is None:
+                return user, item
+            return torch.cat([user, head.bias.expand(len(user), 1)], 1), with_ones(item)
+        if head is not None:
+            user, item = head(user), head(item)
+        return (unit_ball(user), unit_ball(item)) if self.name == "cml" else (user, item)
 
-    def _network(self, layers: nn.Module, x: Tensor) -> Tensor:
-        assert isinstance(layers, nn.ModuleList)
-        hidden = layers[0](x).relu()
-        x = layers[1](dropout(hidden, self.dropout) if self.training else hidden)
-        return with_ones(x) if self.name in TABLES else x
+    def _hidden(self, network: nn.ModuleList | None, x: Tensor) -> Tensor:
+        assert network is not None
+        hidden = network[0](x).relu()
+        out: Tensor = network[1](dropout(hidden, self.dropout) if self.training else hidden)
+        return out
 
     def _table(self) -> Tensor:
         assert self.head is not None
         return torch.cat([self.head.weight, self.head.bias.unsqueeze(1)], 1)
+
+
+def _network(dim: int, hidden: int, out: int) -> nn.ModuleList:
+    return nn.ModuleList([nn.Linear(dim, hidden), nn.Linear(hidden, out)])

@@ -52,6 +52,8 @@ def branch_losses(
     vectors: Sequence[tuple[Tensor, Tensor]],
     batch: Batch,
     observed: Observed,
+    *,
+    with_negatives: bool = False,
 ) -> Tensor:
     r"""The objective of each head, all of them sums over the batch.
 
@@ -61,6 +63,7 @@ def branch_losses(
             ``"multinomial"``, and of all users for ``"item_multinomial"``.
         batch: The triples.
         observed: The interactions of the training graph.
+        with_negatives: Sum ``"item_multinomial"`` over the unique negatives too.
 
     Returns:
         ``[len(names)]``.
@@ -79,7 +82,7 @@ def branch_losses(
         elif name == "multinomial":
             losses.append(multinomial_loss(x_user, x_item, batch.users, observed.by_user))
         else:
-            rows = batch.positive.unique()
+            rows = batch.items if with_negatives else batch.positives
             x = gather_rows(x_item, torch.searchsorted(batch.items, rows))
             losses.append(multinomial_loss(x, x_user, rows, observed.by_item))
     return torch.stack(losses)

@@ -15,8 +15,9 @@ from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.layers import require_dropout
-from pyg_kd.models.multi_branch.branch import HEADS, Branch
+from pyg_kd.models.multi_branch.branch import HEADS, VARIANTS, Branch, HeadName, Variant
 from pyg_kd.models.multi_branch.losses import Observed, branch_losses
+from pyg_kd.models.multi_branch.reference_weights import BranchVectors, ReferenceWeights
 from pyg_kd.models.multi_branch.views import Consensus, HeadView
 from pyg_kd.models.multi_branch.weights import BranchWeights
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -44,18 +45,29 @@ class MultiBranch(Recommender):
     score of the model itself is that of its first head; :meth:`head` serves any of them, and
     :meth:`consensus` all of them together.
 
-    Doubts: where the networks have their activation and dropout (here after the hidden layer
-    alone: a ReLU at the end cost a sixth of the recall on CiteULike), whether the score of
-    ``"mse"`` passes a sigmoid (here not), and what optimiser learns the weights (here the one
-    that trains the model) could not be established.
+    The authors' code, ``variant="reference"``, differs from this in that
+
+    * users and items share the network of a branch, the first four heads have biases, and
+      ``"cml"`` has a linear layer. The default is the branch that the paper describes.
+    * ``"item_multinomial"`` is a sixth head, and sums over the unique positives *and* negatives
+      of a batch. The default sums over what the user side knows too, the interactions.
+    * the weights follow :class:`~pyg_kd.models.multi_branch.reference_weights.ReferenceWeights`:
+      without weight decay, with the gradient of the consensus loss in the balance, and with
+      initial losses taken after 11 epochs. The default balances the model's own objectives, so
+      its weights do not depend on what else is trained with it, and reads the embeddings of a
+      batch alone, where the reference variant makes gradients of whole tables.
+    * embeddings start with a standard deviation of 0.01.
 
     Args:
         data: The training graph.
         dim: Width of the embeddings.
-        heads: The objectives; ``"item_multinomial"`` is none of the paper's five.
+        heads: The objectives; ``"item_multinomial"`` is none of the paper's five. By default
+            those five, in the reference variant all six.
         dropout: Share of the hidden units left out in training.
         balance: Learn the weights of the branches; otherwise all are one.
-        init_std: Standard deviation of the initial embeddings.
+        init_std: Standard deviation of the initial embeddings. By default 0.1, in the reference
+            variant 0.01.
+        variant: ``"paper"`` (default) or ``"reference"``, the network of the authors' code.
 
     Raises:
         ValueError: If a head is unknown or named twice, or an option is out of range.
@@ -77,20 +89,27 @@ class MultiBranch(Recommender):
         data: HeteroData,
         dim: int = 64,
         *,
-        heads: Sequence[str] = HEADS[:5],
+        heads: Sequence[HeadName] | None = None,
         dropout: float = 0.1,
         balance: bool = True,
-        init_std: float = 0.1,
+        init_std: float | None = None,
+        variant: Variant = "paper",
     ) -> None:
+        require_choice(VARIANTS, variant=variant)
+        reference = variant == "reference"
+        if init_std is None:
+            init_std = 0.01 if reference else 0.1
         super().__init__(data, dim, init_std)
+        if heads is None:
+            heads = HEADS if reference else HEADS[:5]
         if not heads or set(heads) - set(HEADS) or len(set(heads)) < len(heads):
             raise ValueError(f"'heads' must be some of {HEADS}, each once (got {heads!r})")
         require_dropout(dropout)
-        self.dropout, self.balance = dropout, balance
+        self.dropout, self.balance, self.variant = dropout, balance, variant
         sizes = dim, self.num_users, self.num_items
-        branches = [Branch(name, *sizes, dropout) for name in heads]
+        branches = [Branch(name, *sizes, dropout, variant) for name in heads]
         self.branches = nn.ModuleList(branches)
-        self.weights = BranchWeights(len(branches), balance)
+        self.weights = (ReferenceWeights if reference else BranchWeights)(len(branches), balance)
         #: Where the vectors of each head are.
         self.layout = _layout(branches)
 
@@ -98,7 +117,7 @@ class MultiBranch(Recommender):
         """Draw all parameters anew, and forget the weights of the branches."""
         super().reset_parameters()
         for module in self.modules():
-            if isinstance(module, (Branch, BranchWeights)):
+            if isinstance(module, (Branch, BranchWeights, ReferenceWeights)):
                 module.reset_parameters()
 
     @property
@@ -109,22 +128,62 @@ class MultiBranch(Recommender):
     def forward(self, data: HeteroData) -> XDict:
         """The vectors of all heads, side by side."""
         self.check_data(data)
-        parts = [branch(self.user_embedding, self.item_embedding) for branch in self.branches]
+        tables = self.user_embedding, self.item_embedding
+        if not (isinstance(self.weights, ReferenceWeights) and torch.is_grad_enabled()):
+            return self._vectors([tables] * len(self.branches))
+        inputs = self.weights.inputs(*tables)
+        return BranchVectors(self._vectors(inputs.other), inputs)
+
+    def _vectors(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> XDict:
+        parts = [branch(*pair) for branch, pair in zip(self.branches, inputs, strict=True)]
         x_user, x_item = (torch.cat(side, 1) for side in zip(*parts, strict=True))
         return {USER: x_user, ITEM: x_item}
 
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
-        """The weighted sum of the objectives, from the entities of the batch alone."""
-        observed = self.once(data, Observed.of)
+        """The weighted sum of the objectives, from the entities of the batch alone.
+
+        ``x_dict`` is not read, but for what the reference variant balances it matters that it is
+        the one that other losses of the same step have.
+        """
+        if isinstance(self.weights, ReferenceWeights):
+            return self._reference_loss(self.weights, x_dict, data, batch)
         user = gather_rows(self.user_embedding, batch.users)
         item = gather_rows(self.item_embedding, batch.items)
         # Tensors of its own for each branch, that the gradients of all can be told apart.
         inputs = [(user.view_as(user), item.view_as(item)) for _ in self.branches]
-        vectors = [branch(*pair) for branch, pair in zip(self.branches, inputs, strict=True)]
-        losses = branch_losses([head.name for head in self.layout], vectors, batch, observed)
+        losses = self._losses(inputs, data, batch)
         parameters = [list(branch.parameters()) for branch in self.branches]
         total: Tensor = self.weights(losses, inputs, parameters)
         return total
+
+    def _reference_loss(
+        self, weights: ReferenceWeights, x_dict: XDict, data: HeteroData, batch: Batch
+    ) -> Tensor:
+        inputs = (
+            x_dict.inputs
+            if isinstance(x_dict, BranchVectors)
+            else weights.inputs(self.user_embedding, self.item_embedding)
+        )
+        rows = [
+            (gather_rows(user, batch.users), gather_rows(item, batch.items))
+            for user, item in inputs.objective
+        ]
+        losses = self._losses(rows, data, batch, with_negatives=True)
+        num_edges = data[USER, ITEM].edge_index.size(1)
+        total: Tensor = weights(losses, inputs, len(batch), num_edges)
+        return total
+
+    def _losses(
+        self,
+        inputs: Sequence[tuple[Tensor, Tensor]],
+        data: HeteroData,
+        batch: Batch,
+        **options: bool,
+    ) -> Tensor:
+        """The objective of every branch, from the embeddings of the batch's users and items."""
+        observed, names = self.once(data, Observed.of), [head.name for head in self.layout]
+        vectors = [branch(*pair) for branch, pair in zip(self.branches, inputs, strict=True)]
+        return branch_losses(names, vectors, batch, observed, **options)
 
     def branch_weights(self, names: Sequence[str]) -> Tensor:
         """The weights of some branches, by name, without gradient."""
@@ -155,6 +214,8 @@ class MultiBranch(Recommender):
     def __repr__(self) -> str:
         heads = ", ".join(head.name for head in self.layout)
         options = f"heads=[{heads}], dropout={self.dropout}, balance={self.balance}"
+        if self.variant != "paper":
+            options += f", variant={self.variant!r}"
         return f"{super().__repr__()[:-1]}, {options})"
 
 

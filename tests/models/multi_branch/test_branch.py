@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_kd.models.multi_branch.branch import HEADS, Branch
+from pyg_kd.models.multi_branch.branch import HEADS, TABLES, VARIANTS, Branch
 
 USERS, ITEMS, DIM = 6, 9, 8
 
@@ -22,19 +22,27 @@ def oracle(branch: Branch, user: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Scores of all pairs, by the definition of the head."""
     h_user, h_item = (
         None if layers is None else network(layers, x)
-        for layers, x in ((branch.user, user), (branch.item, item))
+        for layers, x in (
+            (branch.shared or branch.user, user),
+            (branch.shared or branch.item, item),
+        )
     )
     scores = np.empty((USERS, ITEMS))
     weight = None if branch.head is None else branch.head.weight.detach().numpy()
+    bias = 0.0  # of a head of pairs; those of tables come below
+    if branch.shared is not None and branch.name not in TABLES:
+        bias = branch.head.bias.detach().numpy()
     for u in range(USERS):
         for i in range(ITEMS):
             if branch.name == "bpr":
-                scores[u, i] = (weight @ h_user[u]) @ (weight @ h_item[i])
+                scores[u, i] = (weight @ h_user[u] + bias) @ (weight @ h_item[i] + bias)
             elif branch.name == "cml":
-                a, b = (v / max(1, np.linalg.norm(v)) for v in (h_user[u], h_item[i]))
+                layer = np.eye(DIM // 4) if weight is None else weight
+                pair = (layer @ h + bias for h in (h_user[u], h_item[i]))
+                a, b = (v / max(1, np.linalg.norm(v)) for v in pair)
                 scores[u, i] = -((a - b) ** 2).sum()
             elif branch.name in ("bce", "mse"):
-                scores[u, i] = weight[0] @ (h_user[u] * h_item[i])
+                scores[u, i] = weight[0] @ (h_user[u] * h_item[i]) + np.sum(bias)
             elif branch.name == "multinomial":
                 scores[u, i] = weight[i] @ h_user[u] + branch.head.bias[i].item()
             else:
@@ -42,10 +50,13 @@ def oracle(branch: Branch, user: np.ndarray, item: np.ndarray) -> np.ndarray:
     return scores
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", HEADS)
-def test_scores(name: str) -> None:
-    branch, (user, item) = Branch(name, DIM, USERS, ITEMS).double().eval(), tables()
-    x_user, x_item = branch(user * 4, item * 4)  # some vectors are longer than one, some not
+def test_scores(name: str, variant: str) -> None:
+    branch = Branch(name, DIM, USERS, ITEMS, variant=variant).double().eval()
+    user, item = tables()
+    scale = 4 if variant == "paper" else 12  # some vectors are longer than one, some not
+    x_user, x_item = branch(user * scale, item * scale)
     assert x_user.shape == (USERS, branch.width) and x_item.shape == (ITEMS, branch.width)
     if branch.kind == "distance":
         scores = -torch.cdist(x_user, x_item).square()
@@ -53,7 +64,7 @@ def test_scores(name: str) -> None:
         assert 0 < inside.sum() < USERS + ITEMS
     else:
         scores = x_user @ x_item.t()
-    expected = oracle(branch, 4 * user.numpy(), 4 * item.numpy())
+    expected = oracle(branch, scale * user.numpy(), scale * item.numpy())
     np.testing.assert_allclose(scores.detach(), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -80,3 +91,13 @@ def test_reset() -> None:
     before = [p.detach().clone() for p in branch.parameters()]
     branch.reset_parameters()
     assert not any(map(torch.equal, before, branch.parameters()))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_users_and_items_share_the_network_of_the_reference(name: str) -> None:
+    branch = Branch(name, DIM, USERS, ITEMS, variant="reference")
+    names = {key.split(".")[0] for key in branch.state_dict()}
+    assert names == {"shared", "head"} and branch.head.bias is not None
+    assert {key.split(".")[0] for key in Branch("mse", DIM, 2, 2).state_dict()} == {
+        "user", "item", "head",
+    }  # fmt: skip

@@ -21,7 +21,9 @@ def graph() -> HeteroData:
     return data
 
 
-def oracle(name: str, user: np.ndarray, item: np.ndarray, batch: Batch) -> float:
+def oracle(
+    name: str, user: np.ndarray, item: np.ndarray, batch: Batch, with_negatives: bool = False
+) -> float:
     scores = user @ item.T
     if name == "cml":
         scores = -((user[:, None] - item[None]) ** 2).sum(2)
@@ -32,6 +34,8 @@ def oracle(name: str, user: np.ndarray, item: np.ndarray, batch: Batch) -> float
         return sum(lse[u] - scores[u, i] for u, i in own if u in users)
     if name == "item_multinomial":
         items = set(batch.positive.tolist())
+        if with_negatives:
+            items |= set(batch.negative.flatten().tolist())
         lse = np.log(np.exp(scores).sum(0))
         return sum(lse[i] - scores[u, i] for u, i in own if i in items)
     total = 0.0
@@ -61,7 +65,7 @@ def draw() -> Vectors:
     ]
 
 
-def losses_of(vectors: Vectors, batch: Batch) -> torch.Tensor:
+def losses_of(vectors: Vectors, batch: Batch, **options: bool) -> torch.Tensor:
     rows = [
         (
             user if name == "item_multinomial" else user[batch.users],
@@ -69,7 +73,7 @@ def losses_of(vectors: Vectors, batch: Batch) -> torch.Tensor:
         )
         for name, (user, item) in zip(NAMES, vectors, strict=True)
     ]
-    return branch_losses(NAMES, rows, batch, Observed.of(graph()))
+    return branch_losses(NAMES, rows, batch, Observed.of(graph()), **options)
 
 
 @pytest.mark.parametrize("num_negatives", [None, 1, 3])
@@ -91,6 +95,18 @@ def test_against_the_definitions(num_negatives: int | None) -> None:
             )
             slope = sum((v.grad.numpy() * d).sum() for v, d in zip(pair, steps, strict=True))
             assert slope == pytest.approx((high - low) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_negatives", [None, 2])
+def test_items_of_the_reference_are_those_of_the_whole_batch(num_negatives: int | None) -> None:
+    # Item 3 is a negative alone, and has an edge; item 6 has none.
+    negative = torch.tensor([6, 3, 3]) if num_negatives is None else torch.tensor([[6, 3]] * 3)
+    batch, vectors = Batch(torch.tensor([0, 3, 1]), torch.tensor([1, 0, 2]), negative), draw()
+    losses = losses_of(vectors, batch, with_negatives=True)
+    for name, pair, loss in zip(NAMES, vectors, losses.tolist(), strict=True):
+        values = [v.detach().numpy() for v in pair]
+        assert loss == pytest.approx(oracle(name, *values, batch, with_negatives=True), rel=1e-10)
+    assert losses[-1] > 1.01 * losses_of(vectors, batch)[-1]
 
 
 def test_observed() -> None:

@@ -7,7 +7,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.evaluation import evaluate
 from pyg_kd.models import MultiBranch
-from pyg_kd.models.multi_branch.branch import HEADS, TABLES
+from pyg_kd.models.multi_branch.branch import HEADS, TABLES, VARIANTS
 from pyg_kd.models.multi_branch.losses import Observed, branch_losses
 from pyg_kd.models.multi_branch.weights import gradient_balance_loss
 from pyg_kd.training import Trainer
@@ -127,9 +127,10 @@ def test_constant_weights(data, batch) -> None:
     assert model.branch_weights(HEADS[:5]).tolist() == [1.0] * 5
 
 
-def test_a_continued_run_has_the_same_weights(data, tmp_path) -> None:
-    options = {"max_epochs": 4, "batch_size": 64, "progress": False}
-    whole, part, again = (MultiBranch(data, dim=8) for _ in range(3))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_continued_run_has_the_same_weights(data, tmp_path, variant: str) -> None:
+    options = {"max_epochs": 4, "batch_size": 64, "progress": False, "weight_decay": 0.1}
+    whole, part, again = (MultiBranch(data, dim=8, variant=variant) for _ in range(3))
     part.load_state_dict(whole.state_dict())
     Trainer(**options).fit(whole, data)
     trainer = Trainer(**options, checkpoint_dir=tmp_path)
@@ -139,13 +140,15 @@ def test_a_continued_run_has_the_same_weights(data, tmp_path) -> None:
     history = trainer.fit(again, data, resume=True)
     assert len(history) == 4
     assert all(map(torch.equal, whole.state_dict().values(), again.state_dict().values()))
+    assert not whole.branch_weights(HEADS[:5]).eq(1).any()
 
 
-def test_every_head_learns() -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_head_learns(variant: str) -> None:
     data = SyntheticInteractions(None, num_users=60, num_items=50, num_edges=900, num_groups=4)[0]
     train, val, _ = UserSplit(val=0.2, test=0.0)(data)
     torch.manual_seed(0)
-    model = MultiBranch(train, dim=16)
+    model = MultiBranch(train, dim=16, variant=variant, init_std=0.1)
     Trainer(max_epochs=15, batch_size=64, progress=False).fit(model, train)
     for head in model.layout:  # 0.2 to 0.3 untrained
         view = model.head(head.name)
@@ -171,6 +174,7 @@ def test_changed_edges_change_the_likelihood(data, batch) -> None:
         ({"heads": ()}, r"'heads' must be some of .*bpr.*each once \(got \(\)\)"),
         ({"heads": ("bpr", "warp")}, r"'heads' must be some of .*warp"),
         ({"heads": ("bpr", "bpr")}, r"'heads' must be some of .*each once"),
+        ({"variant": "code"}, r"'variant' must be one of .*reference.* \(got 'code'\)"),
         ({"dropout": 1.0}, r"'dropout' must lie in \[0, 1\) \(got 1.0\)"),
     ],
 )
@@ -190,3 +194,34 @@ def test_repr(data) -> None:
     assert repr(MultiBranch(data, dim=8, heads=("bpr", "cml"))) == (
         "MultiBranch(30, 20, dim=8, heads=[bpr, cml], dropout=0.1, balance=True)"
     )
+    assert repr(MultiBranch(data, dim=8, heads=("bpr",), variant="reference")) == (
+        "MultiBranch(30, 20, dim=8, heads=[bpr], dropout=0.1, balance=True, variant='reference')"
+    )
+
+
+def test_the_reference(data) -> None:
+    model = MultiBranch(data, dim=8, variant="reference")
+    assert [tuple(head) for head in model.layout] == [
+        ("bpr", 0, 2, "inner"),
+        ("cml", 2, 4, "distance"),
+        ("bce", 4, 7, "inner"),
+        ("mse", 7, 10, "inner"),
+        ("multinomial", 10, 13, "inner"),
+        ("item_multinomial", 13, 16, "inner"),
+    ]
+    assert 0.005 < model.user_embedding.std() < 0.015
+    assert {"branches.0.shared.0.weight", "weights.num_seen"} < set(model.state_dict())
+    assert not any("shared" in key or "num_seen" in key for key in MultiBranch(data).state_dict())
+
+
+def test_the_reference_does_not_decay_its_weights(data) -> None:
+    """A decay that shrinks all else to nothing leaves the first step of the weights what it is."""
+    moved = []
+    for decay in (0.0, 1e6):
+        torch.manual_seed(0)
+        model = MultiBranch(data, dim=8, variant="reference", dropout=0.0)
+        trainer = Trainer(max_epochs=1, batch_size=200, progress=False, lr=0.01, weight_decay=decay)
+        trainer.fit(model, data)
+        moved.append(model.branch_weights(HEADS))
+    torch.testing.assert_close(*moved)
+    assert not moved[0].eq(1).any()
