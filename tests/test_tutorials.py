@@ -37,6 +37,8 @@ def test_page_runs(path):
         assert names["newcomer"].shape == (1, 10) and int(names["newcomer"].min()) >= 0
         assert not {5, 9} & set(names["newcomer"][0].tolist())
         assert names["found"].interval[0] < names["found"].difference < names["found"].interval[1]
+        teacher, as_wide, alone, distilled = names["recall"].values()
+        assert teacher > 1.1 * as_wide > 0 and distilled > 1.2 * alone > 0
     if path.stem == "many_teachers":
         assert names["graph"]["user"].teacher_trajectory.shape[1:] == (3, 4, 100)
         assert names["pointers"][0] == 0 < names["pointers"][-1] <= 3

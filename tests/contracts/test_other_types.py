@@ -7,12 +7,14 @@ import copy
 import pytest
 import torch
 from torch_geometric.data import HeteroData
+from torch_geometric.nn import GraphSAGE, HeteroConv, SAGEConv, to_hetero
 
+from pyg_kd import TopologyDistillation
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.evaluation import evaluate, evaluate_sampled
 from pyg_kd.knowledge import extract_knowledge, load_knowledge, save_knowledge
 from pyg_kd.knowledge.requirements import graph_fingerprint, knowledge_key
-from pyg_kd.models import MF
+from pyg_kd.models import MF, Recommender
 from pyg_kd.training import Trainer
 from pyg_kd.transforms import KCore, UserSplit
 from pyg_kd.typing import INTERACTS
@@ -111,6 +113,59 @@ def test_knowledge_passes_between_the_two(parts, tmp_path) -> None:
         assert torch.equal(loaded[kind][name], alone[kind][name])
     again = load_knowledge(tmp_path / "knowledge.safetensors", copy.copy(other))
     assert torch.equal(again["user"].teacher_items, alone["user"].teacher_items)
+
+
+class Hetero(Recommender):
+    """A model of all node and edge types, by way of ``HeteroConv`` or ``to_hetero``."""
+
+    default_loss = "bpr"
+
+    def __init__(self, data: HeteroData, dim: int, way: str) -> None:
+        super().__init__(data, dim)
+        self.category = torch.nn.Linear(data["category"].x.size(1), dim)
+        self.item = torch.nn.Linear(data["item"].x.size(1), dim)
+        self.user = torch.nn.Embedding(self.num_users, dim)
+        edges = both_directions(data)
+        if way == "to_hetero":
+            metadata = (["user", "item", "category"], list(edges))
+            self.conv = to_hetero(GraphSAGE(dim, dim, num_layers=2), metadata)
+        else:
+            self.conv = HeteroConv({kind: SAGEConv((dim, dim), dim) for kind in edges})
+        self.made = 0
+
+    def forward(self, data: HeteroData) -> dict[str, torch.Tensor]:
+        edges = self.once(data, self.make)
+        x = {t: getattr(self, t)(data[t].x) for t in ("item", "category")}
+        return self.conv(x | {"user": self.user.weight}, edges)
+
+    def make(self, data: HeteroData) -> dict[tuple[str, str, str], torch.Tensor]:
+        self.made += 1
+        return both_directions(data)
+
+
+def both_directions(data: HeteroData) -> dict[tuple[str, str, str], torch.Tensor]:
+    edges = data.edge_index_dict
+    return edges | {(t, f"rev_{name}", s): e.flip(0) for (s, name, t), e in edges.items()}
+
+
+@pytest.mark.parametrize("way", ["HeteroConv", "to_hetero"])
+def test_a_heterogeneous_teacher_teaches_a_student_of_ids(way: str, parts, tmp_path) -> None:
+    (plain, train), (_, val) = parts[:2]
+    torch.manual_seed(0)
+    teacher = Hetero(train, 6, way)
+    history = Trainer(max_epochs=8, batch_size=128, lr=1e-2, progress=False).fit(
+        teacher, train, val_data=val
+    )
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    assert teacher.made == 1  # for all steps and validations
+    graph = extract_knowledge(teacher, train, num_items=30)
+    assert "teacher_x" not in graph["category"]
+    save_knowledge(graph, tmp_path / "knowledge.safetensors")
+    lesson = load_knowledge(tmp_path / "knowledge.safetensors", plain)
+    distilled = Trainer(max_epochs=8, batch_size=128, lr=1e-2, progress=False).fit(
+        MF(lesson, 3), lesson, distillations=[(TopologyDistillation(), 1e-3)]
+    )["TopologyDistillation"]
+    assert 0 < distilled[-1] < distilled[0]
 
 
 def test_an_unprepared_graph_is_told_the_transform(parts) -> None:
