@@ -189,16 +189,37 @@ def as_ids(name: str, ids: object, size: int, device: torch.device) -> Tensor:
     """Ids of nodes as int64 ``[n]`` on a device, from a tensor, an array or a list of them.
 
     Raises:
-        TypeError: If they are no integers.
+        TypeError: If they are not integers.
         ValueError: If they are not one-dimensional, or one is out of range.
     """
-    found = torch.as_tensor(ids, device=device)
+    try:
+        found = torch.as_tensor(ids, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shown = f"{ids!r:.60}"
+        raise TypeError(f"'{name}' must be integers, ids of nodes (got {shown})") from error
     if found.dim() != 1:
         raise ValueError(f"'{name}' must be one-dimensional (got shape {list(found.shape)})")
     if found.numel() and (found.is_floating_point() or found.dtype == torch.bool):
         raise TypeError(f"'{name}' must be integers, ids of nodes (got {found.dtype})")
     check_ids(name, found, size)
     return found.long()
+
+
+def node_ids(data: HeteroData, node_type: str, name: str, ids: object) -> Tensor:
+    """Ids of nodes of a graph, where its edges are; who gives other identifiers gets a hint.
+
+    Raises:
+        TypeError: If they are not integers.
+        ValueError: If they are not one-dimensional, or one is out of range.
+    """
+    device, size = interactions(data).edge_index.device, int(data[node_type].num_nodes or 0)
+    try:
+        return as_ids(name, ids, size, device)
+    except (TypeError, ValueError) as error:
+        if "raw_id" not in data[node_type]:
+            raise
+        hint = f"nodes are numbered in the order of data[{node_type!r}].raw_id"
+        raise type(error)(f"{error}: {hint}, so look up where an identifier stands there") from None
 
 
 def sorted_neighbors(row: Tensor, col: Tensor, num_rows: int, num_cols: int) -> Neighbors:

@@ -29,8 +29,16 @@ def _edge_digest(edges: Interactions) -> str:
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the class, the parameters and the persistent buffers of a model."""
-    state = sorted(model.state_dict().items())
+    """SHA-256 of the class, the parameters and the persistent buffers of a model.
+
+    What a recommender was fitted on is not part of it.
+    """
+    extra = {
+        f"{path}._extra_state".removeprefix(".")
+        for path, module in model.named_modules()
+        if hasattr(module, "fitted_on")
+    }
+    state = sorted((name, x) for name, x in model.state_dict().items() if name not in extra)
     text = f"{type(model).__name__} {[(name, list(value.shape)) for name, value in state]}"
     return _digest(text, [value for _, value in state])
 

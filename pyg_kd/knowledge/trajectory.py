@@ -12,21 +12,34 @@ from torch_geometric.utils import lexsort
 
 from pyg_kd.checks import require_count
 from pyg_kd.graph import interactions
-from pyg_kd.knowledge.extraction import extract_knowledge
-from pyg_kd.knowledge.requirements import graph_fingerprint
+from pyg_kd.knowledge.extraction import (
+    check_length,
+    check_teacher,
+    finite_representations,
+    rank_items,
+)
+from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference
-from pyg_kd.typing import USER
+from pyg_kd.typing import XDict
 
 #: Training edges scored at once: a model may form a row of features for each.
 CHUNK = 2**18
 
 
 @torch.no_grad()
-def rank_observed(model: Recommender, data: HeteroData, k: int) -> Tensor:
+def rank_observed(
+    model: Recommender, data: HeteroData, k: int, x_dict: XDict | None = None
+) -> Tensor:
     r"""The first ``k`` of each user's training items by a model's score.
 
     Equal scores are in the order of ids, as in the ranking of unobserved items.
+
+    Args:
+        model: The model, which scores.
+        data: Its training graph.
+        k: Length of the lists.
+        x_dict: The model's representations, where they have been made already.
 
     Returns:
         Item ids, int32 ``[U, k]``, padded with -1.
@@ -38,12 +51,12 @@ def rank_observed(model: Recommender, data: HeteroData, k: int) -> Tensor:
     seen = edges.by_user()
     row = seen.row
     with inference(model):
-        x_dict = model(data)
+        x_dict = model(data) if x_dict is None else x_dict
         parts = torch.stack([row, seen.col]).split(CHUNK, dim=1)
         scores = torch.cat([model.score(x_dict, part) for part in parts])
     if bool(scores.isnan().any()):
         raise ValueError(f"{type(model).__name__} gives a training edge a score that is NaN")
-    # The last key is the first to count. A sort by ids is what the edges have already.
+    # The last key counts first. A sort by ids is what the edges have already.
     order = lexsort([-scores, row])
     place = torch.arange(len(row), device=row.device) - seen.ptr[row]
     ranked = torch.full((edges.num_users, k), -1, dtype=torch.int32, device=row.device)
@@ -114,7 +127,7 @@ class TrajectoryRecorder:
         count = epoch + 1
         doubled = count & (count - 1) == 0
         if doubled if self.epochs is None else epoch in self.epochs:
-            self.states[epoch] = rankings(model, data, self.num_items)[:2]
+            self.states[epoch] = rankings(model, data, self.num_items)
 
     def finish(
         self, model: Recommender, data: HeteroData, *, before: int | None = None
@@ -122,7 +135,7 @@ class TrajectoryRecorder:
         r"""Rank once more, and give the trajectory.
 
         Of more early states than it takes, evenly spaced ones are chosen, the first among them.
-        One that ranks as the final one does is none: the last epoch's, if its weights stayed.
+        One that ranks as the final one does is left out: the last epoch's, if its weights stayed.
 
         Args:
             model: The teacher after training.
@@ -133,7 +146,7 @@ class TrajectoryRecorder:
         Raises:
             ValueError: If fewer states were kept than ``num_states`` takes.
         """
-        *final, teacher = rankings(model, data, self.num_items)
+        final = rankings(model, data, self.num_items)
         early = [
             e
             for e, (items, _) in sorted(self.states.items())
@@ -148,17 +161,19 @@ class TrajectoryRecorder:
         chosen = [early[i * len(early) // num] for i in range(num)]
         columns = zip(*(self.states[e] for e in chosen), final, strict=True)
         items, observed = (torch.stack([s.to(c[-1].device) for s in c], 1) for c in columns)
-        return Trajectory(items, observed, graph_fingerprint(data), teacher)
+        return Trajectory(items, observed, graph_fingerprint(data), model_fingerprint(model))
 
 
-def rankings(model: Recommender, data: HeteroData, num_items: int) -> tuple[Tensor, Tensor, str]:
-    r"""What a model ranks first now: unobserved items, observed items, and its fingerprint.
+def rankings(model: Recommender, data: HeteroData, num_items: int) -> tuple[Tensor, Tensor]:
+    r"""What a model ranks first now: unobserved and observed items.
 
     Returns:
         int32 ``[U, num_items]`` and, for the largest number of observed items of a user but no
         more than ``num_items``, ``[U, P]``, padded with -1.
     """
-    graph = extract_knowledge(model, data, num_items=num_items)
-    most = int(interactions(data).by_user().degree.max())
-    observed = rank_observed(model, data, min(most, num_items))
-    return graph[USER].teacher_items, observed, graph.teacher_fingerprint
+    check_teacher(model, data)
+    seen = interactions(data).by_user()
+    check_length("num_items", num_items, model.num_items)
+    x_dict = finite_representations(model, data)
+    ranked = rank_items(model, x_dict, seen, num_items)
+    return ranked, rank_observed(model, data, min(int(seen.degree.max()), num_items), x_dict)

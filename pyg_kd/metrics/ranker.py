@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
-
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.models.inference import represent
-from pyg_kd.typing import ITEM, USER, XDict
+from pyg_kd.models.inference import Ranker, represent
+from pyg_kd.typing import ITEM, USER
 
-
-class Ranker(Protocol):
-    """A module whose representations of users and items give scores.
-
-    Every recommender of the package is one.
-    """
-
-    def __call__(self, data: HeteroData, /) -> XDict:
-        """Return the representations ``[U, d]`` and ``[I, d]``."""
-
-    def score_block(self, x_user: Tensor, x_item: Tensor, /) -> Tensor:
-        """Return the scores ``[b, t]`` of ``[b, d]`` users and ``[t, d]`` items."""
-
-    def modules(self) -> Iterator[nn.Module]:
-        """Return the module and all modules inside of it."""
+__all__ = ["Ranker", "representations"]
 
 
 def representations(model: Ranker, data: HeteroData) -> tuple[Tensor, Tensor]:

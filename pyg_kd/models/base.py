@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -13,10 +14,10 @@ from torch_geometric.typing import EdgeType
 from pyg_kd.checks import require_count
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.edge_scores import edge_scores
-from pyg_kd.functional.ranking import rank_unseen
-from pyg_kd.graph import as_ids, interactions
-from pyg_kd.models.inference import inference, represent
-from pyg_kd.models.vectors import Ids, Vectors, vectors_of
+from pyg_kd.graph import interactions, node_ids
+from pyg_kd.models.inference import best_unseen
+from pyg_kd.models.state import check_class, graph_of, pack, unpack
+from pyg_kd.models.vectors import Ids, Vectors, both_sides
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 T = TypeVar("T")
@@ -61,6 +62,17 @@ class Recommender(nn.Module):
     #: anything else does, the trainer does not make them, and ``x_dict`` is empty.
     own_loss_reads: ClassVar[bool] = True
 
+    #: Options that change what the same tensors compute: a state of others is refused.
+    structure: ClassVar[tuple[str, ...]] = ()
+
+    #: The class that :meth:`from_embeddings` makes: it registers itself, as a class does not
+    #: import what inherits from it.
+    embedding_class: ClassVar[type[Recommender]]
+
+    #: The fingerprint of the graph that the model was last fitted on, where that is known:
+    #: :class:`~pyg_kd.training.Trainer` sets it, and it is saved with the state.
+    fitted_on: str | None = None
+
     def __init__(self, data: HeteroData, dim: int, init_std: float | None = None) -> None:
         super().__init__()
         require_count(dim=dim)
@@ -86,14 +98,14 @@ class Recommender(nn.Module):
         r"""A recommender of given vectors, whoever made them: a teacher from elsewhere.
 
         Factors of another library, arrays on disk (``numpy.load(..., mmap_mode="r")``) and
-        representations of another PyG model serve alike. The score is their inner product;
+        representations of another PyG model are all welcome. The score is their inner product;
         biases go into a column of their own, beside a column of ones on the other side.
 
         Args:
-            data: The training graph. What learned from other interactions, those of the
-                validation and test targets for example, knows too much.
+            data: The training graph. Nobody can tell from vectors what they were learned from:
+                those that have seen the targets of validation or test know too much.
             x_user: Vectors of the users, floating point, ``[U, d]``; copied as float32. Rows
-                are in the order of the graph's nodes, unless ``user_ids`` tell otherwise.
+                are in the order of the graph's nodes, unless ``user_ids`` say otherwise.
             x_item: Vectors of the items, ``[I, d]``.
             user_ids: Whose the rows of ``x_user`` are, in terms of ``data["user"].raw_id``;
                 users that the graph does not have are left out.
@@ -112,22 +124,11 @@ class Recommender(nn.Module):
             >>> Recommender.from_embeddings(data, torch.rand(20, 3), torch.rand(10, 3))
             MF(20, 10, dim=3)
         """
-        from pyg_kd.models.mf import MF  # a subclass of this class
-
-        interactions(data)  # is it a graph of users and items?
-        x = (
-            vectors_of(data[USER], "x_user", x_user, user_ids),
-            vectors_of(data[ITEM], "x_item", x_item, item_ids),
-        )
-        if x[0].size(1) != x[1].size(1):
-            raise ValueError(
-                "'x_user' and 'x_item' must have the same width "
-                f"(got {x[0].size(1)} and {x[1].size(1)})"
-            )
-        model = MF(data, x[0].size(1))
+        user, item = both_sides(data, x_user, x_item, user_ids, item_ids)
+        model = Recommender.embedding_class(data, user.size(1))
         with torch.no_grad():
-            model.user_embedding.copy_(x[0])
-            model.item_embedding.copy_(x[1])
+            model.user_embedding.copy_(user)
+            model.item_embedding.copy_(item)
         return model
 
     def reset_parameters(self) -> None:
@@ -179,7 +180,7 @@ class Recommender(nn.Module):
             ``[n, k]``, padded with ``-inf``: lists are shorter only where fewer items are left.
 
         Raises:
-            TypeError: If ``users`` are no integers.
+            TypeError: If ``k`` or a user is not an integer.
             ValueError: If ``k`` or a user is out of range, or the graph is another.
 
         Example:
@@ -191,26 +192,12 @@ class Recommender(nn.Module):
             torch.Size([1, 3])
         """
         self.check_data(data)
+        if not isinstance(k, Integral) or isinstance(k, bool):
+            raise TypeError(f"'k' must be an integer (got {k!r})")
         if not 1 <= k <= self.num_items:
             raise ValueError(f"'k' must lie in 1..{self.num_items} (got {k})")
-        edges = interactions(data)
-        device = edges.edge_index.device
-        named = torch.arange(self.num_users, device=device) if users is None else users
-        rows, place = as_ids("users", named, self.num_users, device).unique(return_inverse=True)
-        with inference(self):
-            x_dict = represent(self, data)
-            x_user, x_item = x_dict[USER], x_dict[ITEM]
-            blocks = list(
-                rank_unseen(
-                    lambda rows, cols: self.score_block(x_user[rows], x_item[cols]),
-                    *(self.num_users, self.num_items, k),
-                    seen=edges.by_user(),
-                    rows=rows,
-                )
-            )
-        items = torch.cat([rows.new_empty(0, k), *(block.ids for block in blocks)])
-        none = torch.empty(0, k, device=device)
-        return items[place], torch.cat([none, *(block.values for block in blocks)])[place]
+        rows = None if users is None else node_ids(data, USER, "users", users)
+        return best_unseen(self, data, k, rows)
 
     def check_data(self, data: HeteroData) -> None:
         """Raise ``ValueError`` unless ``data`` has as many users and items as this model."""
@@ -222,10 +209,11 @@ class Recommender(nn.Module):
                 f"{self.num_users} and {self.num_items}"
             )
 
-    def once(self, data: HeteroData, make: Callable[[HeteroData], T]) -> T:
+    def cached(self, data: HeteroData, make: Callable[[HeteroData], T]) -> T:
         """What ``make`` returns for ``data``, made once a graph and device, and again when its
-        edges, of whichever type, change. A model has one such thing, which is not part of its
-        state.
+        edges, of whichever type, change.
+
+        A model keeps one such thing, which is not part of its state.
         """
         self.check_data(data)
         edges = {kind: store.get("edge_index") for kind, store in data.edge_items()}
@@ -239,6 +227,22 @@ class Recommender(nn.Module):
             self._cached = cached
         made: T = cached[2]
         return made
+
+    def get_extra_state(self) -> Tensor:
+        """What a state says besides tensors: the class, its structure, and :attr:`fitted_on`."""
+        return pack(self, self.fitted_on)
+
+    def set_extra_state(self, state: object) -> None:
+        """Take :attr:`fitted_on` from a state."""
+        self.fitted_on = graph_of(state)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Checked before a tensor is copied. States saved earlier do not name their model.
+        told = state_dict.setdefault(f"{prefix}_extra_state", pack(self, None))
+        check_class(self, unpack(told))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_users}, {self.num_items}, dim={self.dim})"

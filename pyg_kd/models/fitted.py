@@ -41,7 +41,7 @@ class Fitted(Recommender):
 
     def forward(self, data: HeteroData) -> XDict:
         """The numbers of users and items, once the edges were found to be the fitted ones."""
-        self.once(data, self._check_edges)
+        self.cached(data, self._check_edges)
         sizes, device = (self.num_users, self.num_items), self.observed.col.device
         users, items = (torch.arange(size, device=device).unsqueeze(1) for size in sizes)
         return {USER: users, ITEM: items}

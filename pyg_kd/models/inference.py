@@ -10,11 +10,29 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional.ranking import rank_unseen
+from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, XDict
 
 
 class HasModules(Protocol):
     """A module, or what consists of modules."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Return the module and all modules inside of it."""
+
+
+class Ranker(Protocol):
+    """A module whose representations of users and items give scores.
+
+    Every recommender of the package is one.
+    """
+
+    def __call__(self, data: HeteroData, /) -> XDict:
+        """Return the representations ``[U, d]`` and ``[I, d]``."""
+
+    def score_block(self, x_user: Tensor, x_item: Tensor, /) -> Tensor:
+        """Return the scores ``[b, t]`` of ``[b, d]`` users and ``[t, d]`` items."""
 
     def modules(self) -> Iterator[nn.Module]:
         """Return the module and all modules inside of it."""
@@ -43,7 +61,7 @@ def represent(
         The representations ``[U, d]`` of users and ``[I, d]`` of items.
 
     Raises:
-        TypeError: If the model returns no dictionary of tensors.
+        TypeError: If the model does not return a dictionary of tensors.
         ValueError: If representations are missing, of another shape, or NaN where that is not
             allowed.
     """
@@ -69,5 +87,43 @@ def represent(
                 f"(got {list(x.shape)})"
             )
         if not allow_nan and bool(x.isnan().any()):
-            raise ValueError(f"'model' returned representations of {node_type!r} that are NaN")
+            given = nan_features(data)
+            cause = f", as {' and '.join(given)} of the graph are" if given else ""
+            raise ValueError(
+                f"'model' returned representations of {node_type!r} that are NaN{cause}"
+            )
     return x_dict
+
+
+def nan_features(data: HeteroData) -> list[str]:
+    """The names of what a graph carries that is NaN somewhere."""
+    return [
+        f"data[{store._key!r}].{name}"
+        for store in [*data.node_stores, *data.edge_stores]
+        for name, value in store.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any())
+    ]
+
+
+def best_unseen(
+    model: Ranker, data: HeteroData, k: int, users: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The best ``k`` unseen items of some users, or of all, int64 ``[n, k]``, and their scores."""
+    edges = interactions(data)
+    if users is None:
+        users = torch.arange(edges.num_users, device=edges.edge_index.device)
+    rows, place = users.unique(return_inverse=True)
+    with inference(model):
+        x_dict = represent(model, data)
+        x_user, x_item = x_dict[USER], x_dict[ITEM]
+        blocks = list(
+            rank_unseen(
+                lambda rows, cols: model.score_block(x_user[rows], x_item[cols]),
+                *(edges.num_users, edges.num_items, k),
+                seen=edges.by_user(),
+                rows=rows,
+            )
+        )
+    items = torch.cat([rows.new_empty(0, k), *(block.ids for block in blocks)])
+    none = torch.empty(0, k, device=rows.device)
+    return items[place], torch.cat([none, *(block.values for block in blocks)])[place]

@@ -103,7 +103,7 @@ class ItemAE(Recommender):
         return multinomial_loss(x_item, self.user_output, items, rows.observed)
 
     def _rows(self, data: HeteroData) -> Rows:
-        return self.once(data, lambda data: Rows.of(data, ITEM))
+        return self.cached(data, lambda data: Rows.of(data, ITEM))
 
     def _encode(self, rows: Rows, items: Tensor, p: float) -> Tensor:
         hidden = torch.tanh(rows.layer(items, self.user_input, p) + self.hidden_bias)

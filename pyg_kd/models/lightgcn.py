@@ -37,6 +37,8 @@ class LightGCN(Recommender):
     # It converges in a tenth of the epochs that BPR takes on a graph.
     default_loss: ClassVar[str] = "sampled_softmax"
 
+    structure: ClassVar[tuple[str, ...]] = ("num_layers",)
+
     def __init__(
         self, data: HeteroData, dim: int, num_layers: int = 2, init_std: float = 0.1
     ) -> None:
@@ -54,7 +56,7 @@ class LightGCN(Recommender):
 
     def adjacency(self, data: HeteroData) -> Adjacency:
         """The normalised adjacency of ``data``, built once a graph and device."""
-        return self.once(data, normalized_adjacency)
+        return self.cached(data, normalized_adjacency)
 
     def __repr__(self) -> str:
         return super().__repr__()[:-1] + f", num_layers={self.num_layers})"

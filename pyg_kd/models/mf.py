@@ -34,3 +34,6 @@ class MF(Recommender):
         """The embedding tables."""
         self.check_data(data)
         return {USER: self.user_embedding, ITEM: self.item_embedding}
+
+
+Recommender.embedding_class = MF

@@ -134,7 +134,7 @@ class MultVAE(Recommender):
         return self.kl_weight * (self.num_steps / self.anneal_steps).clamp(max=1)
 
     def _rows(self, data: HeteroData) -> Rows:
-        return self.once(data, lambda data: Rows.of(data, USER))
+        return self.cached(data, lambda data: Rows.of(data, USER))
 
     def _encode(self, rows: Rows, users: Tensor, p: float) -> tuple[Tensor, Tensor]:
         hidden = torch.tanh(rows.layer(users, self.item_input, p) + self.hidden_bias)

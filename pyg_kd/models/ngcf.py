@@ -53,6 +53,8 @@ class NGCF(Recommender):
 
     default_loss: ClassVar[str] = "sampled_softmax"
 
+    structure: ClassVar[tuple[str, ...]] = ("normalize",)
+
     def __init__(
         self,
         data: HeteroData,
@@ -87,7 +89,7 @@ class NGCF(Recommender):
 
     def forward(self, data: HeteroData) -> XDict:
         """The embeddings and what every layer makes of them over the edges of ``data``."""
-        adjacency = self.once(data, normalized_adjacency)
+        adjacency = self.cached(data, normalized_adjacency)
         x: list[Tensor] = [self.user_embedding, self.item_embedding]
         out = [[embedding] for embedding in x]
         for neighbor, affinity in zip(self.neighbor, self.affinity, strict=True):

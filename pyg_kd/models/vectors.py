@@ -8,13 +8,30 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import NodeStorage
+
+from pyg_kd.graph import interactions
+from pyg_kd.typing import ITEM, USER
 
 #: A matrix of any library that NumPy reads.
 Vectors = Tensor | ArrayLike
 
 #: Identifiers of rows: a sequence of numbers or names.
 Ids = Tensor | np.ndarray | Sequence[Hashable]
+
+
+def both_sides(
+    data: HeteroData, x_user: Vectors, x_item: Vectors, user_ids: Ids | None, item_ids: Ids | None
+) -> tuple[Tensor, Tensor]:
+    """Rows for the users and for the items of a graph, ``[U, d]`` and ``[I, d]``."""
+    interactions(data)  # is it a graph of users and items?
+    user = vectors_of(data[USER], "x_user", x_user, user_ids)
+    item = vectors_of(data[ITEM], "x_item", x_item, item_ids)
+    if user.size(1) != item.size(1):
+        widths = f"{user.size(1)} and {item.size(1)}"
+        raise ValueError(f"'x_user' and 'x_item' must have the same width (got {widths})")
+    return user, item
 
 
 def vectors_of(store: NodeStorage, name: str, value: Vectors, ids: Ids | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.loader.interaction_loader import Unit
 from pyg_kd.models.base import Recommender
 from pyg_kd.training.history import History
@@ -187,6 +188,7 @@ class Trainer:
             try:
                 if options.checkpoint is not None:
                     run.begin(options.checkpoint, resume)
+                model.fitted_on = graph_fingerprint(data)
                 run.train()
             finally:
                 run.restore_best()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from copy import copy
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.knowledge import TrajectoryRecorder, extract_knowledge
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
-from pyg_kd.models import EASE, MF, LightGCN
+from pyg_kd.models import EASE, GFCF, MF, LightGCN, Recommender
+from pyg_kd.training import Trainer
 from pyg_kd.typing import INTERACTS
 
 
@@ -238,3 +240,60 @@ def test_half_precision_is_ranked_in_full(data, teacher) -> None:
     expected = extract_knowledge(teacher, data, num_items=9)["user"].teacher_items
     found = extract_knowledge(teacher.bfloat16(), data, num_items=9)["user"].teacher_items
     assert torch.equal(found, expected)  # small whole numbers are exact in it
+
+
+def fitted(data: HeteroData) -> MF:
+    model = MF(data, 3)
+    Trainer(max_epochs=1, progress=False).fit(model, data)
+    return model
+
+
+def part_of(data: HeteroData) -> HeteroData:
+    """The graph without an edge, which may have been a target."""
+    other = data.clone()
+    other[INTERACTS].edge_index = other[INTERACTS].edge_index[:, :-1]
+    return other
+
+
+def test_a_teacher_that_may_have_seen_the_targets(data) -> None:
+    teacher, train = fitted(data), part_of(data)
+    extract_knowledge(teacher, data, num_items=3)
+    again = MF(data, 3)
+    again.load_state_dict(teacher.state_dict())
+    for model in (teacher, again):
+        with pytest.raises(ValueError, match=rf"another graph.*{teacher.fitted_on[:12]}.*trusted"):
+            extract_knowledge(model, train, num_items=3)
+        with pytest.raises(ValueError, match="another graph"):
+            TrajectoryRecorder(num_items=3)(0, model, train)
+    graph = extract_knowledge(teacher, train, num_items=3, trusted=True)
+    assert graph.graph_fingerprint == graph_fingerprint(train)
+
+
+def test_the_order_of_edges_makes_no_other_graph(data) -> None:
+    teacher, edges = fitted(data), data[INTERACTS].edge_index
+    data[INTERACTS].edge_index = edges[:, torch.randperm(edges.size(1))].repeat(1, 2)
+    extract_knowledge(teacher, data, num_items=3)
+
+
+def test_models_in_closed_form_know_their_graph(data) -> None:
+    for teacher in (EASE(data, l2=1.0), GFCF(data, 2)):
+        with pytest.raises(ValueError, match="other edges than the graph"):
+            extract_knowledge(teacher, part_of(data), num_items=3)
+
+
+def test_of_vectors_nobody_knows(data) -> None:
+    x_dict = {key: x.detach() for key, x in fitted(data)(data).items()}
+    teacher = Recommender.from_embeddings(data, x_dict["user"], x_dict["item"])
+    assert teacher.fitted_on is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extract_knowledge(teacher, part_of(data), num_items=3)
+
+
+@pytest.mark.parametrize("value", ["3", 3.0, None, True])
+@pytest.mark.parametrize("name", ["num_items", "num_users"])
+def test_lengths_that_are_no_integers(data, teacher, name: str, value: object) -> None:
+    if name == "num_items" and value is None:
+        pytest.skip("is the default")
+    with pytest.raises(TypeError, match=rf"'{name}' must be an integer \(got {value!r}\)"):
+        extract_knowledge(teacher, data, **{name: value})

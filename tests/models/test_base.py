@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets import from_interactions
 from pyg_kd.knowledge import extract_knowledge
-from pyg_kd.models import MF, LightGCN, Recommender
+from pyg_kd.models import MF, LightGCN, Recommender, base
 from pyg_kd.typing import XDict
 
 MODELS = [MF, LightGCN]
@@ -120,12 +121,12 @@ def test_something_is_made_once_a_graph():
         made.append(data)
         return len(made)
 
-    assert [net.once(data, make) for _ in range(3)] == [1, 1, 1]
+    assert [net.cached(data, make) for _ in range(3)] == [1, 1, 1]
     data["user", "item"].edge_index[1, 0] = 2  # in place
-    assert net.once(data, make) == net.once(data, make) == 2
-    assert net.once(graph(), make) == 3 and made[-1] is not data
+    assert net.cached(data, make) == net.cached(data, make) == 2
+    assert net.cached(graph(), make) == 3 and made[-1] is not data
     with pytest.raises(ValueError, match="4 users and 6 items"):
-        net.once(graph(4, 6), make)
+        net.cached(graph(4, 6), make)
 
 
 def test_what_is_made_once_follows_edges_of_every_type():
@@ -137,22 +138,22 @@ def test_what_is_made_once_follows_edges_of_every_type():
         made.append(data)
         return len(made)
 
-    assert net.once(data, make) == net.once(copy.copy(data), make) == 1  # the same tensors
+    assert net.cached(data, make) == net.cached(copy.copy(data), make) == 1  # the same tensors
     data["item", "in", "tag"].edge_index[1, 0] = 1
-    assert net.once(data, make) == net.once(data, make) == 2
+    assert net.cached(data, make) == net.cached(data, make) == 2
     data["item", "in", "tag"].edge_index = data["item", "in", "tag"].edge_index.clone()
-    assert net.once(data, make) == 3
+    assert net.cached(data, make) == 3
     data["item", "has", "tag"].edge_index = data["item", "in", "tag"].edge_index
-    assert net.once(data, make) == 4
+    assert net.cached(data, make) == 4
     del data["item", "in", "tag"]
-    assert net.once(data, make) == 5
+    assert net.cached(data, make) == 5
 
 
 def test_tables_are_left_out():
     class Bare(Recommender):
         pass
 
-    assert Bare(graph(), 3).state_dict() == {}
+    assert set(Bare(graph(), 3).state_dict()) == {"_extra_state"}
 
 
 def test_the_base_class_computes_nothing():
@@ -244,3 +245,46 @@ def test_refused_ids(ids: list[int], message: str) -> None:
     del data["user"].raw_id
     with pytest.raises(ValueError, match="'x_user' need the graph's own, 'raw_id'"):
         Recommender.from_embeddings(data, torch.zeros(4, 2), torch.zeros(3, 2), user_ids=range(4))
+
+
+@pytest.mark.parametrize("k", ["10", 10.0, True, None, torch.ones(2)])
+def test_lengths_that_are_no_integers(k: object) -> None:
+    message = r"'k' must be an integer \(got "
+    with pytest.raises(TypeError, match=message):
+        MF(graph(), 3).recommend(graph(), k)
+
+
+def test_users_by_another_name() -> None:
+    data = graph()
+    model = MF(data, 3)
+    for users in (["alice"], ["alice", "bob"], [None], [{}]):
+        with pytest.raises(TypeError, match=r"'users' must be integers.*\(got \["):
+            model.recommend(data, 2, users=users)
+        with pytest.raises(TypeError, match=r"'users' must be integers.*\(got \["):
+            extract_knowledge(model, data, num_items=2, users=users)
+    data["user"].raw_id = ["alice", "bob", "carol", "dan"]
+    hint = r"nodes are numbered in the order of data\['user'\]\.raw_id"
+    for users, error in ((["alice"], TypeError), ([4], ValueError), ([0.5], TypeError)):
+        with pytest.raises(error, match=rf"'users' .*{hint}"):
+            model.recommend(data, 2, users=users)
+    assert model.recommend(data, 2, users=[data["user"].raw_id.index("bob")])[0].shape == (1, 2)
+
+
+def test_representations_of_features_that_are_nan() -> None:
+    class OfFeatures(MF):
+        def forward(self, data: HeteroData) -> XDict:
+            return {"user": self.user_embedding + data["user"].x, "item": self.item_embedding}
+
+    data = graph()
+    data["user"].x = torch.zeros(4, 3)
+    data["user"].x[2, 1] = torch.nan
+    message = r"'user' that are NaN, as data\['user'\]\.x of the graph are"
+    with pytest.raises(ValueError, match=message):
+        OfFeatures(data, 3).recommend(data, 2)
+    with pytest.raises(ValueError, match=message):
+        extract_knowledge(OfFeatures(data, 3), data, num_items=2)
+
+
+def test_no_module_imports_what_inherits_from_it() -> None:
+    source = Path(base.__file__).read_text()
+    assert "models.mf" not in source and Recommender.embedding_class is MF

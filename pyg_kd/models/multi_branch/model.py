@@ -181,7 +181,7 @@ class MultiBranch(Recommender):
         **options: bool,
     ) -> Tensor:
         """The objective of every branch, from the embeddings of the batch's users and items."""
-        observed, names = self.once(data, Observed.of), [head.name for head in self.layout]
+        observed, names = self.cached(data, Observed.of), [head.name for head in self.layout]
         vectors = [branch(*pair) for branch, pair in zip(self.branches, inputs, strict=True)]
         return branch_losses(names, vectors, batch, observed, **options)
 

@@ -32,6 +32,15 @@ class View(Recommender):
         self.model = model
         self.num_users, self.num_items, self.dim = model.num_users, model.num_items, model.dim
 
+    @property
+    def fitted_on(self) -> str | None:
+        """The graph that the whole model was fitted on."""
+        return self.model.fitted_on
+
+    @fitted_on.setter
+    def fitted_on(self, fingerprint: str | None) -> None:
+        self.model.fitted_on = fingerprint
+
     def reset_parameters(self) -> None:
         """Draw the parameters of the whole model anew."""
         self.model.reset_parameters()

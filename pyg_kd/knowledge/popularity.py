@@ -1,0 +1,61 @@
+"""Whether a teacher knows more than what is popular."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.functional.ranking import rank_unseen
+from pyg_kd.graph import interactions
+from pyg_kd.metrics.ranking_metrics import hit_matrix, ranking_metrics
+from pyg_kd.metrics.ranking_task import ranking_task
+
+#: The longest list that is compared.
+MAX_LENGTH = 20
+
+
+def weakness(lists: Tensor, data: HeteroData, val_data: HeteroData) -> str | None:
+    r"""Compare a teacher's lists with the most popular items that a user has not seen.
+
+    Args:
+        lists: The teacher's lists, int32 ``[U, K]``, padded with -1.
+        data: The training graph.
+        val_data: Targets in ``edge_label_index``.
+
+    Returns:
+        What to warn of, if the lists are no better; ``None`` if they are.
+    """
+    task = ranking_task(data, val_data, "val_data")
+    users = task.users[lists[task.users, 0] >= 0]
+    if not len(users):
+        return None
+    k = min(MAX_LENGTH, lists.size(1))
+    popular = popular_unseen(data, users, k)
+    values = []
+    for ranked in (lists[users, :k].long(), popular):
+        hits = hit_matrix(users, ranked, task.targets, task.num_items)
+        scores = ranking_metrics(hits, task.targets.degree[users], (k,), ("ndcg",))
+        values.append(float(scores[f"ndcg@{k}"].mean()))
+    if values[0] > values[1]:
+        return None
+    return (
+        f"the teacher ranks no better than popularity on 'val_data': ndcg@{k} is {values[0]:.4f} "
+        f"of its lists, {values[1]:.4f} of the most popular unseen items. A student has nothing "
+        "to learn from it"
+    )
+
+
+def popular_unseen(data: HeteroData, users: Tensor, k: int) -> Tensor:
+    """The unseen items with the most edges for some users, int64 ``[n, k]``, padded with -1."""
+    edges = interactions(data)
+    degree = edges.by_item().degree.double()
+    ranking = rank_unseen(
+        lambda rows, cols: degree[cols].expand(len(rows), -1).clone(),
+        edges.num_users,
+        edges.num_items,
+        k,
+        seen=edges.by_user(),
+        rows=users,
+    )
+    return torch.cat([block.ids for block in ranking])
