@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple, overload
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from tqdm import tqdm
 
 from pyg_kd.metrics.ranker import Ranker, representations
 from pyg_kd.metrics.ranking_metrics import METRICS, check_lengths, check_metrics, ranking_metrics
 from pyg_kd.metrics.ranking_task import ranking_task
 from pyg_kd.models.inference import inference
+from pyg_kd.progress import Progress
 
 
 class PerUser(NamedTuple):
@@ -104,7 +104,7 @@ def evaluate(
     ks = check_lengths(k, task.num_items)
     with inference(model):
         x_user, x_item = representations(model, data)
-        with tqdm(total=task.users.numel(), unit="user", disable=not progress) as bar:
+        with Progress("evaluating", task.users.numel(), unit="user", shown=progress) as bar:
             hits = task.hits(
                 lambda rows, cols: model.score_block(x_user[rows], x_item[cols]),
                 ks[-1],
