@@ -65,13 +65,24 @@ def _parquet_columns(path: Path, wanted: Mapping[str, str | int]) -> dict[str, A
     pyarrow = _import("pyarrow", path)
     _import("pandas", path)
     parquet = import_module("pyarrow.parquet")
+    broken = (pyarrow.ArrowException, OSError, ValueError)  # the last: names that are no UTF-8
     try:
-        check_names(wanted, parquet.read_schema(path).names)
-        table = parquet.read_table(path, columns=[*wanted.values()])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"'{path}' is not a readable Parquet file ({error})") from error
-    frame = table.to_pandas(ignore_metadata=True)  # of an index, which is a column like any other
-    return {str(name): frame[name] for name in wanted.values()}
+        names = parquet.read_schema(path).names
+    except broken as error:
+        raise _unreadable(path, error) from error
+    check_names(wanted, names)
+    columns = [str(name) for name in wanted.values()]
+    try:
+        table = parquet.read_table(path, columns=columns, page_checksum_verification=True)
+        # Without the metadata of an index, which is a column like any other.
+        frame = table.to_pandas(ignore_metadata=True)
+    except broken as error:
+        raise _unreadable(path, error) from error
+    return {name: frame[name] for name in columns}
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"'{path}' is not a readable Parquet file ({error})")
 
 
 def _text_columns(
@@ -133,7 +144,8 @@ def _separated(content: bytes, separator: str | None) -> tuple[bytes, str]:
         lines = (b" ".join(line.split()) for line in content.split(b"\n"))
         return b"\n".join(lines), " "
     if found == b"::":
-        return content.replace(b"::", b"\x1f"), "\x1f"
+        spare = next(mark for mark in map(chr, range(31, 13, -1)) if mark.encode() not in content)
+        return content.replace(b"::", spare.encode()), spare
     return content, found.decode()
 
 

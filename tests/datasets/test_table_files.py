@@ -37,6 +37,7 @@ def _refused(path: Path, content: str | bytes, message: str, **options: Any) -> 
         ("a.dat", "user::item::time\n7::b::1\n5::a::2\n"),
         ("a.dat", "user\titem\ttime\n7\tb\t1\n5\ta\t2\n"),
         ("a.dat.gz", "\nuser  item time\n 7 b   1\n\t5 a 2 \n"),
+        ("a.dat", "user::item::time::x\n7::b::1::\x1f\n5::a::2::\x1e\n"),
         ("a.dat", "user|item|time\n7|b|1\n5|a|2\n"),
         ("a.csv", 'note,user,item,time\n"x, y",7,b,1\n"line\nbreak ""q""",5,"a",2\n'),
         ("a.csv", "item,extra,extra,time,user\nb,,é,1,7\na,0,,2,5\n"),
@@ -183,4 +184,19 @@ def test_missing_package_is_named(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=rf"needs {package}: pip install 'pyg_kd\[tables\]'"):
+        from_interactions(path)
+
+
+def test_checksums_of_parquet_pages_are_verified(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    ids = pyarrow.array(range(2**40, 2**40 + 500))
+    options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
+    parquet.write_table(pyarrow.table({"user": ids, "item": ids}), path, **options)
+    content = bytearray(path.read_bytes())
+    content[content.index((2**40 + 100).to_bytes(8, "little"))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.parquet' is not a readable Parquet file .*CRC"):
         from_interactions(path)
