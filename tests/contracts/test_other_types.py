@@ -134,7 +134,7 @@ class Hetero(Recommender):
         self.made = 0
 
     def forward(self, data: HeteroData) -> dict[str, torch.Tensor]:
-        edges = self.once(data, self.make)
+        edges = self.cached(data, self.make)
         x = {t: getattr(self, t)(data[t].x) for t in ("item", "category")}
         return self.conv(x | {"user": self.user.weight}, edges)
 

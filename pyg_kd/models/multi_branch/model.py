@@ -83,6 +83,7 @@ class MultiBranch(Recommender):
     default_loss: ClassVar[str] = "own"
     inner_product: ClassVar[bool] = False
     own_loss_reads: ClassVar[bool] = False
+    structure: ClassVar[tuple[str, ...]] = ("heads", "variant")
 
     def __init__(
         self,
@@ -119,6 +120,11 @@ class MultiBranch(Recommender):
         for module in self.modules():
             if isinstance(module, (Branch, BranchWeights, ReferenceWeights)):
                 module.reset_parameters()
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the heads, in their order."""
+        return tuple(head.name for head in self.layout)
 
     @property
     def out_dim(self) -> int:
