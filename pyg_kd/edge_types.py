@@ -12,11 +12,11 @@ def interaction_type(data: HeteroData) -> EdgeType:
     r"""Return the edge type of the interactions: the one from ``user`` to ``item``.
 
     Where several lead from user to item, ``data.interaction_relation`` names the relation.
-    Edges from item to user are refused: the targets of a split would stay in them.
+    Edges from item to user are refused: the targets of a split would remain in them.
 
     Raises:
         TypeError: If ``data`` is not a ``HeteroData``.
-        ValueError: If there is no such edge type, or it cannot be told.
+        ValueError: If there is no such edge type, or it is ambiguous.
 
     Example:
         >>> import torch
@@ -38,11 +38,16 @@ def interaction_type(data: HeteroData) -> EdgeType:
             f"use {user_item_call(data)}"
         )
     forward, backward = types_between(data, USER, ITEM), types_between(data, ITEM, USER)
-    if backward or not forward:
+    if not forward:
         raise ValueError(
-            f"'data' must have one edge type from 'user' to 'item' (got {data.edge_types}) and "
-            "none back, in which targets would stay after a split: pyg_kd.transforms.UserItem() "
-            "drops reverse edges, models make them by edge_index.flip(0)"
+            f"'data' must have one edge type from 'user' to 'item' (got {data.edge_types})"
+            + (": pyg_kd.transforms.UserItem() reverses edges from item to user" * bool(backward))
+        )
+    if backward:
+        raise ValueError(
+            "'data' must have one edge type from 'user' to 'item' and none back, where targets "
+            f"would remain after a split (got {backward}): pyg_kd.transforms.UserItem() drops "
+            "reverse edges, and models make them by edge_index.flip(0)"
         )
     relation = data.interaction_relation if "interaction_relation" in data else None
     chosen = [e for e in forward if relation is None or e[1] == relation]
@@ -56,7 +61,7 @@ def interaction_type(data: HeteroData) -> EdgeType:
 
 
 def all_node_types(data: HeteroData) -> set[str]:
-    """The node types of a graph, those that only its edges name among them."""
+    """The node types of a graph, including those that appear in edge types only."""
     return {*data.node_types, *(end for kind in data.edge_types for end in (kind[0], kind[2]))}
 
 
@@ -66,7 +71,7 @@ def types_between(data: HeteroData, source: str, target: str) -> list[EdgeType]:
 
 
 def user_item_call(data: HeteroData) -> str:
-    """The transform that makes a user-item graph of another one, as far as its types tell."""
+    """The call of ``UserItem`` that suits a graph, as far as its types tell."""
     pairs = [(s, t) for s, name, t in data.edge_types if s != t and not name.startswith("rev_")]
     for kind in (USER, ITEM):
         if any(kind in pair for pair in pairs):

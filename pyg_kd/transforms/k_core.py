@@ -13,27 +13,27 @@ from pyg_kd.typing import ITEM, USER
 
 
 class KCore(BaseTransform):
-    r"""Keeps the largest subgraph in which everyone has enough interactions.
+    r"""Keeps the largest subgraph in which all users and items have enough interactions.
 
-    Users with fewer than ``k_user`` and items with fewer than ``k_item`` edges are
-    removed until none is left. The others are numbered ``0..n-1`` in their old
-    order, and ``raw_id`` of either node type tells who they were: entries of
-    ``raw_id`` if the graph had it, else the old numbers, int64 ``[n]``.
+    Users with fewer than ``k_user`` and items with fewer than ``k_item`` interactions are
+    removed, repeatedly, until there are none. The rest are renumbered ``0..n-1`` in their old
+    order, and ``raw_id`` of both node types holds their old ids: entries of the graph's own
+    ``raw_id`` if it has one, else the old numbers, int64 ``[n]``.
 
-    Attributes of nodes and edges follow them. Test targets in ``edge_label_index`` do not
-    count as interactions, and those of removed nodes are dropped. The *contents* of
-    other attributes are not renumbered: apply this before anything that writes
-    lists of ids on the nodes.
+    Attributes of nodes and edges follow them, and edges of other types lose the removed nodes.
+    Test targets in ``edge_label_index`` do not count as interactions, and those of removed
+    nodes are dropped. Ids stored *inside* other attributes are not renumbered: apply this
+    before anything that writes lists of ids to the nodes.
 
     Args:
-        k: The least number of interactions of users and items.
-        k_user: That of users, if different.
-        k_item: That of items, if different.
+        k: The minimum number of interactions of a user or an item.
+        k_user: The minimum for users, if different.
+        k_item: The minimum for items, if different.
 
     Raises:
         TypeError: If the graph is not a ``HeteroData``.
-        ValueError: If a number is less than 1, the graph is not a user-item graph, has
-            an edge twice, or nothing is left.
+        ValueError: If a minimum is less than 1, the graph is not a user-item graph, has
+            repeated edges, or nothing is left.
 
     Example:
         >>> from pyg_kd.datasets import from_interactions

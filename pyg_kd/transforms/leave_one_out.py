@@ -20,27 +20,29 @@ from pyg_kd.transforms.split import (
 
 
 class LeaveOneOut(BaseTransform):
-    r"""Leaves one interaction of every user out for testing and one for validation.
+    r"""Holds out one interaction of every user for testing and one for validation.
 
-    A user with one interaction keeps it for training; of two, one is a test target and
-    none is for validation; of more, one each.
+    A user with a single interaction keeps it for training; with two, one becomes a test
+    target; with more, one becomes a test and one a validation target.
 
     Returns ``(train, val, test)``: messages are in ``edge_index``, targets in
     ``edge_label_index``. The training and the validation graph have the training edges
     as messages, the test graph has training and validation edges; the training graph has
     no targets. Edge attributes follow the edges; ``time`` follows the targets as
-    ``edge_label_time``. A graph that already has an ``edge_label_index`` keeps it
-    as its test targets, and every user with two edges or more gives one for validation.
+    ``edge_label_time``. Other node and edge types are kept, except that other relations from
+    user to item lose the pairs that are held out. A graph that already
+    has an ``edge_label_index`` keeps it as its test targets, and every user with two edges or
+    more gives one for validation.
 
     Args:
         seed: Seed of the choice. The global random state is not touched.
         by_time: If :obj:`True`, the latest interaction is the test target and the one
-            before is for validation; ``seed`` then decides among equal times only.
+            before it the validation target; ``seed`` then only decides among equal times.
 
     Raises:
         TypeError: If the graph is not a ``HeteroData``.
-        ValueError: If the graph is not a user-item graph, has no edges, has an edge
-            twice, or has no edge attribute ``time`` although ``by_time`` is set.
+        ValueError: If the graph is not a user-item graph, has no edges, has repeated
+            edges, or has no edge attribute ``time`` although ``by_time`` is set.
 
     Example:
         >>> from pyg_kd.datasets import from_interactions

@@ -1,4 +1,4 @@
-"""Relations between users and items beside the interactions, in which targets could stay."""
+"""Other relations between users and items, in which targets could remain."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def edges_of(data: HeteroData, kind: EdgeType) -> Tensor:
     for key in SPARSE:
         if key in data[kind]:
             raise ValueError(
-                f"'data[{kind}]' must hold its edges in 'edge_index' alone (got {key!r} too, in "
-                "which removed edges would stay): delete it, and make it after all transforms"
+                f"'data[{kind}]' must hold its edges in 'edge_index' alone (got {key!r} too, where "
+                "removed edges would remain): delete it, and make it after all transforms"
             )
     return as_edges(data[kind].get("edge_index"), f"edge_index of {kind}")
 

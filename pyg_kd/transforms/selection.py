@@ -1,4 +1,4 @@
-"""Some nodes of a graph, numbered anew, and some of its edges."""
+"""A part of a graph: some of its nodes, renumbered, and some of its edges."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Sides = list[tuple[int, str, Tensor]]
 
 
 def select_(data: HeteroData, edges: Tensor, kept: dict[str, Tensor]) -> HeteroData:
-    r"""Keep some interactions and nodes of a user-item graph, in place; what is theirs follows.
+    r"""Keep some interactions and nodes of a user-item graph, in place, with their attributes.
 
-    Nodes are numbered in their old order, and ``raw_id`` tells who they were. Targets in
-    ``edge_label_index`` and edges of other types go with their nodes. The contents of other
-    attributes stay.
+    Nodes are renumbered in their old order, and ``raw_id`` holds their old ids. Targets in
+    ``edge_label_index`` and edges of other types go when one of their nodes goes. Ids inside
+    other attributes are not renumbered.
 
     Args:
         data: The graph.
         edges: The interactions to keep, int64 ``[n]``, between nodes that are kept.
-        kept: By node type, the nodes to keep, int64, ascending; of other types all.
+        kept: By node type, the nodes to keep, int64, ascending; other types keep all.
     """
     sizes = {kind: int(data[kind].num_nodes) for kind in kept}
     number = {kind: _inverse(kept[kind], size) for kind, size in sizes.items()}

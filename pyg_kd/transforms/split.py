@@ -1,4 +1,4 @@
-"""What the splits share: ranks of edges within users, and the three graphs."""
+"""What the splits share: the ranks of edges within users, and the three graphs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
     Raises:
         TypeError: If ``data`` is not a ``HeteroData``.
         ValueError: If ``data`` is not a user-item graph, has no edges, has an edge
-            twice, as the two could end up on different sides of the split, or has its edges in
-            a sparse matrix too.
+            twice, as the two could end up on different sides of the split, or also holds
+            its edges in a sparse matrix.
     """
     edge_index, num_users, num_items = interactions(data)
     edges_of(data, interaction_type(data))
@@ -112,8 +112,8 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
     Other relations from user to item lose the pairs that are held out; other edge types stay.
 
     Args:
-        data: The graph. If it has an ``edge_label_index``, that stays the targets of
-            the test graph.
+        data: The graph. If it has an ``edge_label_index``, the test graph keeps it as its
+            targets.
         part: ``TRAIN``, ``VAL`` or ``TEST`` for each edge, int64 ``[E]``.
     """
     own_targets, store = has_targets(data), interaction_store(data)

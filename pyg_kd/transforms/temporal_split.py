@@ -29,19 +29,21 @@ class TemporalSplit(BaseTransform):
     Of :math:`E` interactions ordered by time, the test targets start with the time
     of number :math:`\lfloor E (1 - test) + 1/2 \rfloor`, counted from 0, and the validation
     targets with that of number :math:`\lfloor E (1 - val - test) + 1/2 \rfloor`.
-    Interactions at equal times stay together, so every training edge is earlier than every
+    Interactions at equal times stay together: every training edge is earlier than every
     validation target, and every validation target earlier than every test target.
 
-    Users without any training edge have targets that no model can rank. These users are
-    removed with their targets, as :class:`KCore` removes nodes, and a warning tells how many:
-    the others are numbered anew in all three graphs, and ``raw_id`` tells who they were.
+    No model can rank the targets of users without a training edge. Such users are removed
+    with their targets, as :class:`KCore` removes nodes, and a warning says how many: the rest
+    are renumbered in all three graphs, and ``raw_id`` holds their old ids.
 
     Returns ``(train, val, test)``: messages are in ``edge_index``, targets in
     ``edge_label_index``. The training and the validation graph have the training edges
     as messages, the test graph has training and validation edges; the training graph has
-    no targets. Edge attributes follow the edges, and ``time`` follows the targets as
-    ``edge_label_time``. A graph that already has an ``edge_label_index`` keeps it
-    as its test targets, with ``test`` ignored; their times are not checked.
+    no targets. Edge attributes follow the edges; ``time`` follows the targets as
+    ``edge_label_time``. Other node and edge types are kept, whatever times their edges have,
+    except that other relations from user to item lose the pairs that are held out. A graph
+    that already has an ``edge_label_index`` keeps it as its test targets: ``test`` is ignored,
+    and the times of these targets are not checked.
 
     Args:
         val: Fraction of validation targets.
@@ -50,7 +52,7 @@ class TemporalSplit(BaseTransform):
     Raises:
         TypeError: If the graph is not a ``HeteroData``.
         ValueError: If the fractions are negative or sum to 1 or more, or the graph is not
-            a user-item graph, has no edges, has an edge twice, has no edge attribute
+            a user-item graph, has no edges, has repeated edges, has no edge attribute
             ``time``, or its times are too coarse for the fractions.
 
     Example:

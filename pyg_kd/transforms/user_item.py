@@ -1,4 +1,4 @@
-"""Any graph with users and items, as the graph that the package reads."""
+"""Any graph with users and items becomes one that the package reads."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ class UserItem(BaseTransform):
     r"""Makes a user-item graph of any :class:`~torch_geometric.data.HeteroData`.
 
     One edge type is chosen as the interactions, and the node types at its ends are renamed to
-    ``user`` and ``item``, also where other edge types refer to them. Other node types, edge types
-    and attributes stay as they are, for models that read them; splits, loaders, extraction,
-    fingerprints and evaluation look at the interactions only.
+    ``user`` and ``item``, in all other edge types too. Other node types, edge types and attributes
+    are kept for models that read them; splits, loaders, extraction, fingerprints and evaluation
+    only look at the interactions.
 
-    What could carry a target past a split does not stay: edges from item to user (such as the
-    ``rev_*`` types of :class:`~torch_geometric.transforms.ToUndirected`) and other relations from
-    user to item, which may repeat the interactions, are dropped with a warning. A relation in
-    ``keep_relations`` stays, and there the splits remove the pairs that they hold out. Models make
-    reverse edges by ``edge_index.flip(0)``.
+    What could carry a target past a split is dropped with a warning: edges from item to user, such
+    as the ``rev_*`` types of :class:`~torch_geometric.transforms.ToUndirected`, and other relations
+    from user to item, which may repeat the interactions. Relations in ``keep_relations`` are kept,
+    and splits remove the pairs they hold out from them. Models make reverse edges by
+    ``edge_index.flip(0)``.
 
-    Repeated interactions become one, the latest where they have a ``time``, else the last. An
-    ``edge_label`` without an ``edge_label_index``, as PyG's ``MovieLens`` has it, is a value of
-    each interaction and is called ``label`` after.
+    Repeated interactions become one: the latest if they have a ``time``, else the last. Every
+    edge counts as an interaction, whatever its rating. An ``edge_label`` without an
+    ``edge_label_index``, as in PyG's ``MovieLens``, is a value of each edge and is renamed to
+    ``label``.
 
     Args:
-        user: The node type of the users; by default ``"user"``, or the one that has edges with
+        user: The node type of the users; by default ``"user"``, or the only one connected to
             the items.
-        item: The node type of the items; by default ``"item"``, or the one that has edges with
+        item: The node type of the items; by default ``"item"``, or the only one connected to
             the users.
-        edge: The edge type of the interactions; not needed where one leads from user to
-            item. One from item to user is turned round.
-        keep_relations: Names of other relations from user to item that stay.
+        edge: The edge type of the interactions; optional if only one leads from user to
+            item. If it leads from item to user, its edges are reversed.
+        keep_relations: Names of other relations from user to item to keep.
 
     Raises:
-        TypeError: If an option has another type, or the graph is not a ``HeteroData``.
-        ValueError: If a type is unknown or cannot be told, the names ``user`` or ``item`` are
-            taken, a node type has no size, or the edges are not those of its nodes.
+        TypeError: If an option has the wrong type, or the graph is not a ``HeteroData``.
+        ValueError: If a type is unknown or ambiguous, the name ``user`` or ``item`` is
+            taken by another node type, a node type has no size, or an id is out of range.
 
     Example:
         >>> import torch
@@ -96,7 +97,7 @@ class UserItem(BaseTransform):
         if chosen[0] == item:
             chosen = _turned(data, chosen)
         for row, name in enumerate((user, item)):
-            data[name].num_nodes = num_nodes(data, name, data[chosen].get("edge_index"), row)
+            num_nodes(data, name, data[chosen].get("edge_index"), row)  # is it known?
         _rename(data, user, item)
         data.interaction_relation = chosen[1]
         if not self.keep_relations:  # it is the only one
@@ -104,7 +105,7 @@ class UserItem(BaseTransform):
         return _checked(data, (USER, chosen[1], ITEM))
 
     def _node_types(self, data: HeteroData) -> tuple[str, str]:
-        """The node types of users and items, as named, or as far as one tells the other."""
+        """The node types of users and items, as given or inferred."""
         known = all_node_types(data)
         user, item = self.user, self.item
         if self.edge is not None:
@@ -149,7 +150,7 @@ class UserItem(BaseTransform):
         return found[0]
 
     def _drop(self, data: HeteroData, chosen: EdgeType, user: str, item: str) -> None:
-        """Delete all edge types between users and items that neither were chosen nor stay."""
+        """Delete all edge types between users and items except those chosen or kept."""
         forward = [kind for kind in types_between(data, user, item) if kind != chosen]
         unknown = set(self.keep_relations) - {kind[1] for kind in forward}
         if unknown:
@@ -174,7 +175,7 @@ class UserItem(BaseTransform):
 
 
 def _turns(ends: Sequence[str]) -> bool:
-    """Whether the names say that an edge type leads from item to user."""
+    """Whether an edge type leads from item to user, by the names of its ends."""
     return ends[0] == ITEM or ends[1] == USER
 
 
@@ -189,17 +190,22 @@ def _neighbour(data: HeteroData, name: str, other: str) -> str:
 
 
 def _clean(data: HeteroData, kind: EdgeType) -> None:
-    """Delete sparse copies of the edges, and name a value of each edge apart from targets."""
+    """Delete sparse copies of the edges; a value of each edge is not called like targets."""
     store = data[kind]
     if "edge_index" in store:
         for key in set(SPARSE) & {*store.keys()}:
             del store[key]
     if "edge_label" in store and "edge_label_index" not in store:
+        if "label" in store:
+            raise ValueError(
+                f"'data[{kind}]' must not have 'label' and 'edge_label' without "
+                "'edge_label_index': give one of them another name"
+            )
         store.label = store.pop("edge_label")
 
 
 def _turned(data: HeteroData, kind: EdgeType) -> EdgeType:
-    """The same edges from their target to their source."""
+    """Reverse the edges of a type."""
     turned = (kind[2], kind[1], kind[0])
     for key, value in data[kind].items():
         turn = key in ("edge_index", "edge_label_index")

@@ -25,16 +25,17 @@ class UserSplit(BaseTransform):
 
     Of the :math:`n` interactions of a user, :math:`\lfloor n \cdot test + 1/2 \rfloor`
     become test targets, but at most :math:`n - 1`; then
-    :math:`\lfloor n \cdot val + 1/2 \rfloor` become validation targets, but only as many
-    as leave one for training. So every user who has an edge keeps one for training.
+    :math:`\lfloor n \cdot val + 1/2 \rfloor` become validation targets, but never the
+    last one left. So every user who has an edge keeps one for training.
 
     Returns ``(train, val, test)``: messages are in ``edge_index``, targets in
     ``edge_label_index``. The training and the validation graph have the training edges
     as messages, the test graph has training and validation edges; the training graph has
     no targets. Edge attributes follow the edges; ``time`` follows the targets as
-    ``edge_label_time``. A graph that already has an ``edge_label_index`` keeps it
-    as its test targets: ``test`` is ignored and all of its edges are split into
-    training and validation.
+    ``edge_label_time``. Other node and edge types are kept, except that other relations from
+    user to item lose the pairs that are held out. A graph that already
+    has an ``edge_label_index`` keeps it as its test targets: ``test`` is ignored and all edges
+    are split into training and validation.
 
     Args:
         val: Fraction of validation targets.
@@ -44,7 +45,7 @@ class UserSplit(BaseTransform):
     Raises:
         TypeError: If the graph is not a ``HeteroData``.
         ValueError: If the fractions are negative or sum to 1 or more, or the graph is not
-            a user-item graph, has no edges, or has an edge twice.
+            a user-item graph, has no edges, or has repeated edges.
 
     Example:
         >>> from pyg_kd.datasets import from_interactions

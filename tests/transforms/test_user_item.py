@@ -97,6 +97,7 @@ def test_types_are_named_and_the_rest_stays():
     for old, new in names.items():
         assert out[new].x is before[old]["x"]
     assert out["item"].title == before["product"]["title"] and out.name == "shop"
+    assert "num_nodes" not in out["item"]  # it follows from the features, as before
     assert interactions(out)[1:] == (9, 8) and "interaction_relation" not in out
     out.validate()
     # The input is as it was.
@@ -307,7 +308,7 @@ def test_a_sparse_copy_of_the_edges_does_not_stay():
     assert "adj_t" not in out["user", "item"] and out["user", "item"].edge_index.size(1) == 8
     data.rename("movie", "item")
     for transform in (*SPLITS, KCore(1)):
-        with pytest.raises(ValueError, match=r"got 'adj_t' too, in which removed edges would stay"):
+        with pytest.raises(ValueError, match=r"got 'adj_t' too, where removed edges would remain"):
             transform(data)
 
 
@@ -317,6 +318,13 @@ def test_it_composes_and_says_what_it_is():
     assert repr(UserItem()) == "UserItem()"
     options = "user='customer', edge=('customer', 'buys', 'product'), keep_relations=('views',)"
     assert repr(UserItem("customer", edge=BUYS, keep_relations=["views"])) == f"UserItem({options})"
+
+
+def test_a_label_of_its_own_is_not_written_over():
+    data = movie_lens()
+    data["user", "rates", "movie"].label = torch.zeros(8)
+    with pytest.raises(ValueError, match=r"must not have 'label' and 'edge_label' without"):
+        UserItem()(data)
 
 
 def test_kept_relations_survive_a_second_pass():
