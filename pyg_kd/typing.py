@@ -25,7 +25,7 @@ XDict = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    r"""A mini-batch of ``(user, positive, negative)`` triples.
+    r"""A mini-batch of ``(user, positive, negative)`` triples, a row each.
 
     Args:
         user: User ids, int64, shape ``[B]``.
@@ -39,28 +39,38 @@ class Batch:
     negative: Tensor
 
     @cached_property
-    def users(self) -> Tensor:
-        """The unique users of the batch, ascending, int64."""
+    def unique_users(self) -> Tensor:
+        """The distinct users of the batch, ascending, int64."""
         users: Tensor = self.user.unique()
         return users
 
     @cached_property
-    def items(self) -> Tensor:
-        """The unique items of the batch, positives and negatives together."""
+    def unique_items(self) -> Tensor:
+        """The distinct items of the batch, positives and negatives together."""
         items: Tensor = cat([self.positive, self.negative.flatten()]).unique()
         return items
 
     @cached_property
-    def positives(self) -> Tensor:
-        """The unique positives, ascending, int64."""
+    def unique_positives(self) -> Tensor:
+        """The distinct positives, ascending, int64."""
         positives: Tensor = self.positive.unique()
         return positives
 
     @cached_property
-    def negatives(self) -> Tensor:
-        """The unique negatives, ascending, int64."""
+    def unique_negatives(self) -> Tensor:
+        """The distinct negatives, ascending, int64."""
         negatives: Tensor = self.negative.unique()
         return negatives
+
+    @property
+    def users(self) -> Tensor:
+        """The former name of :attr:`unique_users`."""
+        return self.unique_users
+
+    @property
+    def items(self) -> Tensor:
+        """The former name of :attr:`unique_items`."""
+        return self.unique_items
 
     @cached_property
     def candidates(self) -> Tensor:

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from pyg_kd import Distillation
+from pyg_kd.checks import require_count, require_positive
 from pyg_kd.datasets import SyntheticInteractions
+from pyg_kd.functional import list_scores
 from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer
 
@@ -50,14 +53,21 @@ def test_page_runs(path):
             assert 0 < found["recall@10"] < 1
 
 
-def test_the_smallest_method_of_the_contributors_guide():
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[0]
-    names = {"torch": torch, "Distillation": Distillation}
-    exec(compile(code, "CONTRIBUTING.md", "exec"), names)
+GUIDE = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_methods_of_the_contributors_guide(place):
+    names = {"torch": torch, "Distillation": Distillation, "list_scores": list_scores}
+    names |= {"require_count": require_count, "require_positive": require_positive}
+    names |= {"check_width": check_width, "softplus": torch.nn.functional.softplus}
+    exec(compile(GUIDE[place], "CONTRIBUTING.md", "exec"), names)
+    method_cls = names[re.findall(r"class (\w+)\(Distillation\)", GUIDE[place])[0]]
     data = SyntheticInteractions(None, num_users=60, num_items=40, num_edges=600)[0]
-    graph = extract_knowledge(MF(data, 6, init_std=1.0), data, num_items=0)
+    graph = extract_knowledge(MF(data, 6, init_std=1.0), data, num_items=20)
     history = Trainer(max_epochs=30, batch_size=128, progress=False).fit(
-        MF(graph, 3), graph, distillations=[(names["HintDistillation"](), 1e-2)]
+        MF(graph, 3), graph, distillations=[(method_cls(), 1e-2)]
     )
-    column = history["HintDistillation"]
+    column = history[method_cls.__name__]
     assert 0 < column[-1] < 0.9 * column[0]
+    assert repr(method_cls()).startswith(f"{method_cls.__name__}(")

@@ -16,15 +16,15 @@ def test_names() -> None:
 @pytest.mark.parametrize("negative", [[4, 1, 4, 0], [[4, 9], [1, 1], [4, 2], [0, 9]]])
 def test_unique_entities(negative: list) -> None:
     batch = Batch(torch.tensor([3, 1, 3, 0]), torch.tensor([7, 4, 2, 2]), torch.tensor(negative))
-    assert batch.users.tolist() == [0, 1, 3]
+    assert batch.unique_users.tolist() == [0, 1, 3]
     flat = torch.tensor(negative).flatten().tolist()
-    assert batch.items.tolist() == sorted({7, 4, 2, *flat})
+    assert batch.unique_items.tolist() == sorted({7, 4, 2, *flat})
     assert len(batch) == 4
 
 
 def test_unique_entities_are_computed_once() -> None:
     batch = Batch(*torch.tensor([[1, 1], [2, 0], [3, 3]]))
-    assert batch.users is batch.users and batch.items is batch.items
+    assert batch.unique_users is batch.unique_users and batch.unique_items is batch.unique_items
 
 
 def test_a_batch_does_not_change() -> None:
@@ -35,4 +35,10 @@ def test_a_batch_does_not_change() -> None:
 
 def test_an_empty_batch() -> None:
     batch = Batch(*torch.empty(3, 0, dtype=torch.long))
-    assert len(batch) == 0 and batch.users.numel() == batch.items.numel() == 0
+    assert len(batch) == 0 and batch.unique_users.numel() == batch.unique_items.numel() == 0
+
+
+def test_former_names_of_a_batch() -> None:
+    batch = Batch(*torch.tensor([[1, 1], [2, 0], [3, 3]]))
+    assert batch.users is batch.unique_users and batch.items is batch.unique_items
+    assert batch.unique_positives.tolist() == [0, 2] and batch.unique_negatives.tolist() == [3]

@@ -41,8 +41,8 @@ class Distillation(nn.Module):
         ...
         ...     def forward(self, x_dict, graph, batch):
         ...         self.ensure_bound(x_dict, graph)
-        ...         student = x_dict["user"][batch.users]
-        ...         teacher = graph["user"].teacher_x[batch.users]
+        ...         student = x_dict["user"][batch.unique_users]
+        ...         teacher = graph["user"].teacher_x[batch.unique_users]
         ...         return self.weight * (student - teacher[:, : student.size(1)]).square().sum()
         >>> FirstCoordinates(weight=0.5)
         FirstCoordinates(weight=0.5)

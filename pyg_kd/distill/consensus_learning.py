@@ -135,11 +135,11 @@ class ConsensusLearning(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The list losses of the heads for the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        x_user, x_item = gather_rows(x_dict[USER], batch.users), x_dict[ITEM]
+        x_user, x_item = gather_rows(x_dict[USER], batch.unique_users), x_dict[ITEM]
         if self.num_rankings < self.window:
             return (0.0 * (x_user.sum() + x_item.sum())).detach()  # what is NaN has to show
         vectors = [self._vectors(head, x_user, x_item) for head in self.layout]
-        scores, half = head_scores(vectors, self.agreed[batch.users]), self.num_listed // 2
+        scores, half = head_scores(vectors, self.agreed[batch.unique_users]), self.num_listed // 2
         losses = list_likelihood_loss(scores[..., :half], scores[..., half:], reduction="none")
         if self.weights is None:
             return losses.sum()

@@ -166,9 +166,9 @@ class DistillationExperts(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Reconstruction error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
-        parts = [(1.0, USER, batch.users), (1.0, ITEM, batch.items)]
+        parts = [(1.0, USER, batch.unique_users), (1.0, ITEM, batch.unique_items)]
         if self.variant == "reference":
-            parts[1:] = [(0.5, ITEM, batch.positives), (0.5, ITEM, batch.negatives)]
+            parts[1:] = [(0.5, ITEM, batch.unique_positives), (0.5, ITEM, batch.unique_negatives)]
         losses = [
             weight
             * self.reconstruction(

@@ -129,7 +129,7 @@ class DualCorrection(Distillation):
         self.ensure_bound(x_dict, graph)
         losses = []
         if self.sides != "item":
-            losses.append(self._loss(USER, batch.users, x_dict))
+            losses.append(self._loss(USER, batch.unique_users, x_dict))
         if self.sides != "user":
             items = distinct_ids(batch.positive, x_dict[ITEM].size(0))
             losses.append(self.item_weight * self._loss(ITEM, items, x_dict))

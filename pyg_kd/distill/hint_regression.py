@@ -62,7 +62,7 @@ class HintRegression(Distillation):
         """The squared error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
         losses: list[Tensor] = []
-        for node_type, index in ((USER, batch.users), (ITEM, batch.items)):
+        for node_type, index in ((USER, batch.unique_users), (ITEM, batch.unique_items)):
             net = self.projectors[node_type]
             student = gather_rows(x_dict[node_type], index).to(next(net.parameters()).dtype)
             losses.append((graph[node_type].teacher_x[index] - net(student)).square().sum())

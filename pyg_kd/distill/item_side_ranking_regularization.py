@@ -127,7 +127,7 @@ class ItemSideRankingRegularization(Distillation):
 
     def items(self, batch: Batch) -> Tensor:
         """The distinct items in the lists of the batch's users, ascending, int64."""
-        listed = self.source.lists[batch.users]
+        listed = self.source.lists[batch.unique_users]
         if self.expand == "interesting":
             listed = listed[:, : self.source.num_interesting]
         items: Tensor = distinct_ids(listed, self.num_items)

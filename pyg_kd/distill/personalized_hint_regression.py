@@ -81,7 +81,7 @@ class PersonalizedHintRegression(Distillation):
         """The squared error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
         parts: list[tuple[Tensor, ...]] = []
-        for node_type, index in ((USER, batch.users), (ITEM, batch.items)):
+        for node_type, index in ((USER, batch.unique_users), (ITEM, batch.unique_items)):
             teacher = graph[node_type].teacher_x
             view = getattr(self, f"{node_type}_view") if self.enrich else teacher
             parts.append((gather_rows(x_dict[node_type], index), teacher[index], view[index]))

@@ -110,10 +110,12 @@ class PreferenceConsistentDistillation(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The loss of DE, and the regulariser of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        items = graph[USER].teacher_items[batch.users].gather(1, self.places[batch.users])
+        items = (
+            graph[USER].teacher_items[batch.unique_users].gather(1, self.places[batch.unique_users])
+        )
         constant = {key: x.detach() for key, x in x_dict.items()}
-        before = list_scores(constant[USER][batch.users], constant[ITEM], items)
-        after = self._projected_scores(constant, graph, batch.users, items)
+        before = list_scores(constant[USER][batch.unique_users], constant[ITEM], items)
+        after = self._projected_scores(constant, graph, batch.unique_users, items)
         rebuilding: Tensor = self.experts(x_dict, graph, batch)
         return rebuilding + self.alpha * self._inconsistency(before, after)
 

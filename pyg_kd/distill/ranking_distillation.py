@@ -108,14 +108,14 @@ class RankingDistillation(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The weighted log-likelihood of the listed items of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        x_user = gather_rows(x_dict[USER], batch.users) * self.scale
-        listed, drawn = self.lists[batch.users].tensor_split([self.num_listed], dim=1)
+        x_user = gather_rows(x_dict[USER], batch.unique_users) * self.scale
+        listed, drawn = self.lists[batch.unique_users].tensor_split([self.num_listed], dim=1)
         scores = list_scores(x_user, x_dict[ITEM], listed)
         rank = torch.arange(self.num_listed, device=scores.device, dtype=scores.dtype)
         weight = _shares((-rank / self.position_decay).exp() * (listed >= 0))
         if self.hybrid:
             sampled = list_scores(x_user.detach(), x_dict[ITEM].detach(), drawn)
-            student = self._rank(scores.detach(), sampled, self.unseen.num_left[batch.users])
+            student = self._rank(scores.detach(), sampled, self.unseen.num_left[batch.unique_users])
             weight = weight * (self.discrepancy_sharpness * (student - rank)).tanh().clamp(min=0)
             if self.normalize:
                 weight = _shares(weight)

@@ -134,9 +134,9 @@ class RejuvenatedCrossEntropy(Distillation):
         assert self.lists is not None
         if self.target is None:  # once an epoch: the teacher is wide
             self.target = self._add_teacher(graph, self.lists)
-        x_user = gather_rows(x_dict[USER], batch.users) * (self.scale / self.temperature)
-        scores = list_scores(x_user, x_dict[ITEM], self.lists[batch.users])
-        target = self.target[batch.users].to(scores.dtype)
+        x_user = gather_rows(x_dict[USER], batch.unique_users) * (self.scale / self.temperature)
+        scores = list_scores(x_user, x_dict[ITEM], self.lists[batch.unique_users])
+        target = self.target[batch.unique_users].to(scores.dtype)
         near = soft_cross_entropy(scores[:, : self.num_listed], target[:, : self.num_listed])
         far = soft_cross_entropy(scores[:, self.num_listed :], target[:, self.num_listed :])
         return (near + far).sum()

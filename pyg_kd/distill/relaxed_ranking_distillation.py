@@ -87,8 +87,8 @@ class RelaxedRankingDistillation(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The list loss of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        x_user, x_item = gather_rows(x_dict[USER], batch.users), x_dict[ITEM]
-        scores = list_scores(x_user * self.scale, x_item, self.lists[batch.users])
+        x_user, x_item = gather_rows(x_dict[USER], batch.unique_users), x_dict[ITEM]
+        scores = list_scores(x_user * self.scale, x_item, self.lists[batch.unique_users])
         listed = [self.num_interesting, self.num_uninteresting]
         return list_likelihood_loss(*scores.split(listed, dim=1))
 

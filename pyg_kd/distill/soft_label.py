@@ -126,10 +126,12 @@ class SoftLabel(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The cross-entropy of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        x_user, x_item = gather_rows(x_dict[USER], batch.users) * self.scale, x_dict[ITEM]
+        x_user, x_item = gather_rows(x_dict[USER], batch.unique_users) * self.scale, x_dict[ITEM]
         if self.tail == "list":
-            return self._list_loss(x_user, x_item, batch.users)
-        return catalogue_cross_entropy(x_user, x_item, batch.users, self.targets.get(), self.mass)
+            return self._list_loss(x_user, x_item, batch.unique_users)
+        return catalogue_cross_entropy(
+            x_user, x_item, batch.unique_users, self.targets.get(), self.mass
+        )
 
     def _list_loss(self, x_user: Tensor, x_item: Tensor, users: Tensor) -> Tensor:
         scores = list_scores(x_user, x_item, self.lists[users])

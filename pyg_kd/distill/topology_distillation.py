@@ -130,7 +130,7 @@ class TopologyDistillation(Distillation):
         teacher = [graph[node_type].teacher_x for node_type in (USER, ITEM)]
         student = [x_dict[USER], x_dict[ITEM]]
         if self.entities == "batch":
-            index = (batch.users, batch.items)
+            index = (batch.unique_users, batch.unique_items)
             teacher = [t[i] for t, i in zip(teacher, index, strict=True)]
             student = [gather_rows(s, i) for s, i in zip(student, index, strict=True)]
         # Half precision cannot represent sums of squares that nearly cancel.

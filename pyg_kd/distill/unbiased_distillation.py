@@ -105,8 +105,8 @@ class UnbiasedDistillation(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The pairwise loss of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        pairs = self.pairs[batch.users]
-        x_user = gather_rows(x_dict[USER], batch.users) * self.scale
+        pairs = self.pairs[batch.unique_users]
+        x_user = gather_rows(x_dict[USER], batch.unique_users) * self.scale
         scores = list_scores(x_user, x_dict[ITEM], pairs.flatten(1)).view_as(pairs)
         better, worse = scores.unbind(2)
         listed = pairs[:, :, 0] >= 0

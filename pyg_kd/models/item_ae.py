@@ -98,7 +98,7 @@ class ItemAE(Recommender):
 
         The items are encoded anew, with dropout in training: ``x_dict`` is not read.
         """
-        rows, items = self._rows(data), batch.items
+        rows, items = self._rows(data), batch.unique_items
         x_item = self._encode(rows, items, self.dropout if self.training else 0.0)
         return multinomial_loss(x_item, self.user_output, items, rows.observed)
 

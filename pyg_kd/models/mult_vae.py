@@ -119,7 +119,7 @@ class MultVAE(Recommender):
 
         In training it has noise, and counts as a step. ``x_dict`` is not read.
         """
-        rows, users = self._rows(data), batch.users
+        rows, users = self._rows(data), batch.unique_users
         mean, log_var = self._encode(rows, users, self.dropout if self.training else 0.0)
         divergence = (mean.square() + log_var.exp() - log_var - 1).sum() / 2
         if self.training:

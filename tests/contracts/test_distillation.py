@@ -83,7 +83,7 @@ def test_finite_scalar_with_gradient(make, world) -> None:
     user, item = x_dict["user"].grad, x_dict["item"].grad
     assert bool(user.isfinite().all()) and bool(item.isfinite().all())
     # Every user of the batch learns; which items do is the method's own affair.
-    assert bool((user[world.batch.users].abs().sum(1) > 0).all())
+    assert bool((user[world.batch.unique_users].abs().sum(1) > 0).all())
     assert int((item.abs().sum(1) > 0).sum()) > 10
 
 
@@ -267,7 +267,7 @@ def test_nan_is_not_hidden(make, world, node_type: str) -> None:
     method, x_dict = world.bind(make), world.x_dict()
     with torch.no_grad():
         if node_type == "user":
-            x_dict["user"][world.batch.users[3], 2] = torch.nan
+            x_dict["user"][world.batch.unique_users[3], 2] = torch.nan
         else:  # which items a method looks at is its own affair
             x_dict["item"][:, 2] = torch.nan
     assert bool(world.loss(method, x_dict).isnan())

@@ -32,13 +32,13 @@ class Counting(Distillation):
 
     def forward(self, x_dict, graph, batch):
         self.ensure_bound(x_dict, graph)
-        return x_dict["user"][batch.users].sum()
+        return x_dict["user"][batch.unique_users].sum()
 
 
 class Needless(Distillation):
     def forward(self, x_dict, graph, batch):
         self.ensure_bound(x_dict, graph)
-        return x_dict["user"][batch.users].square().sum()
+        return x_dict["user"][batch.unique_users].square().sum()
 
 
 def test_setup_runs_once_for_a_graph_and_a_width(problem) -> None:

@@ -77,7 +77,7 @@ def test_value_and_gradient(problem, num_listed: int, deviation: float) -> None:
         heads=HEADS, weights=lambda names: weights, window=3, period=2, num_listed=num_listed,
         temperature=4.0, deviation=deviation,
     ).bind(problem.graph, 7)  # fmt: skip
-    history, x_dict, users = [], draw(grad=True), problem.batch.users.tolist()
+    history, x_dict, users = [], draw(grad=True), problem.batch.unique_users.tolist()
     base = draw()
     for epoch in range(11):  # rankings before the epochs 2, 4, 6, 8 and 10
         x = {t: v + 0.3 * torch.randn_like(v) for t, v in base.items()}

@@ -76,7 +76,7 @@ def check(method: RejuvenatedCrossEntropy, problem) -> None:
     """Value and gradient, along a random direction, against the oracle."""
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
-    users, student = problem.batch.users.tolist(), arrays(problem.x_dict)
+    users, student = problem.batch.unique_users.tolist(), arrays(problem.x_dict)
     assert loss.item() == pytest.approx(oracle(method, problem, users, student), rel=1e-9)
     found, expected = slopes(lambda at: oracle(method, problem, users, at), problem.x_dict)
     assert found == pytest.approx(expected, rel=1e-6)
@@ -183,7 +183,7 @@ def test_a_student_like_the_teacher_is_refined_by_its_own_list(problem) -> None:
     loss.backward()
     # All weight is on the first term, whose softmax is the target: what remains is its entropy.
     expected = 0.0
-    for u in problem.batch.users.tolist():
+    for u in problem.batch.unique_users.tolist():
         scores = graph["item"].teacher_x[sorted(lists(method, u)[0])] @ graph["user"].teacher_x[u]
         expected += torch.distributions.Categorical(logits=scores).entropy().item()
     assert loss.item() == pytest.approx(expected, rel=1e-6)
@@ -192,7 +192,7 @@ def test_a_student_like_the_teacher_is_refined_by_its_own_list(problem) -> None:
 
 @pytest.mark.parametrize("variant", ["paper", "reference"])
 def test_short_lists_and_few_unseen_items(problem, variant: str) -> None:
-    short, unlisted, full = problem.batch.users[:3].tolist()
+    short, unlisted, full = problem.batch.unique_users[:3].tolist()
     graph = problem.graph
     # The last of the three has seen all items but three.
     extra = [i for i in range(60) if i not in problem.seen[full] and i not in (5, 17, 40)]

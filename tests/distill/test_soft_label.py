@@ -106,7 +106,7 @@ def test_targets_are_distributions(problem) -> None:
 
 def padded(problem) -> tuple[int, int, int]:
     """Users of the batch with a short list, with none, and with neither list nor history."""
-    short, unlisted, blank = problem.batch.users[:3].tolist()
+    short, unlisted, blank = problem.batch.unique_users[:3].tolist()
     problem.graph["user"].teacher_items[short, 3:] = -1
     problem.graph["user"].teacher_items[[unlisted, blank]] = -1
     edges = problem.graph[INTERACTS].edge_index
@@ -165,7 +165,7 @@ def test_other_precisions(problem, tail, dtype) -> None:
     x_dict = {k: x.detach().to(dtype).requires_grad_() for k, x in problem.x_dict.items()}
     loss = method(x_dict, problem.graph, problem.batch)
     loss.backward()
-    users = problem.batch.users.tolist()
+    users = problem.batch.unique_users.tolist()
     tolerance = 1e-6 if dtype == torch.float64 else 3e-2
     expected = oracle(method, problem, users, arrays(x_dict))
     assert loss.item() == pytest.approx(expected, rel=tolerance)

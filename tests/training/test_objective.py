@@ -29,7 +29,7 @@ class Pull(Distillation):
         self.calls: list[tuple[int, int, bool]] = []
 
     def forward(self, x_dict, graph, batch):
-        return x_dict["user"][batch.users].square().sum()
+        return x_dict["user"][batch.unique_users].square().sum()
 
     def on_epoch_start(self, epoch, max_epochs, x_dict=None):
         self.calls.append((epoch, max_epochs, x_dict["user"].requires_grad))
@@ -87,7 +87,7 @@ class Blind(MF):
     default_loss, own_loss_reads = "own", False
 
     def own_loss(self, x_dict, data, batch):
-        return self.user_embedding[batch.users].square().sum() + 0 * len(x_dict)
+        return self.user_embedding[batch.unique_users].square().sum() + 0 * len(x_dict)
 
     def forward(self, data):
         self.calls = getattr(self, "calls", 0) + 1
@@ -109,7 +109,7 @@ def test_representations_that_nobody_reads_are_not_made(train):
 def test_a_term_that_is_no_scalar(train):
     class Rows(Pull):
         def forward(self, x_dict, graph, batch):
-            return x_dict["user"][batch.users].sum(1)
+            return x_dict["user"][batch.unique_users].sum(1)
 
     class Number(Pull):
         def forward(self, x_dict, graph, batch):

@@ -208,7 +208,7 @@ class Scaled(Distillation):
         self.epoch = epoch
 
     def forward(self, x_dict, graph, batch):
-        return self.scale * x_dict["user"][batch.users].square().sum()
+        return self.scale * x_dict["user"][batch.unique_users].square().sum()
 
 
 @pytest.mark.parametrize(

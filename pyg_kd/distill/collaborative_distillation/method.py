@@ -124,10 +124,12 @@ class CollaborativeDistillation(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The cross-entropy of the soft labels of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        items, (t_1, t_2) = self.sampled[batch.users], self.target
-        x_user = gather_rows(x_dict[USER], batch.users) * self.scale
+        items, (t_1, t_2) = self.sampled[batch.unique_users], self.target
+        x_user = gather_rows(x_dict[USER], batch.unique_users) * self.scale
         scores = list_scores(x_user, x_dict[ITEM], items)
-        taught = list_scores(graph[USER].teacher_x[batch.users], graph[ITEM].teacher_x, items)
+        taught = list_scores(
+            graph[USER].teacher_x[batch.unique_users], graph[ITEM].teacher_x, items
+        )
         label = ((taught + t_2) / t_1).sigmoid().to(scores.dtype)
         listed = items >= 0
         loss: Tensor = binary_cross_entropy_with_logits(

@@ -130,10 +130,10 @@ class HetComp(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The loss of the unique users of the batch, coarse or fine."""
         self.ensure_bound(x_dict, graph)
-        states, lists = self.states, self.lists[batch.users]
+        states, lists = self.states, self.lists[batch.unique_users]
         num_observed = self.sizes[1]
-        x_user, x_item = gather_rows(x_dict[USER], batch.users) * self.scale, x_dict[ITEM]
-        pairs = excluded_pairs(*states.seen.get(), batch.users, lists[:, num_observed:])
+        x_user, x_item = gather_rows(x_dict[USER], batch.unique_users) * self.scale, x_dict[ITEM]
+        pairs = excluded_pairs(*states.seen.get(), batch.unique_users, lists[:, num_observed:])
         tail = catalogue_logsumexp(x_user, x_item, excluded=pairs)
         scores = list_scores(x_user, x_item, lists).to(tail.dtype)
         # What remains is cheap beside the tail: both, rather than wait for the device.

@@ -59,8 +59,8 @@ def branch_losses(
 
     Args:
         names: The heads, named after their objectives.
-        vectors: Of each head, those of ``batch.users`` and of ``batch.items``; of all items for
-            ``"multinomial"``, and of all users for ``"item_multinomial"``.
+        vectors: Of each head, those of the distinct users and items of the batch; of all items
+            for ``"multinomial"``, and of all users for ``"item_multinomial"``.
         batch: The triples.
         observed: The interactions of the training graph.
         with_negatives: Sum ``"item_multinomial"`` over the unique negatives too.
@@ -68,8 +68,8 @@ def branch_losses(
     Returns:
         ``[len(names)]``.
     """
-    user_at = torch.searchsorted(batch.users, batch.user.contiguous())
-    item_at = torch.searchsorted(batch.items, batch.candidates)
+    user_at = torch.searchsorted(batch.unique_users, batch.user.contiguous())
+    item_at = torch.searchsorted(batch.unique_items, batch.candidates)
     losses = []
     for name, (x_user, x_item) in zip(names, vectors, strict=True):
         if name in PAIRED:
@@ -80,9 +80,9 @@ def branch_losses(
                 scores = (user * item).sum(2)
             losses.append(PAIRED[name](scores[:, :1], scores[:, 1:]))
         elif name == "multinomial":
-            losses.append(multinomial_loss(x_user, x_item, batch.users, observed.by_user))
+            losses.append(multinomial_loss(x_user, x_item, batch.unique_users, observed.by_user))
         else:
-            rows = batch.items if with_negatives else batch.positives
-            x = gather_rows(x_item, torch.searchsorted(batch.items, rows))
+            rows = batch.unique_items if with_negatives else batch.unique_positives
+            x = gather_rows(x_item, torch.searchsorted(batch.unique_items, rows))
             losses.append(multinomial_loss(x, x_user, rows, observed.by_item))
     return torch.stack(losses)

@@ -153,8 +153,8 @@ class MultiBranch(Recommender):
         """
         if isinstance(self.weights, ReferenceWeights):
             return self._reference_loss(self.weights, x_dict, data, batch)
-        user = gather_rows(self.user_embedding, batch.users)
-        item = gather_rows(self.item_embedding, batch.items)
+        user = gather_rows(self.user_embedding, batch.unique_users)
+        item = gather_rows(self.item_embedding, batch.unique_items)
         # Tensors of its own for each branch, that the gradients of all can be told apart.
         inputs = [(user.view_as(user), item.view_as(item)) for _ in self.branches]
         losses = self._losses(inputs, data, batch)
@@ -171,7 +171,7 @@ class MultiBranch(Recommender):
             else weights.inputs(self.user_embedding, self.item_embedding)
         )
         rows = [
-            (gather_rows(user, batch.users), gather_rows(item, batch.items))
+            (gather_rows(user, batch.unique_users), gather_rows(item, batch.unique_items))
             for user, item in inputs.objective
         ]
         losses = self._losses(rows, data, batch, with_negatives=True)

@@ -68,8 +68,8 @@ def draw() -> Vectors:
 def losses_of(vectors: Vectors, batch: Batch, **options: bool) -> torch.Tensor:
     rows = [
         (
-            user if name == "item_multinomial" else user[batch.users],
-            item if name == "multinomial" else item[batch.items],
+            user if name == "item_multinomial" else user[batch.unique_users],
+            item if name == "multinomial" else item[batch.unique_items],
         )
         for name, (user, item) in zip(NAMES, vectors, strict=True)
     ]

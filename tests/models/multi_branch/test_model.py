@@ -73,7 +73,7 @@ def test_own_loss_against_one_loss_at_a_time(data, batch, heads) -> None:
 
     def losses() -> torch.Tensor:
         x_dict = model(data)
-        rows = {"user": batch.users, "item": batch.items}
+        rows = {"user": batch.unique_users, "item": batch.unique_items}
         vectors = [
             tuple(
                 x[:, h.start : h.stop][slice(None) if TABLES.get(h.name) == t else rows[t]]
