@@ -56,8 +56,8 @@ def test_page_runs(path):
 GUIDE = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_the_methods_of_the_contributors_guide(place):
+@pytest.mark.parametrize(("place", "weight"), [(0, 1e-2), (1, 3.0)])
+def test_the_methods_of_the_contributors_guide(place, weight):
     names = {"torch": torch, "Distillation": Distillation, "list_scores": list_scores}
     names |= {"require_count": require_count, "require_positive": require_positive}
     names |= {"check_width": check_width, "softplus": torch.nn.functional.softplus}
@@ -66,7 +66,7 @@ def test_the_methods_of_the_contributors_guide(place):
     data = SyntheticInteractions(None, num_users=60, num_items=40, num_edges=600)[0]
     graph = extract_knowledge(MF(data, 6, init_std=1.0), data, num_items=20)
     history = Trainer(max_epochs=30, batch_size=128, progress=False).fit(
-        MF(graph, 3), graph, distillations=[(method_cls(), 1e-2)]
+        MF(graph, 3), graph, distillations=[(method_cls(), weight)]
     )
     column = history[method_cls.__name__]
     assert 0 < column[-1] < 0.9 * column[0]
