@@ -65,7 +65,7 @@ def test_the_methods_of_the_contributors_guide(place, weight):
     method_cls = names[re.findall(r"class (\w+)\(Distillation\)", GUIDE[place])[0]]
     data = SyntheticInteractions(None, num_users=60, num_items=40, num_edges=600)[0]
     graph = extract_knowledge(MF(data, 6, init_std=1.0), data, num_items=20)
-    history = Trainer(max_epochs=30, batch_size=128, progress=False).fit(
+    history = Trainer(max_epochs=30, batch_size=128, lr=0.02, progress=False).fit(
         MF(graph, 3), graph, distillations=[(method_cls(), weight)]
     )
     column = history[method_cls.__name__]
