@@ -209,6 +209,46 @@ def test_no_edge_type_keeps_a_target(split, keep, own_targets, seed):
             assert pairs(was) == kept - names
 
 
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=20)
+
+
+@given(
+    relations=st.lists(st.tuples(st.booleans(), PAIRS), min_size=1, max_size=5),
+    pick=st.integers(0, 4),
+    kept=st.sets(st.integers(0, 4)),
+    own=st.none() | PAIRS,
+    number=st.integers(0, len(SPLITS) - 1),
+)
+def test_no_relation_of_any_graph_keeps_a_target(relations, pick, kept, own, number):
+    """Relations in both directions, of which the interactions are any, with repeats."""
+    data, pick = HeteroData(), pick % len(relations)
+    data["buyer"].num_nodes = data["good"].num_nodes = 5
+    kinds = []
+    for name, (forward, edges) in enumerate(relations):
+        kinds.append(("buyer", f"r{name}", "good") if forward else ("good", f"r{name}", "buyer"))
+        data[kinds[-1]].edge_index = torch.tensor(edges).t()
+        data[kinds[-1]].time = torch.arange(len(edges))
+    messages = set(relations[pick][1])
+    if own is not None and set(own) - messages:
+        targets = torch.tensor(sorted(set(own) - messages)).t()
+        data[kinds[pick]].edge_label_index = targets
+    keep = [kinds[n][1] for n in kept if n < len(kinds) and n != pick and kinds[n][0] == "buyer"]
+    transform = UserItem("buyer", "good", kinds[pick], keep_relations=keep)
+    prepared = quiet(transform, data)
+    assert sorted(kind[1] for kind in prepared.edge_types) == sorted([kinds[pick][1], *keep])
+    interacted = interactions(prepared).edge_index
+    turned = interacted if kinds[pick][0] == "buyer" else interacted.flip(0)
+    assert pairs(turned) == messages and turned.size(1) == len(messages)
+    try:
+        train, val, test = quiet(SPLITS[number], prepared)
+    except ValueError as error:
+        assert "must differ enough" in str(error)  # too few edges for the times to split
+        return
+    validated, tested = (pairs(g[interaction_type(g)].edge_label_index) for g in (val, test))
+    for graph, hidden in ((train, validated | tested), (val, validated | tested), (test, tested)):
+        assert not user_item_pairs(graph) & hidden
+
+
 @given(seed=st.integers(0, 2**32 - 1), k_user=st.integers(1, 4), k_item=st.integers(1, 5))
 def test_core_takes_the_edges_of_all_types_along(seed, k_user, k_item):
     transform = UserItem("customer", "product", BUYS, keep_relations=["views"])
