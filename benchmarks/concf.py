@@ -1,13 +1,16 @@
 """ConCF on CiteULike: does a head get better where the heads teach each other what they agree on?
 
-    python benchmarks/concf.py --root DIR [--seeds 0 1 2] [--epochs 200] [--subset]
+    python benchmarks/concf.py --root DIR [--seeds 0 1 2] [--epochs 200]
+        [--subset] [--reference]
 
 Users with five items or more, 60/20/20 of each user at random, full ranking. Four models of width
 64: BPR as a factorisation, BPR alone in a branch, five objectives in branches, and these with
 consensus learning; of the latter two all heads and their consensus are measured.
+With ``--reference`` there is one model instead: ConCF with the network and the schedule of the
+authors' code, six heads, which goes to a file of its own.
 Weights are those of the best validated epoch (Recall@50; of the BPR head where there are several).
 With ``--subset`` only users and items with ten interactions or more remain, counted once: the
-data of the authors' notebook. There each of the four has the weight decay that is the best of
+data of the authors' notebook. There each model has the weight decay that is the best of
 three on the validation items of the first seed; without it, the one that was found there. Runs are
 kept under ``--out``: a stopped comparison goes on.
 """
@@ -36,6 +39,7 @@ from pyg_kd.transforms import UserSplit
 
 DECAYS = (1e-5, 1e-3, 1e-2)
 MODELS = ("bpr factorisation", "bpr branch", "five branches", "concf")
+REFERENCE = "concf reference"
 METRICS = {"R@10": "recall@10", "R@50": "recall@50", "N@10": "ndcg@10", "N@50": "ndcg@50"}
 
 
@@ -74,14 +78,20 @@ def validate(model: Any, data: HeteroData, targets: HeteroData) -> dict[str, flo
 def run(
     name: str, split: tuple[HeteroData, ...], seed: int, decay: float, epochs: int
 ) -> dict[str, Any]:
-    """Train one of the four; its values on the test items, curves and seconds."""
+    """Train one model; its values on the test items, curves and seconds."""
     train, val, test = split
     torch.manual_seed(seed)
-    heads = ("bpr",) if name == "bpr branch" else ("bpr", "cml", "bce", "mse", "multinomial")
-    model = MF(train, dim=64) if name == "bpr factorisation" else MultiBranch(train, heads=heads)
+    variant = "reference" if name == REFERENCE else "paper"
+    heads = ("bpr",) if name == "bpr branch" else None
+    model = (
+        MF(train, dim=64)
+        if name == "bpr factorisation"
+        else MultiBranch(train, heads=heads, variant=variant)
+    )
     methods = []
-    if isinstance(model, MultiBranch) and name == "concf":
-        method = ConsensusLearning(heads=model.layout, weights=model.branch_weights)
+    if isinstance(model, MultiBranch) and name in ("concf", REFERENCE):
+        weights = model.branch_weights
+        method = ConsensusLearning(heads=model.layout, weights=weights, variant=variant)
         methods = [(method, 5e-3)]
     trainer = Trainer(
         max_epochs=epochs,
@@ -119,6 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--subset", action="store_true", help="the data of the authors' notebook")
+    parser.add_argument("--reference", action="store_true", help="the authors' network alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("out/concf"), help="where runs are kept")
     args = parser.parse_args()
@@ -138,13 +149,15 @@ def main() -> None:
         print(name, seed, decay, found["test"], speed, flush=True)
         return found
 
+    models = (REFERENCE,) if args.reference else MODELS
+    result = "concf_reference" if args.reference else "concf"
     if args.subset:
-        decays = dict.fromkeys(MODELS, DECAYS)
+        decays = dict.fromkeys(models, DECAYS)
     else:
-        chosen = json.loads((RESULTS / "concf_subset.json").read_text())["weight decay"]
-        decays = {name: (chosen[name],) for name in MODELS}
+        chosen = json.loads((RESULTS / f"{result}_subset.json").read_text())["weight decay"]
+        decays = {name: (chosen[name],) for name in models}
     validation: dict[str, dict[str, float]] = {}
-    for name in MODELS:
+    for name in models:
         tried = {decay: kept(name, args.seeds[0], decay) for decay in decays[name]}
         reached = {decay: best_validation(one) for decay, one in tried.items()}
         best = max(reached, key=reached.__getitem__)
@@ -165,6 +178,7 @@ def main() -> None:
     payload = {
         "data": "CiteULike",
         "subset": args.subset,
+        "reference": args.reference,
         "seeds": args.seeds,
         "epochs": args.epochs,
         "nodes": size,
@@ -172,7 +186,7 @@ def main() -> None:
     }
     payload["weight decay"] = {name: found[0]["weight decay"] for name, found in runs.items()}
     payload |= {"validation": validation, "rows": rows, "runs": runs}
-    write("concf_subset" if args.subset else "concf", payload)
+    write(f"{result}_subset" if args.subset else result, payload)
 
 
 if __name__ == "__main__":

@@ -259,16 +259,17 @@ def many_teachers_cost(result: dict[str, Any]) -> str:
 
 def concf(result: dict[str, Any]) -> str:
     nodes, names = result["nodes"], list(result["metrics"])
-    subset = result["subset"]
-    arguments = "--subset " * subset + f"--seeds {' '.join(map(str, result['seeds']))}"
-    arguments += f" --epochs {result['epochs']}"
+    subset, reference = result["subset"], result.get("reference", False)
+    arguments = "--subset " * subset + "--reference " * reference
+    arguments += f"--seeds {' '.join(map(str, result['seeds']))} --epochs {result['epochs']}"
+    whose = "network and schedule of the authors, " * reference
     decays = ", ".join(f"{value:g} for {name}" for name, value in result["weight decay"].items())
     rows = [
         [name, *(with_deviation(row, metric) for metric in names)]
         for name, row in result["rows"].items()
     ]
     return section(
-        f"ConCF, CiteULike, {nodes['user']:,} users and {nodes['item']:,} items",
+        f"ConCF, {whose}CiteULike, {nodes['user']:,} users and {nodes['item']:,} items",
         f"`python benchmarks/concf.py {arguments}`: 60/20/20 of every user, full ranking, "
         f"width 64, at most {result['epochs']} epochs, the best validated one; means over "
         f"seeds {result['seeds']} (of split, embeddings and batches) with their standard "
@@ -380,6 +381,8 @@ SECTIONS = {
     "hetcomp": hetcomp,
     "concf": concf,
     "concf_subset": concf,
+    "concf_reference": concf,
+    "concf_reference_subset": concf,
     "training_cost": training_cost,
     "many_teachers_cost": many_teachers_cost,
     "kernels": kernels,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from pyg_kd.models.base import Recommender
+
+class HasStructure(Protocol):
+    """A model as far as its state needs to know it."""
+
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """Options that change what the same tensors compute."""
 
 
-def pack(model: Recommender, fitted_on: str | None) -> Tensor:
+def pack(model: HasStructure, fitted_on: str | None) -> Tensor:
     """Class, structure and graph of a model as UTF-8, uint8 ``[n]``: whatever takes tensors, as
     safetensors does, takes it too.
     """
@@ -40,7 +45,7 @@ def graph_of(state: object) -> str | None:
     return str(unpack(state).get("fitted_on", "")).strip() or None
 
 
-def check_class(model: Recommender, told: dict[str, Any]) -> None:
+def check_class(model: HasStructure, told: dict[str, Any]) -> None:
     """Raise ``ValueError`` if a state is of another class, or computes something else.
 
     Tensors of the same names and shapes do not make the same model.

@@ -175,7 +175,7 @@ class MultiBranch(Recommender):
             for user, item in inputs.objective
         ]
         losses = self._losses(rows, data, batch, with_negatives=True)
-        num_edges = data[USER, ITEM].edge_index.size(1)
+        num_edges = self.cached(data, Observed.of).by_user.col.numel()
         total: Tensor = weights(losses, inputs, len(batch), num_edges)
         return total
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from pyg_kd import ConsensusLearning
-from pyg_kd.distill.consensus_learning import head_scores
+from pyg_kd.distill.consensus_learning.method import VARIANTS
 from pyg_kd.functional.consensus import Head
-from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.models import MF, MultiBranch
 from pyg_kd.training import Trainer
 from pyg_kd.typing import Batch
@@ -108,16 +107,82 @@ def test_value_and_gradient(problem, num_listed: int, deviation: float) -> None:
         assert not grads[0][:, 0].any()
 
 
-def test_state(problem) -> None:
-    method = ConsensusLearning(heads=HEADS, window=4, num_listed=20).bind(problem.graph, 7)
-    assert method.lists.shape == (4, 3, 25, 20) and method.lists.dtype == torch.int32
+def their_consensus(
+    now: list[dict[int, int]], spread: list[dict[int, float]], num_listed: int
+) -> list[int]:
+    """One user: places by head now, and deviations; items out of the lists count for nothing."""
+    value: dict[int, float] = {}
+    for places, deviations in zip(now, spread, strict=True):
+        for item, place in places.items():
+            if place < num_listed:
+                value[item] = value.get(item, 0) + math.exp(-place / 4)
+                value[item] += math.exp(-deviations[item] / 3)
+    return sorted(value, key=lambda i: (-round(value[i], 9), i))[:num_listed]
+
+
+def test_the_reference_is_timed_as_the_authors_code(problem) -> None:
+    """Their loop over epochs, with its queue of rankings and its deviations, user by user."""
+    heads = (*HEADS, Head("item_multinomial", 0, 4))
+    window, period, num_listed, users = 3, 2, 12, problem.batch.unique_users.tolist()
+    options = {"window": window, "period": period, "num_listed": num_listed}
+    options |= {"temperature": 4.0, "deviation": 3.0, "variant": "reference"}
+    method = ConsensusLearning(heads=heads, **options).bind(problem.graph, 7)
+    queue: list[list[list[dict[int, int]]]] = []  # by time, user and head
+    spread = [[dict.fromkeys(range(60), 0.0)] * 4 for _ in users]
+    begun, lists, begins, base, x_dict = False, None, [], draw(), draw()
+    for epoch in range(15):
+        x = {t: v + 0.3 * torch.randn_like(v) for t, v in base.items()}
+        method.on_epoch_start(epoch, 15, x)  # at the end of epoch - 1 there
+        if epoch and (epoch - 1) % period == 0:
+            if begun:
+                lists = {
+                    user: their_consensus(queue[-1][n], spread[n], num_listed)
+                    for n, user in enumerate(users)
+                }
+            places = []
+            for user in users:
+                items = [i for i in range(60) if i not in problem.seen[user]]
+                by_head = []
+                for head in heads:
+                    values = numpy_of(x)
+                    ranked = sorted(items, key=lambda i: -score(head, values, user, i))
+                    by_head.append({i: min(k, num_listed) for k, i in enumerate(ranked)})
+                places.append(by_head)
+            queue = [*queue, places][-window:]
+            if begun and epoch - 1 <= period * window:
+                spread = [
+                    [
+                        {i: statistics.pstdev([t[n][h][i] for t in queue]) for i in queue[-1][n][h]}
+                        for h in range(4)
+                    ]
+                    for n in range(len(users))
+                ]
+            begun = begun or len(queue) == window
+        loss = method(x_dict, problem.graph, problem.batch).item()
+        if lists is None:
+            assert loss == 0
+            continue
+        begins.append(epoch)
+        assert {user: method.agreed[user].tolist() for user in users} == lists
+        # Of the four heads the last one is not taught.
+        expected = oracle_loss(lists, numpy_of(x_dict), users, [1.0] * 3, num_listed // 2)
+        assert loss == pytest.approx(expected, rel=1e-9)
+    assert begins[0] == method.first_epoch == 7
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_state(problem, variant: str) -> None:
+    options = {"heads": HEADS, "window": 4, "num_listed": 20, "variant": variant}
+    method = ConsensusLearning(**options).bind(problem.graph, 7)
+    late = int(variant == "reference")
+    assert method.lists.shape == (4 + late, 3, 25, 20) and method.lists.dtype == torch.int32
     assert set(method.state_dict()) == {"lists", "agreed", "_extra_state"}
-    for epoch in range(0, 51):
+    for epoch in range(52):
         method.on_epoch_start(epoch, 60, draw())
-    twin = ConsensusLearning(heads=HEADS, window=4, num_listed=20).bind(problem.graph, 7)
+    twin = ConsensusLearning(**options).bind(problem.graph, 7)
     twin.load_state_dict(method.state_dict())
     x, later = draw(), draw()
-    for epoch in (51, 60):  # between rankings, and at the next
+    for epoch in (52, 60 + late):  # between rankings, and at the next
         for one in (method, twin):
             one.on_epoch_start(epoch, 70, later)
         losses = [one(x, problem.graph, problem.batch) for one in (method, twin)]
@@ -282,6 +347,7 @@ def test_heads_come_to_agree(problem) -> None:
         ({"temperature": 0.0}, r"'temperature' must be positive \(got 0.0\)"),
         ({"deviation": 0.0}, r"'deviation' must be positive \(got 0.0\)"),
         ({"distance_scale": 0.0}, r"'distance_scale' must be positive \(got 0.0\)"),
+        ({"variant": "code"}, r"'variant' must be one of \('paper', 'reference'\) \(got 'code'\)"),
         ({"scale": 0.0}, r"'scale' must be positive \(got 0.0\)"),
     ],
 )
@@ -313,37 +379,3 @@ def test_any_student_learns_from_its_past(trainable) -> None:
     )
     values = history["ConsensusLearning"]
     assert values[:2] == [0.0, 0.0] and min(values[2:]) > 0
-
-
-ITEMS = torch.tensor([[3, 0, -1], [1, 1, 6], [-1, -1, -1], [2, 5, 4]])
-
-
-def vectors() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return [
-        tuple(torch.randn(n, d, dtype=torch.double, requires_grad=True) for n in (4, 7))
-        for d in (2, 5, 3)
-    ]
-
-
-def test_each_head_as_if_alone() -> None:
-    heads, weight = vectors(), torch.randn(3, 4, 3).double()
-    found = head_scores(heads, ITEMS.int())
-    expected = torch.stack([list_scores(*pair, ITEMS) for pair in heads])
-    torch.testing.assert_close(found, expected)
-    flat, grads = [x for pair in heads for x in pair], []
-    for scores in (found, expected):
-        value = (torch.where(ITEMS < 0, 0.0, scores) * weight).sum()
-        grads.append(torch.autograd.grad(value, flat))
-    for one, other in zip(*grads, strict=True):
-        torch.testing.assert_close(one, other)
-        assert one.any()
-
-
-def test_columns_of_one_matrix() -> None:
-    x_user, x_item = torch.randn(4, 6, requires_grad=True), torch.randn(7, 6)
-    parts = [(x_user[:, a:b], x_item[:, a:b]) for a, b in ((0, 2), (2, 6))]
-    scores = head_scores(parts, ITEMS)
-    torch.testing.assert_close(scores[1, 3, 1], x_user[3, 2:] @ x_item[5, 2:])
-    scores[1, 3, 1].backward()
-    assert x_user.grad[:, :2].eq(0).all() and x_user.grad[:3].eq(0).all()
-    torch.testing.assert_close(x_user.grad[3, 2:], x_item[5, 2:])

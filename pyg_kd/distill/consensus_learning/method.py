@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from numbers import Real
-from typing import Any
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch_geometric.data import HeteroData
-from torch_geometric.index import index2ptr
 
-from pyg_kd.checks import require_count, require_positive
+from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
+from pyg_kd.distill.consensus_learning.head_scores import head_scores
 from pyg_kd.functional.consensus import Head, consensus
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.ranking import top_unseen
-from pyg_kd.functional.sparse import HeldCSR, csr_matmul, gather_rows, sampled_matmul
+from pyg_kd.functional.sparse import HeldCSR, gather_rows
 from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
+
+#: After the paper, or as the authors' code times and teaches.
+Variant = Literal["paper", "reference"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+#: A head that ranks in the authors' code and isn't taught.
+UNTAUGHT = "item_multinomial"
 
 
 class ConsensusLearning(Distillation):
@@ -36,13 +43,21 @@ class ConsensusLearning(Distillation):
 
     Every ``period`` epochs each head ranks; from the last ``window`` rankings,
     :func:`~pyg_kd.functional.consensus.consensus` takes how high items stand now and how
-    little they moved. Until there are as many the loss is zero: by default it begins with epoch
-    50. The rankings are part of the state, so that a run can go on.
+    little they moved. Until there are that many the loss is zero: by default it begins with epoch
+    50. The rankings are part of the state, so that a run can be resumed.
 
-    The authors keep the places of all items, here are the first ``num_listed`` of each ranking.
-    So the deviation of an item that was further down at some time counts that time as place
-    ``num_listed``, which is less than theirs. Whether theirs is that of a population (as here)
-    or of a sample could not be established.
+    The authors' code, ``variant="reference"``, does it as follows.
+
+    * Heads rank after the first epoch, then every ``period`` epochs, and the consensus is always
+      that of the ranking *before* the newest. By default the loss begins with epoch 51.
+    * In the first consensus all deviations are zero. In all others they are those of the first
+      ``window`` rankings after the very first, whatever the heads do later.
+    * The head ``"item_multinomial"``, if there is one, ranks and isn't taught.
+
+    In both, a ranking is kept up to ``num_listed``, where the authors keep all places. An item
+    that was further down at some time has place ``num_listed`` then, so that its deviation is
+    less than theirs. Like theirs it is that of a population. They clip the scores of two heads
+    at 40 before they are exponentiated, which is not needed here.
 
     Args:
         heads: The heads of the student, ``model.layout`` of a
@@ -57,6 +72,7 @@ class ConsensusLearning(Distillation):
         deviation: Decay of their deviation, in places.
         distance_scale: Factor of the scores of heads that are squared distances.
         scale: Factor of all scores.
+        variant: ``"paper"`` (default) or ``"reference"``.
 
     Raises:
         ValueError: If an option is out of range, or the representations do not hold the heads.
@@ -81,12 +97,14 @@ class ConsensusLearning(Distillation):
         deviation: float = 100.0,
         distance_scale: float = 10.0,
         scale: float = 1.0,
+        variant: Variant = "paper",
     ) -> None:
         super().__init__()
+        require_choice(VARIANTS, variant=variant)
         self.heads, self.weights = heads, weights
         self.window, self.period, self.num_listed = window, period, num_listed
         self.temperature, self.deviation = temperature, deviation
-        self.distance_scale, self.scale = distance_scale, scale
+        self.distance_scale, self.scale, self.variant = distance_scale, scale, variant
         require_count(window=window, period=period)
         require_count(2, num_listed=num_listed)
         require_positive(temperature=temperature, deviation=deviation)
@@ -104,47 +122,73 @@ class ConsensusLearning(Distillation):
         edges = interactions(graph)
         self.layout = _heads(self.heads, dim)
         self.seen = HeldCSR(edges.by_user())
-        size = self.window, len(self.layout), edges.num_users, self.num_listed
+        # In the reference variant the newest ranking has a place of its own behind the window.
+        num_kept = self.window + (self.variant == "reference")
+        size = num_kept, len(self.layout), edges.num_users, self.num_listed
         self.lists = torch.full(size, -1, dtype=torch.int32, device=edges.edge_index.device)
         self.agreed, self.num_rankings = self.lists[0, 0].clone(), 0
 
     @property
     def first_epoch(self) -> int:
         """The epoch, from 0, with which the loss begins."""
-        return self.window * self.period
+        return self.window * self.period + (self.variant == "reference")
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Let the heads rank in place of the oldest ranking, and see what they agree on."""
-        if epoch == 0 or epoch % self.period:
+        """Let the heads rank, and see what they agree on."""
+        reference = self.variant == "reference"
+        if epoch == 0 or (epoch - reference) % self.period:
             return
         x_dict = self.require_student(x_dict)
-        newest = self.num_rankings % self.window
+        if reference:
+            self._refresh_late(x_dict)
+        else:
+            newest = self.num_rankings % self.window
+            self._rank(x_dict, newest)
+            if self.num_rankings >= self.window:
+                self._agree(newest, self.deviation)
+
+    def _refresh_late(self, x_dict: XDict) -> None:
+        """The consensus of the ranking before, then a new one; see ``variant="reference"``."""
+        if self.num_rankings >= self.window:
+            first = self.num_rankings == self.window
+            self._agree(self.window, inf if first else self.deviation, self.window)
+        self._rank(x_dict, self.window)
+        if self.num_rankings <= self.window + 1:
+            self.lists[(self.num_rankings - 1) % self.window] = self.lists[self.window]
+
+    def _rank(self, x_dict: XDict, place: int) -> None:
         for x, head in enumerate(self.layout):
             vectors = head.vectors(x_dict[USER], x_dict[ITEM])
-            self.lists[newest, x] = top_unseen(*vectors, *self.seen.get(), self.num_listed)
+            self.lists[place, x] = top_unseen(*vectors, *self.seen.get(), self.num_listed)
         self.num_rankings += 1
-        if self.num_rankings >= self.window:
-            self.agreed, _ = consensus(
-                self.lists,
-                self.num_listed,
-                newest=newest,
-                temperature=self.temperature,
-                deviation=self.deviation,
-            )
+
+    def _agree(self, newest: int, deviation: float, num_counted: int | None = None) -> None:
+        self.agreed, _ = consensus(
+            self.lists,
+            self.num_listed,
+            newest=newest,
+            temperature=self.temperature,
+            deviation=deviation,
+            num_counted=num_counted,
+        )
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The list losses of the heads for the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         x_user, x_item = gather_rows(x_dict[USER], batch.unique_users), x_dict[ITEM]
-        if self.num_rankings < self.window:
+        if self.num_rankings < self.window + (self.variant == "reference"):
             return (0.0 * (x_user.sum() + x_item.sum())).detach()  # what is NaN has to show
-        vectors = [self._vectors(head, x_user, x_item) for head in self.layout]
+        taught = [head for head in self.layout if not self._only_ranks(head)]
+        vectors = [self._vectors(head, x_user, x_item) for head in taught]
         scores, half = head_scores(vectors, self.agreed[batch.unique_users]), self.num_listed // 2
         losses = list_likelihood_loss(scores[..., :half], scores[..., half:], reduction="none")
         if self.weights is None:
             return losses.sum()
-        weights = self.weights([head.name for head in self.layout])
+        weights = self.weights([head.name for head in taught])
         return (weights.to(losses.dtype).clamp(0.5, 2.0) * losses.sum(1)).sum()
+
+    def _only_ranks(self, head: Head) -> bool:
+        return self.variant == "reference" and head.name == UNTAUGHT
 
     def _vectors(self, head: Head, x_user: Tensor, x_item: Tensor) -> tuple[Tensor, Tensor]:
         x_user, x_item = head.vectors(x_user, x_item)
@@ -171,51 +215,3 @@ def _heads(given: int | Sequence[Head], dim: int) -> tuple[Head, ...]:
     if max(head.stop for head in given) > dim:
         raise ValueError(f"'heads' must lie within the width {dim} (got {list(given)})")
     return tuple(given)
-
-
-def head_scores(vectors: Sequence[tuple[Tensor, Tensor]], items: Tensor) -> Tensor:
-    r"""The scores that several heads give to each user's own list of items.
-
-    The same as :func:`~pyg_kd.functional.list_scores` for each head; the edges are sorted
-    by item, which the backward pass needs, once and not for every head.
-
-    Args:
-        vectors: Users ``[B, d]`` and items ``[I, d]`` of each head, ``d`` its own.
-        items: Item ids, ``[B, K]``, padded with -1.
-
-    Returns:
-        ``[heads, B, K]``, with ``-inf`` at the padding.
-
-    Example:
-        >>> x = torch.eye(2)
-        >>> head_scores([(x, x), (2 * x, x)], torch.tensor([[0], [-1]]))[:, :, 0]
-        tensor([[1., -inf],
-                [2., -inf]])
-    """
-    flat = [x for pair in vectors for x in pair]
-    scores: Tensor = _HeadScores.apply(items.clamp(min=0).to(torch.int32), *flat)
-    return torch.where(items < 0, -torch.inf, scores)
-
-
-class _HeadScores(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, items: Tensor, *flat: Tensor) -> Tensor:
-        ctx.save_for_backward(items, *flat)
-        steps = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
-        ctx.ptr = steps * items.size(1)
-        x = [value.contiguous() for value in flat]
-        pairs = zip(x[::2], x[1::2], strict=True)
-        scores = [sampled_matmul(ctx.ptr, items.flatten(), user, item) for user, item in pairs]
-        return torch.stack(scores).view(len(scores), *items.shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        items, *flat = ctx.saved_tensors
-        col, order = items.flatten().sort(stable=True)
-        row = order.div(items.size(1), rounding_mode="floor").to(torch.int32)
-        col_ptr, out = index2ptr(col, flat[1].size(0)), list[Tensor | None]([None])
-        for g, user, item in zip(grad.flatten(1), flat[::2], flat[1::2], strict=True):
-            out.append(csr_matmul(ctx.ptr, items.flatten(), g, item.contiguous()))
-            out.append(csr_matmul(col_ptr, row, g[order], user.contiguous()))
-        return tuple(out)
