@@ -32,14 +32,14 @@ def attach_trajectories(
 
     Args:
         data: The training graph.
-        trajectories: One a teacher, of one graph and of one length ``K``.
-        pad: A teacher with fewer states than others repeats its first one, as one that is
-            computed in closed form has to; otherwise it is refused. HetComp starts behind
+        trajectories: One per teacher, all from this graph and of the same length ``K``.
+        pad: Repeat the first state of a teacher with fewer states than others, such as one
+            computed in closed form; without it such a teacher is refused. HetComp starts after
             the repetitions.
 
     Raises:
-        ValueError: If there is none, they are of another graph or of other catalogues, numbers of
-            states or lengths differ, or an id is out of range.
+        ValueError: If there are none, one is from another graph or catalogue, numbers of states
+            or lengths differ, or an id is out of range.
     """
     if not trajectories:
         raise ValueError(f"'trajectories' must hold one or more (got {trajectories!r})")
@@ -48,7 +48,7 @@ def attach_trajectories(
     for x, t in enumerate(trajectories):
         if t.graph_fingerprint != found:
             raise ValueError(
-                f"trajectory {x} is of another graph or catalogue (fingerprint "
+                f"trajectory {x} is from another graph or catalogue (fingerprint "
                 f"{t.graph_fingerprint:.12}, that of 'data' is {found:.12})"
             )
         if t.items.size(2) != trajectories[0].items.size(2):

@@ -38,23 +38,23 @@ def extract_knowledge(
     trusted: bool = False,
     val_data: HeteroData | None = None,
 ) -> HeteroData:
-    r"""Write down what a trained teacher knows about a graph.
+    r"""Attach what a trained teacher knows about a graph to the graph.
 
     The result is ``data``, copied shallowly, with
 
     * ``data["user"].teacher_x``, ``data["item"].teacher_x``: the teacher's
-      final representations, ``[U, d_t]`` and ``[I, d_t]``, where it has a space
-      of vectors (``teacher.latent``),
-    * ``data["user"].teacher_items``: of the items a user has no edge to, the
-      best ``num_items`` in order, int32 ``[U, num_items]``, padded with -1,
-    * ``data["item"].teacher_users``: of the users an item has no edge to, the
-      best ``num_users`` in order, int32 ``[I, num_users]``, padded with -1,
-    * ``data.graph_fingerprint`` and ``data.teacher_fingerprint``, by which
-      knowledge of another graph is refused,
+      final representations, ``[U, d_t]`` and ``[I, d_t]``, if they are embeddings
+      (``teacher.latent``),
+    * ``data["user"].teacher_items``: the best ``num_items`` items that a user has
+      no edge to, in order, int32 ``[U, num_items]``, padded with -1,
+    * ``data["item"].teacher_users``: the best ``num_users`` users that an item has
+      no edge to, in order, int32 ``[I, num_users]``, padded with -1,
+    * ``data.graph_fingerprint`` and ``data.teacher_fingerprint``, so that knowledge
+      from another graph is refused,
     * ``data.teacher_inner_product``: whether inner products of ``teacher_x``
       are the teacher's scores.
 
-    Vectors and lists of another teacher do not stay beside those of this one.
+    Embeddings and lists of another teacher are dropped.
     Users are ranked in blocks and items in tiles: nothing with users times
     items entries is allocated.
 

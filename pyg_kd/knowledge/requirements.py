@@ -1,4 +1,4 @@
-"""Whose knowledge it is: fingerprints of graph and teacher, and what a method needs of a graph."""
+"""Where knowledge comes from, by fingerprints of graph and teacher, and what methods need of it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ KNOWLEDGE = {
     "teacher_observed": ((USER,), "attach_trajectories(data, trajectories)"),
 }
 
-#: What a teacher leaves on nodes and graph, and what several leave there.
+#: What one teacher leaves on a graph, what several leave there, and where each is recorded.
 OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
 OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
 SOURCE = {OF_A_TEACHER: "teacher_fingerprint", OF_SEVERAL: "trajectory_fingerprints"}
@@ -89,8 +89,8 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
 
     Raises:
         ValueError: If something is missing, has a row too many or too few, or
-            was extracted from another graph, or holds what no kernel may get: ids out of
-            range or repeated, padding that is not at the end, vectors that are not finite.
+            was extracted from another graph, or a value is invalid: ids that are out of range or
+            repeated, padding that is not at the end, vectors that are not finite.
     """
     for need in needs:
         node_types, call = KNOWLEDGE[need]
@@ -120,16 +120,16 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
 
 
 def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
-    r"""Check what knowledge holds, each tensor once and again after a change in place.
+    r"""Check the values of knowledge: each tensor once, and again after a change in place.
 
-    Afterwards it costs microseconds, so methods ask before every batch.
+    A repeated call costs microseconds, so methods make one before every batch.
 
     Raises:
-        ValueError: If vectors or lists are none of a teacher of this graph.
+        ValueError: If an entry is missing, or a value is invalid for this graph.
     """
     for need in needs:
         for node_type in KNOWLEDGE[need][0]:
-            check_value(graph, node_type, need, graph[node_type][need])
+            check_value(graph, node_type, need, graph[node_type].get(need))
     shapes = [graph[USER][n].shape[1:3] for n in OF_SEVERAL if n in needs]
     if len(set(shapes)) > 1:
         raise ValueError(
@@ -168,12 +168,12 @@ def knowledge_key(graph: HeteroData) -> tuple[str, ...]:
 
 
 def name_source(graph: HeteroData, fingerprint: str, teacher: str | None) -> None:
-    """Write down of which edges and which teacher knowledge is; what is of others goes.
+    """Record whose knowledge a graph carries, and drop what came from another graph or teacher.
 
     Args:
         graph: A shallow copy of the graph.
         fingerprint: That of its edges.
-        teacher: The teacher's fingerprint; ``None`` leaves what an earlier one said.
+        teacher: The teacher's fingerprint; ``None`` keeps the one recorded.
     """
     other_edges = getattr(graph, "graph_fingerprint", fingerprint) != fingerprint
     other_teacher = teacher not in (None, getattr(graph, "teacher_fingerprint", None))

@@ -58,7 +58,7 @@ def save_knowledge(graph: HeteroData, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: If the graph carries no knowledge, or some that :func:`load_knowledge` would
-            refuse.
+            refuse to read.
     """
     tensors = {
         key: graph[node_type][name].cpu().contiguous()
@@ -142,7 +142,8 @@ def _read(path: str | os.PathLike[str], label: str) -> tuple[dict[str, Tensor], 
             version = metadata.get("format")
             if version not in FORMATS:
                 raise ValueError(f"{label} is not a pyg_kd knowledge file")
-            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
+            # Copies: the tensors handed out are windows into the file, which may change or shrink.
+            tensors = {key: file.get_tensor(key).clone() for key in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError) as error:
         raise ValueError(f"{label} is truncated or not a safetensors file ({error})") from error
     digest = metadata.get("sha256")
@@ -178,7 +179,8 @@ def _teachers(metadata: Mapping[str, str]) -> list[str]:
     told = metadata.get("trajectory_fingerprints", "")
     if metadata["format"] == FORMATS[0]:
         return told.split()
-    return [str(teacher) for teacher in json.loads(told or "[]")]
+    teachers = json.loads(told or "[]")
+    return [str(teacher) for teacher in teachers]
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Teacher -> trajectory: how its rankings came about, as graph data."""
+"""Teacher -> trajectory: its rankings over the epochs, as graph data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rank_observed(
 ) -> Tensor:
     r"""The first ``k`` of each user's training items by a model's score.
 
-    Equal scores are in the order of ids, as in the ranking of unobserved items.
+    Ties are broken by id, as in the ranking of unobserved items.
 
     Args:
         model: The model, which scores.
@@ -56,7 +56,7 @@ def rank_observed(
         scores = torch.cat([model.score(x_dict, part) for part in parts])
     if bool(scores.isnan().any()):
         raise ValueError(f"{type(model).__name__} gives a training edge a score that is NaN")
-    # The last key counts first. A sort by ids is what the edges have already.
+    # The last key is the primary one. The edges are sorted by id already.
     order = lexsort([-scores, row])
     place = torch.arange(len(row), device=row.device) - seen.ptr[row]
     ranked = torch.full((edges.num_users, k), -1, dtype=torch.int32, device=row.device)
@@ -70,12 +70,12 @@ class Trajectory:
     r"""Rankings of one teacher at ``V`` states, the last of them final.
 
     Args:
-        items: Of the items a user has no edge to, the best ``K`` in order, int32
-            ``[U, V, K]``, padded with -1.
-        observed: Of the items it has an edge to, the best ``K`` at most, int32 ``[U, V, P]`` for
-            the largest number ``P`` of a user, padded with -1.
-        graph_fingerprint: The graph.
-        teacher_fingerprint: The teacher in its final state.
+        items: The best ``K`` items that a user has no edge to, in order, int32 ``[U, V, K]``,
+            padded with -1.
+        observed: The best items that a user has an edge to, in order, int32 ``[U, V, P]`` with
+            ``P`` the largest number of them but at most ``K``, padded with -1.
+        graph_fingerprint: The fingerprint of the graph.
+        teacher_fingerprint: The fingerprint of the teacher in its final state.
     """
 
     items: Tensor
@@ -96,8 +96,8 @@ class TrajectoryRecorder:
         num_states: Number ``V`` of states, the final one included.
 
     Raises:
-        ValueError: If an option is out of range, or fewer ``epochs`` are named than
-            ``num_states`` takes.
+        ValueError: If an option is out of range, or ``epochs`` names fewer than ``num_states``
+            needs.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -132,19 +132,20 @@ class TrajectoryRecorder:
     def finish(
         self, model: Recommender, data: HeteroData, *, before: int | None = None
     ) -> Trajectory:
-        r"""Rank once more, and give the trajectory.
+        r"""Rank once more, and return the trajectory.
 
-        Of more early states than it takes, evenly spaced ones are chosen, the first among them.
-        One that ranks as the final one does is left out: the last epoch's, if its weights stayed.
+        Where more early states were kept than needed, evenly spaced ones are chosen, starting
+        with the first. A state with the final rankings is left out, such as the last epoch's if
+        its weights were kept.
 
         Args:
             model: The teacher after training.
             data: The graph it was trained on.
-            before: Only states before this epoch count. With the best validated weights
-                restored it has to be ``history.best_epoch``: what came later is not early.
+            before: Use only states before this epoch. If the best validated weights were
+                restored, pass ``history.best_epoch``: later states are not early.
 
         Raises:
-            ValueError: If fewer states were kept than ``num_states`` takes.
+            ValueError: If fewer states were kept than ``num_states`` needs.
         """
         final = rankings(model, data, self.num_items)
         early = [
@@ -156,7 +157,7 @@ class TrajectoryRecorder:
         if len(early) < num:
             raise ValueError(
                 f"the trajectory has {len(early)} early states (epochs {early}) and 'num_states' "
-                f"takes {num}: record earlier epochs, train longer or take fewer states"
+                f"needs {num}: record earlier epochs, train longer or use fewer states"
             )
         chosen = [early[i * len(early) // num] for i in range(num)]
         columns = zip(*(self.states[e] for e in chosen), final, strict=True)
@@ -165,7 +166,7 @@ class TrajectoryRecorder:
 
 
 def rankings(model: Recommender, data: HeteroData, num_items: int) -> tuple[Tensor, Tensor]:
-    r"""What a model ranks first now: unobserved and observed items.
+    r"""What a model ranks first now, among unobserved and among observed items.
 
     Returns:
         int32 ``[U, num_items]`` and, for the largest number of observed items of a user but no

@@ -1,4 +1,4 @@
-"""What knowledge has to look like: finite vectors, and lists of ids that exist."""
+"""Valid knowledge: finite vectors, and ranked lists of existing ids."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _VALID = WeakTensorKeyDictionary()
 def check_value(
     graph: HeteroData, node_type: str, name: str, value: object, label: str | None = None
 ) -> None:
-    r"""Check one entry of knowledge, whoever made it: kernels do not look at ids again.
+    r"""Check one entry of knowledge, whoever made it: kernels do not check ids again.
 
-    A tensor is looked through once, and again when it has changed in place.
+    A tensor is scanned once, and again after a change in place.
 
     Args:
         graph: The graph, for its numbers of nodes.
@@ -44,11 +44,12 @@ def check_value(
         label: How messages call it; ``graph[node_type].name`` by default.
 
     Raises:
-        ValueError: If the dtype, the shape or a value is none of a teacher's.
+        ValueError: If the dtype, the shape or a value is invalid.
     """
     label = f"'graph[{node_type!r}].{name}'" if label is None else label
     if not isinstance(value, Tensor):
-        raise ValueError(f"{label} must be a tensor (got {type(value).__name__})")
+        found = "nothing" if value is None else type(value).__name__
+        raise ValueError(f"{label} must be a tensor (got {found})")
     if value.requires_grad:
         raise ValueError(f"{label} requires gradients, which training would fill: detach() it")
     sizes = int(graph[USER].num_nodes or 0), int(graph[ITEM].num_nodes or 0)
@@ -79,7 +80,7 @@ def _check_shape(value: Tensor, dim: int, rows: int, label: str) -> None:
         raise ValueError(f"{label} has {value.size(0)} rows for {rows} nodes")
 
 
-# Raises where a value is wrong, which shapes alone cannot tell: an opaque operator.
+# Data-dependent: an opaque custom op, so that fake tensors pass.
 @torch.library.custom_op("pyg_kd::check_lists", mutates_args=())
 def check_lists(lists: Tensor, size: int, label: str) -> Tensor:
     r"""Raise ``ValueError`` unless lists hold distinct ids below ``size``, and -1 behind them.
@@ -90,7 +91,7 @@ def check_lists(lists: Tensor, size: int, label: str) -> Tensor:
         label: How the message calls the lists.
 
     Returns:
-        Nothing: an empty tensor.
+        An empty tensor, as an operator returns something.
 
     Example:
         >>> check_lists(torch.tensor([[2, 0, -1], [1, 3, -1]]), 3, "'lists'")
@@ -143,7 +144,7 @@ def _sorted(block: Tensor) -> Tensor:
 @torch.library.custom_op("pyg_kd::check_finite", mutates_args=())
 def check_finite(x: Tensor, label: str) -> Tensor:
     """Raise ``ValueError`` if vectors ``[n, d]`` hold NaN or infinity, and say in which row."""
-    # NaN and infinity are extremes, which one pass finds.
+    # NaN and infinity are extreme values: one pass finds them.
     if x.numel() and not all(bool(v.isfinite()) for v in torch.aminmax(x)):
         row, place = (~x.isfinite()).nonzero()[0].tolist()
         raise ValueError(f"{label} must be finite (got {float(x[row, place])} in row {row})")

@@ -27,20 +27,19 @@ class Recommender(nn.Module):
     r"""A graph goes in, representations of its users and items come out.
 
     Teachers and students are the same classes. A subclass writes
-    ``forward(data)``. One whose score is no inner product says so
-    (``inner_product``) and writes :meth:`score_block` and :meth:`score`; one that
-    learns by an objective of its own writes :meth:`own_loss`.
+    ``forward(data)``. If its score is not an inner product, it sets
+    ``inner_product = False`` and writes :meth:`score_block` and :meth:`score`; if it
+    has a loss of its own, it writes :meth:`own_loss`.
 
     Args:
         data: The training graph; only its sizes are read here.
         dim: Width of the embeddings.
-        init_std: Standard deviation of the initial embeddings. Without it there are no tables
-            of embeddings: a subclass makes parameters of its own and then calls
-            :meth:`reset_parameters`, which it writes too.
+        init_std: Standard deviation of the initial embeddings. Without it there are no embedding
+            tables: a subclass makes its own parameters and then calls
+            :meth:`reset_parameters`, which it overrides.
 
     Raises:
-        ValueError: If ``dim`` is no positive integer or the graph is none of users
-            and items.
+        ValueError: If ``dim`` is not a positive integer, or ``data`` not a user-item graph.
     """
 
     #: The base loss that :class:`~pyg_kd.training.Trainer` takes by default:
@@ -51,22 +50,23 @@ class Recommender(nn.Module):
     #: methods distil into such models only; teachers may be others.
     inner_product: ClassVar[bool] = True
 
-    #: Whether representations are vectors of a space, which latent methods can imitate.
+    #: Whether representations are embeddings, which latent methods can imitate.
     latent: ClassVar[bool] = True
 
-    #: Whether there is anything to train. What is computed in closed form belongs to the
-    #: graph that it was made from.
+    #: Whether there is anything to train. A model in closed form belongs to the graph that it
+    #: was computed from.
     trainable: ClassVar[bool] = True
 
     #: Whether :meth:`own_loss` reads the representations it is given. Where neither it nor
     #: anything else does, the trainer does not make them, and ``x_dict`` is empty.
     own_loss_reads: ClassVar[bool] = True
 
-    #: Options that change what the same tensors compute: a state of others is refused.
+    #: Options that change what the same tensors compute: loading a state with other values of
+    #: them is refused.
     structure: ClassVar[tuple[str, ...]] = ()
 
-    #: The class that :meth:`from_embeddings` makes: it registers itself, as a class does not
-    #: import what inherits from it.
+    #: The class that :meth:`from_embeddings` returns. It registers itself: a base class does not
+    #: import its subclasses.
     embedding_class: ClassVar[type[Recommender]]
 
     #: The fingerprint of the graph that the model was last fitted on, where that is known:
@@ -95,28 +95,28 @@ class Recommender(nn.Module):
         user_ids: Ids | None = None,
         item_ids: Ids | None = None,
     ) -> Recommender:
-        r"""A recommender of given vectors, whoever made them: a teacher from elsewhere.
+        r"""A recommender with given vectors, wherever they come from: a teacher from elsewhere.
 
-        Factors of another library, arrays on disk (``numpy.load(..., mmap_mode="r")``) and
-        representations of another PyG model are all welcome. The score is their inner product;
-        biases go into a column of their own, beside a column of ones on the other side.
+        Use factors of another library, arrays on disk (``numpy.load(..., mmap_mode="r")``) or
+        representations of another PyG model. The score is their inner product; put biases into
+        a column of their own, with a column of ones on the other side.
 
         Args:
-            data: The training graph. Nobody can tell from vectors what they were learned from:
-                those that have seen the targets of validation or test know too much.
+            data: The training graph. Vectors do not tell what they were trained on: make sure
+                that they have not seen validation or test targets.
             x_user: Vectors of the users, floating point, ``[U, d]``; copied as float32. Rows
                 are in the order of the graph's nodes, unless ``user_ids`` say otherwise.
             x_item: Vectors of the items, ``[I, d]``.
-            user_ids: Whose the rows of ``x_user`` are, in terms of ``data["user"].raw_id``;
-                users that the graph does not have are left out.
-            item_ids: Whose the rows of ``x_item`` are.
+            user_ids: The ``data["user"].raw_id`` of each row of ``x_user``; users that are not
+                in the graph are left out.
+            item_ids: The ``data["item"].raw_id`` of each row of ``x_item``.
 
         Returns:
-            An :class:`~pyg_kd.models.MF`, which can be trained on.
+            An :class:`~pyg_kd.models.MF`, which can be trained further.
 
         Raises:
-            ValueError: If the rows are not those of the graph, the widths differ, a value is
-                not finite, or ids are repeated or missing.
+            ValueError: If the rows do not match the nodes, the widths differ, a value is not
+                finite, or ids are repeated or missing.
 
         Example:
             >>> from pyg_kd.datasets import SyntheticInteractions
@@ -135,9 +135,7 @@ class Recommender(nn.Module):
         """Draw the embeddings anew from a normal distribution."""
         if not hasattr(self, "init_std"):
             name = type(self).__name__
-            raise NotImplementedError(
-                f"{name} has no embeddings: it writes reset_parameters itself"
-            )
+            raise NotImplementedError(f"{name} has no embedding tables: override reset_parameters")
         nn.init.normal_(self.user_embedding, std=self.init_std)
         nn.init.normal_(self.item_embedding, std=self.init_std)
 
@@ -146,12 +144,12 @@ class Recommender(nn.Module):
         raise NotImplementedError
 
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
-        """The objective of the model itself, a sum over the batch."""
+        """The model's own loss, a sum over the batch."""
         raise ValueError(f"{type(self).__name__} has no loss of its own (got loss='own')")
 
     @property
     def out_dim(self) -> int:
-        """Width of the representations; that of the embeddings, where nothing else is said."""
+        """Width of the representations, by default that of the embeddings."""
         return self.dim
 
     def score(self, x_dict: XDict, edge_index: Tensor) -> Tensor:
@@ -165,7 +163,7 @@ class Recommender(nn.Module):
     def recommend(
         self, data: HeteroData, k: int = 20, *, users: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        r"""The best ``k`` items of each user, of those that it has no edge to.
+        r"""The best ``k`` items for each user, among those that it has no edge to.
 
         Users are scored in blocks and items in tiles: nothing with users times items entries
         is allocated.
@@ -210,16 +208,16 @@ class Recommender(nn.Module):
             )
 
     def cached(self, data: HeteroData, make: Callable[[HeteroData], T]) -> T:
-        """What ``make`` returns for ``data``, made once a graph and device, and again when its
-        edges, of whichever type, change.
+        """What ``make`` returns for ``data``, computed once per graph and device, and again when
+        its edges, of any type, change.
 
-        A model keeps one such thing, which is not part of its state.
+        A model keeps one such value, which is not part of its state.
         """
         self.check_data(data)
         edges = {kind: store.get("edge_index") for kind, store in data.edge_items()}
         tensors = [edge_index for edge_index in edges.values() if isinstance(edge_index, Tensor)]
-        # The tensors themselves are kept, so `is` cannot be fooled; a version counts changes in
-        # place, of which a tensor of the inference mode keeps no count.
+        # The tensors themselves are kept, so `is` is safe. A version counts changes in place;
+        # tensors made in inference mode have none.
         versions = [None if t.is_inference() else t._version for t in tensors]
         cached = self._cached
         if cached is None or not _same(cached[0], edges) or cached[1] != versions:
@@ -254,5 +252,5 @@ def _same(one: dict[EdgeType, Any], other: dict[EdgeType, Any]) -> bool:
 
 
 def _forget(model: Recommender, _: object) -> None:
-    """What was made once may have been made of the state that is replaced."""
+    """A cached value may depend on the state that was replaced."""
     model._cached = None

@@ -39,9 +39,9 @@ def vectors_of(store: NodeStorage, name: str, value: Vectors, ids: Ids | None = 
 
     Args:
         store: The nodes, with their ``raw_id`` where ``ids`` are given.
-        name: What the vectors are called in messages.
-        value: A row for each node in its order, or for each of ``ids``.
-        ids: Whose rows they are, in terms of ``raw_id``; others may be among them.
+        name: How messages call the vectors.
+        value: One row per node in their order, or one for each of ``ids``.
+        ids: The ``raw_id`` of each row; ids of other nodes are allowed.
 
     Raises:
         ValueError: If rows are missing or too many, or a value is not finite.
@@ -58,9 +58,9 @@ def vectors_of(store: NodeStorage, name: str, value: Vectors, ids: Ids | None = 
 
 
 def _places(store: NodeStorage, name: str, ids: Ids, device: torch.device) -> Tensor:
-    """In which row every node is."""
+    """The row of each node."""
     if "raw_id" not in store:
-        raise ValueError(f"ids of {name!r} need the graph's own, 'raw_id', which it lacks")
+        raise ValueError(f"ids of {name!r} are matched with 'raw_id', which the graph lacks")
     place = {key: row for row, key in enumerate(_plain(ids))}
     if len(place) < len(ids):
         raise ValueError(f"the ids of {name!r} must differ ({len(place)} of {len(ids)} do)")

@@ -93,7 +93,7 @@ def test_nothing_to_attach(data) -> None:
 
 def test_another_graph(data, trajectories) -> None:
     data[INTERACTS].edge_index = data[INTERACTS].edge_index[:, 1:]
-    with pytest.raises(ValueError, match=r"trajectory 0 is of another graph or catalogue"):
+    with pytest.raises(ValueError, match=r"trajectory 0 is from another graph or catalogue"):
         attach_trajectories(data, trajectories)
 
 
@@ -101,7 +101,7 @@ def test_another_catalogue(data, trajectories) -> None:
     other = data.clone()
     other["item"].num_nodes = 40
     trajectories[1] = replace(trajectories[1], graph_fingerprint=graph_fingerprint(other))
-    with pytest.raises(ValueError, match=r"trajectory 1 is of another graph or catalogue"):
+    with pytest.raises(ValueError, match=r"trajectory 1 is from another graph or catalogue"):
         attach_trajectories(data, trajectories)
 
 

@@ -90,6 +90,13 @@ def test_truncations(data, graph, path: Path) -> None:
         assert refused(path, data, graph)
 
 
+def test_what_happens_to_the_file_afterwards(data, graph, path: Path) -> None:
+    loaded = load_knowledge(path, data)
+    with path.open("r+b") as file:  # in place, as `cp` does
+        file.write(b"\xff" * path.stat().st_size)
+    assert same(loaded, graph)
+
+
 def test_more_at_the_end(data, graph, path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\0")
     assert refused(path, data, graph)

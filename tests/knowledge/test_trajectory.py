@@ -95,7 +95,7 @@ def test_as_a_callback(data) -> None:
 
 
 def test_too_few_states(data) -> None:
-    with pytest.raises(ValueError, match=r"has 2 early states \(epochs \[0, 1\]\).*takes 3"):
+    with pytest.raises(ValueError, match=r"has 2 early states \(epochs \[0, 1\]\).*needs 3"):
         recorded(TrajectoryRecorder(num_items=5), data, 3)
     with pytest.raises(ValueError, match=r"has 1 early states \(epochs \[0\]\)"):
         recorded(TrajectoryRecorder(num_items=5), data, 9, before=1)

@@ -43,7 +43,7 @@ def test_embeddings_have_the_size_of_the_graph(model):
 
 
 def test_a_model_without_tables_resets_itself():
-    with pytest.raises(NotImplementedError, match="Doubled has no embeddings: it writes reset"):
+    with pytest.raises(NotImplementedError, match="Doubled has no embedding tables"):
         Doubled(graph(), 3).reset_parameters()
 
 
@@ -243,7 +243,7 @@ def test_refused_ids(ids: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recommender.from_embeddings(data, torch.zeros(4, 2), torch.zeros(3, 2), user_ids=ids)
     del data["user"].raw_id
-    with pytest.raises(ValueError, match="'x_user' need the graph's own, 'raw_id'"):
+    with pytest.raises(ValueError, match="'x_user' are matched with 'raw_id'"):
         Recommender.from_embeddings(data, torch.zeros(4, 2), torch.zeros(3, 2), user_ids=range(4))
 
 
