@@ -1,4 +1,4 @@
-"""Whether a teacher knows more than what is popular."""
+"""Whether a teacher knows more than popularity."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def weakness(lists: Tensor, data: HeteroData, val_data: HeteroData) -> str | Non
         return None
     return (
         f"the teacher ranks no better than popularity on 'val_data': ndcg@{k} is {values[0]:.4f} "
-        f"of its lists, {values[1]:.4f} of the most popular unseen items. A student has nothing "
-        "to learn from it"
+        f"for its lists and {values[1]:.4f} for the most popular unseen items. Train it better "
+        "before you distil it"
     )
 
 

@@ -65,7 +65,7 @@ def test_against_popularity_itself_and_one_place_better(split, width: int) -> No
     value = ndcg({u: popular[u] for u in users}, targets, k)
     message = weakness(lists, train, val)
     assert message is not None and 0 < value < 1
-    assert f"ndcg@{k} is {value:.4f} of its lists, {value:.4f} of the most popular" in message
+    assert f"ndcg@{k} is {value:.4f} for its lists and {value:.4f} for the most popular" in message
     # One target moves up by a place.
     user, place = next(
         (u, r)
@@ -88,7 +88,7 @@ def test_users_that_were_not_ranked_do_not_count(split) -> None:
     expected = ndcg(by_popularity(train, [user], 5), targets, 5)
     message = weakness(lists, train, val)
     if expected > 0:
-        assert f"ndcg@5 is 0.0000 of its lists, {expected:.4f}" in message
+        assert f"ndcg@5 is 0.0000 for its lists and {expected:.4f}" in message
 
 
 def test_extraction_warns_of_such_a_teacher(split) -> None:
