@@ -63,10 +63,12 @@ def test_the_methods_of_the_contributors_guide(place, weight):
     names |= {"check_width": check_width, "softplus": torch.nn.functional.softplus}
     exec(compile(GUIDE[place], "CONTRIBUTING.md", "exec"), names)
     method_cls = names[re.findall(r"class (\w+)\(Distillation\)", GUIDE[place])[0]]
-    data = SyntheticInteractions(None, num_users=60, num_items=40, num_edges=600)[0]
+    data = SyntheticInteractions(None, num_users=300, num_items=40, num_edges=2400)[0]
     graph = extract_knowledge(MF(data, 6, init_std=1.0), data, num_items=20)
-    history = Trainer(max_epochs=30, batch_size=128, lr=0.02, progress=False).fit(
-        MF(graph, 3), graph, distillations=[(method_cls(), weight)]
+    history = Trainer(max_epochs=40, batch_size=512, lr=0.01, progress=False).fit(
+        MF(graph, 6),
+        graph,
+        distillations=[(method_cls(), weight)],
     )
     column = history[method_cls.__name__]
     assert 0 < column[-1] < 0.9 * column[0]
