@@ -12,7 +12,6 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kd.datasets import from_interactions
 from pyg_kd.transforms import LeaveOneOut, TemporalSplit, UserSplit
-from pyg_kd.transforms.attributes import take
 from pyg_kd.transforms.split import rank_in_user
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
@@ -211,11 +210,3 @@ def test_random_ranks_are_uniform() -> None:
     rank = rank_in_user(user, 1_000, seed=0).view(1_000, 4)
     share = torch.stack([(rank == r).float().mean(dim=0) for r in range(4)])
     assert (share - 0.25).abs().max() < 0.05
-
-
-def test_take() -> None:
-    index = torch.tensor([2, 0])
-    assert take(torch.arange(6).view(2, 3), index, 1).tolist() == [[2, 0], [5, 3]]
-    assert take(np.arange(3), index).tolist() == [2, 0]
-    assert take(["a", "b", "c"], index) == ["c", "a"]
-    assert take([[1], [2], [3]], index) == [[3], [1]]
