@@ -56,7 +56,7 @@ def test_page_runs(path):
 GUIDE = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize(("place", "weight"), [(0, 1e-2), (1, 3.0)])
+@pytest.mark.parametrize(("place", "weight"), [(0, 1e-2), (1, 10.0)])
 def test_the_methods_of_the_contributors_guide(place, weight):
     names = {"torch": torch, "Distillation": Distillation, "list_scores": list_scores}
     names |= {"require_count": require_count, "require_positive": require_positive}
@@ -71,5 +71,5 @@ def test_the_methods_of_the_contributors_guide(place, weight):
         distillations=[(method_cls(), weight)],
     )
     column = history[method_cls.__name__]
-    assert 0 < column[-1] < 0.9 * column[0]
+    assert 0 < sum(column[-5:]) / 5 < 0.9 * column[0]
     assert repr(method_cls()).startswith(f"{method_cls.__name__}(")
