@@ -44,18 +44,10 @@ def attach_trajectories(
     if not trajectories:
         raise ValueError(f"'trajectories' must hold one or more (got {trajectories!r})")
     found = graph_fingerprint(data)
+    for x, trajectory in enumerate(trajectories):
+        _check(trajectory, x, found, trajectories[0])
     most = max(t.items.size(1) for t in trajectories)
     for x, t in enumerate(trajectories):
-        if t.graph_fingerprint != found:
-            raise ValueError(
-                f"trajectory {x} is from another graph or catalogue (fingerprint "
-                f"{t.graph_fingerprint:.12}, that of 'data' is {found:.12})"
-            )
-        if t.items.size(2) != trajectories[0].items.size(2):
-            raise ValueError(
-                f"trajectory {x} ranks {t.items.size(2)} items, trajectory 0 ranks "
-                f"{trajectories[0].items.size(2)}"
-            )
         if t.items.size(1) < most and not pad:
             raise ValueError(
                 f"trajectory {x} has {t.items.size(1)} states, another has {most}: record as "
@@ -68,6 +60,27 @@ def attach_trajectories(
     graph[USER].teacher_observed = torch.stack([_padded(t.observed, most) for t in trajectories], 1)
     check_values(graph, OF_SEVERAL)
     return graph
+
+
+def _check(t: Trajectory, x: int, fingerprint: str, first: Trajectory) -> None:
+    """Raise ``ValueError`` unless a trajectory is from the graph, and as wide as the first one."""
+    if t.graph_fingerprint != fingerprint:
+        raise ValueError(
+            f"trajectory {x} is from another graph or catalogue (fingerprint "
+            f"{t.graph_fingerprint:.12}, that of 'data' is {fingerprint:.12})"
+        )
+    for name in ("items", "observed"):
+        value, width = getattr(t, name), getattr(first, name).size(-1)
+        if value.dim() != 3 or value.shape[:2] != t.items.shape[:2]:
+            raise ValueError(
+                f"'{name}' of trajectory {x} must have users, states and places as dimensions "
+                f"(got {list(value.shape)}, 'items' has {list(t.items.shape)})"
+            )
+        if value.size(2) != width:
+            ranked = "items" if name == "items" else "observed items"
+            raise ValueError(
+                f"trajectory {x} ranks {value.size(2)} {ranked}, trajectory 0 ranks {width}"
+            )
 
 
 def _padded(states: Tensor, num: int) -> Tensor:

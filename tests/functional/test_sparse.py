@@ -341,3 +341,15 @@ def test_fake_tensors_have_the_shape_and_refuse_two_devices_of_row_matmul():
                 selected_matmul(*arguments(stray))
             with pytest.raises(RuntimeError, match="one device"):
                 selected_matmul_backward(*arguments(stray), 7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("wrong", [-1, 6, 2**30])
+def test_columns_out_of_range_never_reach_a_kernel(dtype: torch.dtype, wrong: int) -> None:
+    ptr = torch.tensor([0, 2, 3], dtype=torch.int32)
+    col = torch.tensor([5, wrong, 0], dtype=torch.int32)
+    x, y = torch.ones(2, 4, dtype=dtype), torch.ones(6, 4, dtype=dtype)
+    with pytest.raises(ValueError, match=rf"'col' must lie in 0\.\.5 \(got {wrong}\)"):
+        sampled_matmul(ptr, col, x, y)
+    with pytest.raises((ValueError, RuntimeError), match=f"{wrong}"):
+        csr_matmul(ptr, col, torch.ones(3, dtype=dtype), y)

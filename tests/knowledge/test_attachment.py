@@ -112,6 +112,24 @@ def test_lists_of_another_length(data, trajectories) -> None:
 
 
 def test_a_teacher_with_fewer_states(data, trajectories) -> None:
-    trajectories[0] = replace(trajectories[0], items=trajectories[0].items[:, 1:])
+    later = {name: getattr(trajectories[0], name)[:, 1:] for name in LISTS}
+    trajectories[0] = replace(trajectories[0], **later)
     with pytest.raises(ValueError, match=r"trajectory 0 has 3 states, another has 4.*pad=True"):
+        attach_trajectories(data, trajectories)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"items": lambda x: x[:, :, 0]}, r"'items' of trajectory 1 .*\(got \[23, 4\]"),
+        ({"observed": lambda x: x[:, 1:]}, r"'observed' of trajectory 1 .*\(got \[23, 3, 2\]"),
+        ({"observed": lambda x: x[:, :, :1]}, "trajectory 1 ranks 1 observed items, .* ranks 2"),
+        ({"items": lambda x: x.masked_fill(x < 0, 31)}, r"teacher_trajectory' must hold ids"),
+        ({"items": lambda x: x.float()}, "teacher_trajectory' must be int32"),
+    ],
+)
+def test_trajectories_made_by_hand(data, trajectories, change: dict, message: str) -> None:
+    made = {name: edit(getattr(trajectories[1], name)) for name, edit in change.items()}
+    trajectories[1] = replace(trajectories[1], **made)
+    with pytest.raises(ValueError, match=message):
         attach_trajectories(data, trajectories)
