@@ -299,6 +299,24 @@ def test_value_and_gradient_of_candidate_lists(lists, rows, dtype):
     np.testing.assert_allclose(x_col.grad.double(), grad_col, atol=tolerance)
 
 
+@pytest.mark.parametrize("rows", [[4, 0, 3, 5], list(range(ROWS))])
+def test_gradients_at_the_padding_go_nowhere(lists, rows):
+    x_row, x_col = representations()
+    listed = lists[torch.tensor(rows)]
+    assert bool((listed < 0).any())
+    scores = CandidateLists(lists, COLS).scores(x_row, x_col, torch.tensor(rows))
+    gradients = torch.autograd.grad(scores, (x_row, x_col), torch.ones_like(scores))
+    expected = [np.zeros((ROWS, DIM)), np.zeros((COLS, DIM))]
+    a, b = (x.detach().numpy() for x in (x_row, x_col))
+    for r in rows:
+        for c in lists[r].tolist():
+            if c >= 0:
+                expected[0][r] += b[c]
+                expected[1][c] += a[r]
+    for found, want in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(found.numpy(), want, atol=1e-12)
+
+
 def test_gradcheck(lists):
     candidates, rows = CandidateLists(lists, COLS), torch.tensor([0, 1, 4, 8])
 

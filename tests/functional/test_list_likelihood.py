@@ -8,9 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pyg_kd.functional import list_likelihood_loss
-from pyg_kd.functional.list_likelihood import reduce
+from pyg_kd.functional.list_likelihood import list_gradients, list_losses, reduce
 
 INF = math.inf
 
@@ -132,6 +134,54 @@ def test_large_scores_are_safe(dtype, scale, num_tail):
     for actual, want in zip(gradients, reference, strict=True):
         assert actual.dtype == dtype and actual.isfinite().all()
         torch.testing.assert_close(actual, want, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("gap", [10.0, 58.0, 70.0, 85.0, 95.0, 100.0, 103.0, 120.0])
+def test_denominators_far_below_the_largest_score(gap):
+    # Beside the first place, terms of the last ones are down to the smallest floats and beneath.
+    listed = torch.tensor([[0.0, -gap, -gap - 0.5, -gap - 3]])
+    tail = torch.cat([torch.tensor([-gap - 4]), torch.full((50_000,), -gap - 15)]).unsqueeze(0)
+    values, gradients = [], []
+    for dtype in (torch.float32, torch.float64):
+        s, t = (v.to(dtype, copy=True).requires_grad_() for v in (listed, tail))
+        loss = list_likelihood_loss(s, t)
+        values.append(loss.item())
+        gradients.append([g.double() for g in torch.autograd.grad(loss, (s, t))])
+    # A place is off by the spacing of floats at the size of the scores.
+    spacing = 4 * gap * torch.finfo(torch.float32).eps
+    assert values[0] == pytest.approx(values[1], abs=spacing)
+    assert values[1] == pytest.approx(
+        one_list(*(v[0].double().numpy() for v in (listed, tail))), rel=1e-9
+    )
+    for actual, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+class Float64Results(TorchDispatchMode):
+    """Notes whether an operator returned anything in float64."""
+
+    found = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        leaves = [v for v in tree_leaves(out) if isinstance(v, Tensor)]
+        self.found |= any(v.dtype == torch.float64 for v in leaves)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("smallest", "doubled"), [(1.0, False), (1e-25, False), (1e-27, True), (1e-44, True)]
+)
+def test_small_denominators_alone_are_taken_in_float64(smallest, doubled):
+    # From 1e-26 on float32 has all that counts: what underflows is 1e-12 of it or less.
+    last = math.log(smallest / 2)
+    listed, tail = torch.tensor([[0.0, last]]), torch.tensor([[last]])
+    with Float64Results() as mode:
+        _, lse = list_losses._init_fn(listed, tail)
+    assert mode.found == doubled and lse.dtype == torch.float32
+    with Float64Results() as mode:
+        list_gradients._init_fn(listed, tail, lse)
+    assert mode.found == doubled
 
 
 def test_saturated_scores_match_the_limit():

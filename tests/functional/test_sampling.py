@@ -58,6 +58,29 @@ def test_places_enumerate_the_complement(problem):
         assert unseen.at(torch.tensor(user), ranks).tolist() == left
 
 
+# Just below 2^31 keys, just above, and far above.
+@pytest.mark.parametrize(
+    ("num_rows", "num_items", "dtype"),
+    [
+        (2**15 - 1, 2**16 - 1, torch.int32),
+        (2**15 + 1, 2**16 - 1, torch.int64),
+        (50_000, 50_000, torch.int64),
+        (2**17, 2**16, torch.int64),
+    ],
+)
+def test_keys_are_wide_enough_for_the_last_row(num_rows, num_items, dtype):
+    seen = [0, 7, num_items - 1]
+    ptr = torch.zeros(num_rows + 1, dtype=torch.long)
+    ptr[-2], ptr[-1] = 3, 6  # the last two rows
+    unseen = UnseenItems(Neighbors(ptr, torch.tensor(seen * 2)), num_items)
+    assert unseen.key.dtype == dtype
+    for user in (0, num_rows - 2, num_rows - 1):
+        left = [i for i in range(num_items) if user == 0 or i not in seen]
+        ranks = [0, 1, 5, 6, 7, len(left) // 2, len(left) - 1]
+        found = unseen.at(torch.tensor(user), torch.tensor(ranks))
+        assert found.tolist() == [left[r] for r in ranks]
+
+
 @pytest.mark.parametrize("entries", [1, 5, 8])
 def test_tables_are_made_in_blocks(monkeypatch, entries):
     whole = UnseenItems(neighbors(SEEN, NUM_ITEMS), NUM_ITEMS)
