@@ -112,16 +112,19 @@ def main() -> None:
 
 
 def join_earlier(curves: dict[str, list[float]], seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Put the rows of this run among the earlier ones; returns what to note about that."""
+    """Put the rows of this run among the earlier ones; returns what to note about that.
+
+    Their times are left out: they are not of the same machine, or not of the same hour.
+    """
     known = json.loads((RESULTS / "reproduce_topology.json").read_text())
     teacher = curves.pop("teacher 200")
     here = {"machine": machine(), "teacher 200": teacher}
-    names = list(curves)
-    apart = {**known.get("run apart", {}), **{name: here for name in names}}
-    for new, key in ((curves, "curves"), (seconds, "seconds an epoch")):
-        joined = {**known[key], **{name: new[name] for name in names}}
-        new.clear()
-        new.update(joined)
+    apart = {**known.get("run apart", {}), **{name: here for name in curves}}
+    seconds.clear()
+    seconds.update((n, s) for n, s in known["seconds an epoch"].items() if n not in apart)
+    joined = {**known["curves"], **curves}
+    curves.clear()
+    curves.update(joined)
     return {"machine": known["machine"], "run apart": apart}
 
 

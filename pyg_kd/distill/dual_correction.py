@@ -1,6 +1,8 @@
-"""DCD: what the student ranks too low goes above what it ranks too high, from both sides."""
+"""DCD: items that the student ranks too low go above those it ranks too high, on both sides."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +16,15 @@ from pyg_kd.functional.sampling import distinct_ids, row_blocks
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-SIDES = ("both", "user", "item")
-COUNTS = ("num_underestimated", "num_overestimated", "refresh_every", "num_ranked")
+Sides = Literal["both", "user", "item"]
+SIDES: tuple[Sides, ...] = get_args(Sides)
 
-#: What a side's lists hold, and where the teacher's ranking of it is.
+#: The nodes that a side lists, and the attribute that holds the teacher's lists.
 OTHER = {USER: ITEM, ITEM: USER}
 RANKING = {USER: "teacher_items", ITEM: "teacher_users"}
+
+#: Ranked entries that are scored, or drawn from, at once.
+BLOCK_ENTRIES = 2**19
 
 
 class DualCorrection(Distillation):
@@ -41,25 +46,25 @@ class DualCorrection(Distillation):
 
     for the ranks :math:`r^T` and :math:`r^S` that teacher and student give an item within that
     list. :math:`L_{item}` is the same for the unique positive items of a batch and their lists of
-    users. Where fewer than asked for are misjudged, all of them are drawn; equal scores rank
-    against the student.
+    users. Where fewer are misjudged than asked for, all of them are drawn; ties count against the
+    student.
 
-    The student's ranks are taken at the start of every ``refresh_every``-th epoch, from 0. Before,
-    and for as long as :meth:`on_epoch_start` is given no representations, the student is taken to
-    order every list the other way round. Lists are drawn anew every epoch (in the authors' code
-    every batch, by the same law). The paper adds the loss of a ranking distillation, the authors'
-    code and this class do not: for that total put :class:`RelaxedRankingDistillation` beside it.
-    The default lengths and :math:`\epsilon` are ours; the authors' could not be established.
+    The student's ranks are taken at the start of every ``refresh_every``-th epoch, from epoch 0
+    on; before that it is assumed to reverse every list. Lists are drawn anew every epoch (in the
+    authors' code for every batch, by the same law). The paper adds the loss of a ranking
+    distillation, the authors' code and this class do not: for the paper's total, add a
+    :class:`RelaxedRankingDistillation`. The default lengths and :math:`\epsilon` are ours; the
+    authors' could not be established.
 
     Args:
         num_underestimated: Length of the ranked list :math:`\pi`.
         num_overestimated: Number of items :math:`\rho` below it.
         epsilon: Steepness :math:`\epsilon` of the weights, per rank.
         refresh_every: Epochs for which the student's ranks are kept.
-        num_ranked: Length of the teacher's lists that is used, all of it at most.
+        num_ranked: How much of the teacher's lists is used, at most.
         scale: Factor of the student's scores.
-        sides: ``"both"`` (default), ``"user"`` or ``"item"`` alone; one side alone needs the
-            teacher's ranking of that side only.
+        sides: ``"both"`` (default), ``"user"`` or ``"item"``; a single side needs only its own
+            ranking by the teacher.
         item_weight: Weight :math:`w` of the item side.
 
     Raises:
@@ -81,7 +86,7 @@ class DualCorrection(Distillation):
         refresh_every: int = 3,
         num_ranked: int = 500,
         scale: float = 1.0,
-        sides: str = "both",
+        sides: Sides = "both",
         item_weight: float = 1.0,
     ) -> None:
         super().__init__()
@@ -89,7 +94,8 @@ class DualCorrection(Distillation):
         self.num_underestimated, self.num_overestimated = num_underestimated, num_overestimated
         self.epsilon, self.refresh_every, self.num_ranked = epsilon, refresh_every, num_ranked
         self.scale, self.sides, self.item_weight = scale, sides, item_weight
-        require_count(**{name: getattr(self, name) for name in COUNTS})
+        require_count(num_underestimated=num_underestimated, num_overestimated=num_overestimated)
+        require_count(refresh_every=refresh_every, num_ranked=num_ranked)
         require_positive(epsilon=epsilon, scale=scale, item_weight=item_weight)
         self.needs = tuple(RANKING[side] for side in self._sides)
         self.corrections = nn.ModuleDict()
@@ -105,7 +111,7 @@ class DualCorrection(Distillation):
         return corrections
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Take the rankings, without ranks of a student yet."""
+        """Take the teacher's rankings; there are no ranks of a student yet."""
         numbers = self.num_underestimated, self.num_overestimated
         for side in self._sides:
             ranked = graph[side][RANKING[side]][:, : self.num_ranked]
@@ -141,15 +147,11 @@ class DualCorrection(Distillation):
         return list_likelihood_loss(*scores.split(corrections.parts, dim=1))
 
 
-#: Ranked entries scored and drawn from at once.
-BLOCK_ENTRIES = 2**19
-
-
 class RankCorrections(nn.Module):
     r"""A teacher's ranking for every row, and the student's ranks within the same lists.
 
-    Until :meth:`refresh` the student is taken to order every list the other way round. Its ranks
-    belong to a run and cannot be had again later, so they are part of the state that is saved.
+    Until :meth:`refresh` the student is assumed to reverse every list. Its ranks belong to a run
+    and cannot be recomputed later, so they are part of the saved state.
 
     Args:
         ranked: Column ids, best first, int32 ``[R, N]``, padded with -1 at the end.
@@ -176,14 +178,14 @@ class RankCorrections(nn.Module):
         self.register_buffer("ranks", (last - place.to(dtype)).flatten())
 
     def blocks(self) -> tuple[Tensor, ...]:
-        """The row ids, int64, in blocks of a bounded number of entries."""
+        """The row ids, int64, in blocks with a bounded number of entries."""
         return row_blocks(len(self.ranked), self.ranked.size(1), BLOCK_ENTRIES, self.ranked.device)
 
     @torch.no_grad()
     def refresh(self, x_row: Tensor, x_col: Tensor) -> None:
         r"""Rank the lists by the inner products of ``[R, d]`` with ``[C, d]``.
 
-        Equal scores count against the student: they rank the other way round.
+        Equal scores count against the student: they reverse the teacher's order.
         """
         ranks = self.ranks.view(self.ranked.shape)
         place = torch.arange(self.ranked.size(1), device=self.ranked.device)
@@ -205,8 +207,8 @@ class RankCorrections(nn.Module):
         for rows in self.blocks():
             ranked = self.ranked[rows]
             gap = torch.where(ranked < 0, 0, ranks[rows] - place)
-            # The largest of log-weights with Gumbel noise are a draw without replacement. Nothing
-            # is both too low and too high, so one key serves for both.
+            # The largest log-weights with Gumbel noise are a draw without replacement. Nothing is
+            # both too low and too high, so one key serves both.
             noise = torch.empty(gap.shape, device=gap.device).exponential_().log_()
             key = log_weight[gap.abs()].sub_(noise)
             for wrong, num in zip((gap > 0, gap < 0), self.parts, strict=True):
@@ -215,7 +217,7 @@ class RankCorrections(nn.Module):
 
 
 def _largest(key: Tensor, ranked: Tensor, num: int) -> Tensor:
-    """The entries of ``ranked`` with the ``num`` largest keys, in order; -1 for those of -inf."""
+    """The entries of ``ranked`` with the ``num`` largest keys, in order; -1 where a key is -inf."""
     width = ranked.size(1)
     key, place = key.topk(num, dim=1, sorted=False)
     place = torch.where(key == -torch.inf, width, place).sort(dim=1).values

@@ -1,6 +1,8 @@
-"""Hint regression: one projector a node type takes the student to the teacher."""
+"""Hint regression: a projector per node type maps the student to the teacher."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
@@ -10,7 +12,8 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-PROJECTORS = ("linear", "mlp")
+Projector = Literal["linear", "mlp"]
+PROJECTORS: tuple[Projector, ...] = get_args(Projector)
 
 
 class HintRegression(Distillation):
@@ -21,14 +24,14 @@ class HintRegression(Distillation):
         L = \sum_{e} \| t_e - f(s_e) \|^2, \qquad f(s) = W s + b
 
     over the unique users and items of a batch, with a projector :math:`f` for
-    users and one for items. FitNets halves the error; work on recommendation,
+    users and one for items. FitNets halves the error. Work on recommendation,
     where this is the baseline of :class:`DistillationExperts`, does not, and
-    nor does this.
+    neither does this class.
 
     Args:
         projector: ``"linear"`` (default), or ``"mlp"`` with one hidden layer of
-            width :math:`\lfloor (d_s + d_t) / 2 \rfloor` and ReLU: where :math:`d_s < d_t`, a
-            single expert of :class:`DistillationExperts`.
+            width :math:`\lfloor (d_s + d_t) / 2 \rfloor` and ReLU, which for :math:`d_s < d_t`
+            is a single expert of :class:`DistillationExperts`.
 
     Raises:
         ValueError: If ``projector`` is unknown.
@@ -40,7 +43,7 @@ class HintRegression(Distillation):
 
     needs = ("teacher_x",)
 
-    def __init__(self, *, projector: str = "linear") -> None:
+    def __init__(self, *, projector: Projector = "linear") -> None:
         super().__init__()
         require_choice(PROJECTORS, projector=projector)
         self.projector = projector

@@ -151,7 +151,7 @@ class CandidateLists(torch.nn.Module):
 
     The same as :func:`~pyg_kd.functional.list_scores` on some of the rows. What the gradient of
     the columns needs, all edges in the order of their columns, is sorted once, not in every
-    batch. A module only so that it moves between devices with whatever owns it.
+    batch. A Module so that the owner's `.to()` moves its buffers.
 
     Args:
         lists: Column ids, int32 ``[R, K]``, padded with -1.

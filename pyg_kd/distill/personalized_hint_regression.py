@@ -1,4 +1,4 @@
-"""PHR: each entity has a projection of its own, made from the teacher's view of it."""
+"""PHR: each entity has its own projection, computed from the teacher's view of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyg_kd.functional.sparse import csr_matmul, gather_rows
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-#: Entries of the projections that are made at once, whatever the batch.
+#: Entries of the projections that exist at once, whatever the size of the batch.
 BLOCK_ENTRIES = 2**21
 
 
@@ -30,17 +30,17 @@ class PersonalizedHintRegression(Distillation):
         v_e = \frac{1}{2} \Big( t_e + \frac{1}{|N_e|} \sum_{n \in N_e} t_n \Big)
 
     over the unique users and items of a batch. The personalization net :math:`p`
-    (:math:`d_t \to h \to d_t d_s`, ReLU) sees the teacher's representation enriched by the mean
-    of its neighbours in the training graph, computed once; without any, :math:`v_e = t_e`.
+    (:math:`d_t \to h \to d_t d_s`, ReLU) sees the teacher's representation averaged with the mean
+    of its neighbours in the training graph, computed once; without neighbours :math:`v_e = t_e`.
 
-    A step takes :math:`6 h d_t d_s` operations an entity, nearly all in matrix products, which
-    run in bfloat16 under autocast to it. Projections are made block by block and not kept.
+    A step takes :math:`6 h d_t d_s` operations per entity, nearly all in matrix products, which run
+    in bfloat16 under autocast to it. Projections are computed block by block and not kept.
 
     Args:
         hidden: Width :math:`h`. ``None`` (default) is :math:`\lfloor (d_t + d_t d_s) / 2 \rfloor`,
-            the paper's; time is proportional to it.
+            as in the paper; time is proportional to it.
         enrich: ``False`` feeds :math:`t_e` in place of :math:`v_e`.
-        shared: One net for users and items (default), or one each.
+        shared: One net for users and items (default), or one for each.
 
     Raises:
         ValueError: If ``hidden`` is not positive.
@@ -64,7 +64,7 @@ class PersonalizedHintRegression(Distillation):
         self.register_buffer("item_view", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the nets, and look at the neighbours once."""
+        """Make the nets, and average the neighbours once."""
         t_user, t_item = graph[USER].teacher_x, graph[ITEM].teacher_x
         width = t_user.size(1)
         hidden = (width + width * dim) // 2 if self.hidden is None else self.hidden
@@ -101,7 +101,7 @@ def _with_neighbors(x: Tensor, x_other: Tensor, neighbors: Neighbors) -> Tensor:
 
 
 class _Regression(torch.autograd.Function):
-    """Value and gradient block by block in one pass: no projection is kept or made twice."""
+    """Value and gradient block by block in one pass: no projection is kept or recomputed."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, view: Tensor, *net: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""PCKD: the projectors of DE keep the order in which the student puts items."""
+"""PCKD: the projectors of DE keep the order in which the student ranks items."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from pyg_kd.functional.sampling import draw_places
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-REGULARIZERS = ("list", "pair")
+Regularizer = Literal["list", "pair"]
+REGULARIZERS: tuple[Regularizer, ...] = get_args(Regularizer)
 
 
 class PreferenceConsistentDistillation(Distillation):
@@ -30,20 +33,20 @@ class PreferenceConsistentDistillation(Distillation):
 
     over the unique users of a batch. :math:`y_{ui} = \langle s_u, s_i \rangle` are the student's
     scores before the projectors :math:`f`, the expert mixtures of :class:`DistillationExperts`,
-    and :math:`z_{ui} = \langle f(s_u), f(s_i) \rangle` those after, both of constant
-    :math:`s`: what is regularised is :math:`f` alone. :math:`\sigma` is the softmax over the
-    items :math:`i` of a user, drawn from the first of the teacher's list with
-    :math:`p(r) \propto e^{-r / T_r}`, without replacement, and anew every epoch.
+    and :math:`z_{ui} = \langle f(s_u), f(s_i) \rangle` those after them, both with :math:`s`
+    detached: only :math:`f` is regularised. :math:`\sigma` is the softmax over the items
+    :math:`i` of a user, drawn from the top of the teacher's list with
+    :math:`p(r) \propto e^{-r / T_r}`, without replacement, anew every epoch.
 
-    The formulas are those of the authors' public code; the paper's hybrid of the two is not in
-    it, nor here. That code counts a user as often as a batch names it, its lists hold the
-    user's own items, and its :math:`L_{DE}` is the ``"reference"`` one of
+    The formulas are those of the authors' public code; the paper's hybrid of the two is in
+    neither. Unlike this class, that code counts a user as often as it occurs in a batch, its lists
+    include the user's own items, and its :math:`L_{DE}` is the ``"reference"`` variant of
     :class:`DistillationExperts`.
 
     Args:
-        regularizer: ``"list"`` (default), or ``"pair"``, which draws two items a user.
+        regularizer: ``"list"`` (default), or ``"pair"``, which draws two items per user.
         alpha: Weight :math:`\alpha`.
-        num_items: Items drawn for each user, under ``"list"``; a pair has two.
+        num_items: Items drawn for each user under ``"list"``; a pair has two.
         softmax_temperature: :math:`T`.
         num_ranked: Length of the teacher's list that is drawn from, all of it at most.
         rank_temperature: :math:`T_r`, in ranks.
@@ -51,7 +54,7 @@ class PreferenceConsistentDistillation(Distillation):
 
     Raises:
         ValueError: If an option is unknown or out of range, or the graph carries fewer
-            items a user than are drawn.
+            items per user than are drawn.
 
     Example:
         >>> PreferenceConsistentDistillation(regularizer="pair").num_items
@@ -63,7 +66,7 @@ class PreferenceConsistentDistillation(Distillation):
     def __init__(
         self,
         *,
-        regularizer: str = "list",
+        regularizer: Regularizer = "list",
         alpha: float = 0.1,
         num_items: int = 5,
         softmax_temperature: float = 0.1,
@@ -122,7 +125,7 @@ class PreferenceConsistentDistillation(Distillation):
     def _projected_scores(
         self, x_dict: XDict, graph: HeteroData, users: Tensor, items: Tensor
     ) -> Tensor:
-        """Scores after the projectors, which draw the route of every listed item by itself."""
+        """Scores after the projectors; each listed item is routed independently."""
         index = {USER: users, ITEM: items.clamp(min=0).flatten()}
         user, item = (
             self.experts.mixture[n](x_dict[n][i], graph[n].teacher_x[i], self.experts.tau)

@@ -1,4 +1,4 @@
-"""RD: the teacher's first items count as positives, those the student ranks too low above all."""
+"""RD: the teacher's first items are positives, weighted by how far the student misplaces them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ class RankingDistillation(Distillation):
 
     over the unique users of a batch, with :math:`\pi` the teacher's first :math:`K` unseen items,
     the position weight :math:`w^a_r \propto e^{-r / \lambda}` (summing to 1) and the discrepancy
-    weight :math:`w^b_{ur} = \tanh(\max(\mu (\hat r_{ur} - r), 0))`, which leaves out what the
-    student ranks well enough. The student's rank is estimated from uniform samples of the user's
-    unseen items, drawn with replacement anew every epoch: of :math:`n_u` unseen items and
-    :math:`N` samples, :math:`\hat r_{ur} = \lfloor n_u \cdot \#\{\text{samples scored above}\} /
-    N \rfloor`. In the first ``warm_up`` epochs :math:`w = w^a`. Weights get no gradient.
+    weight :math:`w^b_{ur} = \tanh(\max(\mu (\hat r_{ur} - r), 0))`, which ignores items that the
+    student ranks high enough. The student's rank is estimated from uniform samples of the user's
+    unseen items, drawn with replacement every epoch: with :math:`n_u` unseen items and :math:`N`
+    samples, :math:`\hat r_{ur} = \lfloor n_u \cdot \#\{\text{samples scored above}\} / N
+    \rfloor`. In the first ``warm_up`` epochs :math:`w = w^a`. Weights get no gradient.
 
-    The paper weighs the base loss by :math:`1 - \alpha` and this one by :math:`\alpha`; here the
-    total is :math:`L_{base} + \mathit{weight} \cdot L`, so weight is :math:`\alpha / (1 - \alpha)`.
-    The authors' code takes weight 1, the size of the whole catalogue (at last less 1) for
-    :math:`n_u`, and does not divide by the sum of the products (``normalize=False``).
+    The paper weights the base loss by :math:`1 - \alpha` and this one by :math:`\alpha`; here the
+    total is :math:`L_{base} + \mathit{weight} \cdot L`, so the weight is
+    :math:`\alpha / (1 - \alpha)`. The authors' code has weight 1, takes the size of the catalogue
+    (in its last version less 1) for :math:`n_u`, and does not divide by the sum of the products
+    (``normalize=False``).
 
     Args:
         num_listed: Length :math:`K` of the teacher's list.
@@ -45,13 +46,13 @@ class RankingDistillation(Distillation):
         num_samples: Number :math:`N` of samples of a user.
         warm_up: Epochs without :math:`w^b`.
         normalize: ``False`` leaves :math:`w^a w^b` as it is, with :math:`\sum_r w^a_r = 1`:
-            users whom the student ranks well fade out.
+            users for whom the student ranks well fade out.
         scale: Factor of the student's scores :math:`s_{ui}`: the inverse of the temperature of
             its base loss, where that has one.
 
     Raises:
         ValueError: If an option is out of range, or the graph carries fewer than ``num_listed``
-            items a user.
+            items per user.
 
     Example:
         >>> RankingDistillation(num_listed=20).warm_up
@@ -92,7 +93,7 @@ class RankingDistillation(Distillation):
         self.lists = ranked[:, : self.num_listed]
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """See whether the warm-up is over, and draw anew."""
+        """End the warm-up when it is over, and draw anew."""
         self.hybrid = epoch >= self.warm_up
         super().on_epoch_start(epoch, max_epochs, x_dict)
 
@@ -122,16 +123,16 @@ class RankingDistillation(Distillation):
         return -(weight * logsigmoid(torch.where(listed < 0, 0.0, scores))).sum()
 
     def _rank(self, scores: Tensor, sampled: Tensor, num_unseen: Tensor) -> Tensor:
-        """The student's ranks of listed items, by the share of samples above, ``[B, K]``."""
+        """The student's ranks of listed items, from the share of samples above, ``[B, K]``."""
         ascending = sampled.sort(dim=1).values
         not_above = torch.searchsorted(ascending, scores, right=True)
-        # Whole numbers: a floating point share would miss the floor now and then.
+        # In integers: a floating point share would miss the floor now and then.
         rank = (self.num_samples - not_above) * num_unseen.unsqueeze(1) // self.num_samples
         return rank.to(scores.dtype)
 
 
 def _shares(weight: Tensor) -> Tensor:
-    """Rows divided by their sums; a row of zeros stays."""
+    """Rows divided by their sums; a row of zeros stays zero."""
     tiny = torch.finfo(weight.dtype).tiny
     share: Tensor = weight / weight.sum(1, keepdim=True).clamp(min=tiny)
     return share

@@ -24,27 +24,29 @@ class UnbiasedDistillation(Distillation):
         L = - \sum_{u} \sum_{g=1}^{G} \sum_{(i, j) \in S_{ug}} \log \sigma(s_{ui} - s_{uj})
 
     over the unique users of a batch. Items are split by popularity into :math:`G` groups with
-    about the same number of interactions; items of one popularity stay together, those without
-    interactions are in no group. At binding the teacher ranks a user's unseen items in each group
-    by inner products, its score. Every epoch anew, as many pairs for every group are drawn: two
-    distinct ranks, both with :math:`p(r) \propto e^{-r / \mu}`; :math:`i` is the better one.
+    about the same number of interactions; items of one popularity stay together, and those
+    without interactions are in no group. At binding the teacher ranks a user's unseen items in
+    each group by inner products, its scores. Every epoch the same number of pairs is drawn from
+    every group: two distinct ranks, both with :math:`p(r) \propto e^{-r / \mu}`; :math:`i` is the
+    better one.
 
-    The paper averages over users, and a public port over the pairs of a user as well; here is the
-    sum, so that a weight from there is divided by the ``num_groups * num_pairs`` pairs. How
-    :math:`j` is drawn follows the authors' code (4 groups, 30 pairs of a user in all,
-    :math:`\mu = 20`, the first 1000 items of a group). Here ``num_ranked`` are kept; the rest has
-    a share :math:`e^{-\mathit{num\_ranked} / \mu}`.
+    The paper averages over users, and a public port over the pairs of a user as well; this class
+    sums, so divide a weight from there by ``num_groups * num_pairs``. How :math:`j` is drawn
+    follows the authors' code (4 groups, 30 pairs of a user in all, :math:`\mu = 20`, the first
+    1000 items of a group). Only ``num_ranked`` items of a group are kept; the others would have a
+    share of :math:`e^{-\mathit{num\_ranked} / \mu}`.
 
     Args:
         num_groups: Number :math:`G` of groups.
         num_pairs: Pairs of a user in each group.
-        num_ranked: Items kept of each group; memory is users times groups times this.
+        num_ranked: Items kept of each group; memory is proportional to users times groups times
+            this.
         temperature: :math:`\mu`, in ranks.
         scale: Factor of the student's scores :math:`s_{ui}`: the inverse of the temperature of
             its base loss, where that has one.
 
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is out of range or, at binding, no user has a pair to draw.
 
     Example:
         >>> UnbiasedDistillation(num_groups=2)
@@ -76,7 +78,7 @@ class UnbiasedDistillation(Distillation):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Split the items, and rank every group for every user."""
+        """Split the items, and rank each group for every user."""
         edges = interactions(graph)
         seen, num_items = edges.by_user(), edges.num_items
         group = popularity_groups(torch.bincount(seen.col, minlength=num_items), self.num_groups)
@@ -87,9 +89,16 @@ class UnbiasedDistillation(Distillation):
             members = (group == g).nonzero().squeeze(1)
             if members.numel():
                 rank_members(x_user, x_item, members, seen, out=self.ranked[:, g])
+        if not bool((self.ranked[:, :, 1] >= 0).any()):
+            raise ValueError(
+                "UnbiasedDistillation has no pair to draw: none of the "
+                f"{edges.num_users} users of 'graph' has two unseen items in one popularity "
+                f"group, and items without interactions are in none (got num_groups="
+                f"{self.num_groups})"
+            )
 
     def draw(self) -> None:
-        """Draw the pairs of all users anew: ``[U, G, 2, P]``, the better first, -1 for none."""
+        """Draw the pairs of all users, ``[U, G, 2, P]``, the better item first, -1 for none."""
         shape, device = (*self.ranked.shape[:2], self.num_pairs), self.ranked.device
         size = (self.ranked >= 0).sum(2, keepdim=True)
         draw = torch.empty((2, *shape), dtype=torch.double, device=device).exponential_()
@@ -114,11 +123,11 @@ class UnbiasedDistillation(Distillation):
 
 
 def popularity_groups(popularity: Tensor, num_groups: int) -> Tensor:
-    """Groups of equal mass from the most popular down; -1 for what nobody chose, int64 ``[I]``."""
+    """Groups of equal mass, the most popular items first, int64 ``[I]``; -1 for unused items."""
     value = torch.bincount(popularity)
     mass = value * torch.arange(value.numel(), device=value.device)
     above = mass.sum() - mass.cumsum(0)
-    # By the middle of the mass of all that are as popular, so that ids do not matter.
+    # Items of one popularity go where the middle of their mass falls, so ids do not matter.
     group = (2 * above + mass) * num_groups // (2 * mass.sum()).clamp(min=1)
     group[0] = -1
     return group.clamp(max=num_groups - 1)[popularity]

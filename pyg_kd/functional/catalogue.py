@@ -151,7 +151,7 @@ def catalogue_sums(
         for k, (_, items, scores) in enumerate(_tiles(x_item, tile, len(x))):
             top, total = tops[k, users], totals[k, users]
             _score(x, items, scores, next(excluded))
-            # Finite where a tile has nothing left: minus infinity less itself is no number.
+            # Finite for fully excluded tiles: avoids -inf - (-inf) = NaN.
             torch.amax(scores, 1, out=top).clamp_(min=lowest)
             torch.sum(scores.sub_(top.unsqueeze(1)).exp2_(), 1, out=total)
     top = tops.amax(0)
@@ -216,7 +216,7 @@ def _(
 keep_float32("pyg_kd::catalogue_sums", "pyg_kd::catalogue_gradients")
 
 
-# How many entries there are depends on the padding, so shapes end at the operator.
+# The number of entries depends on the padding: an opaque custom op.
 @torch.library.custom_op("pyg_kd::tile_places", mutates_args=())
 def tile_places(
     row: Tensor, col: Tensor, shape: list[int], row_block: int, col_tile: int

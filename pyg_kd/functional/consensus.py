@@ -63,7 +63,7 @@ def consensus(
     return out
 
 
-# How many items tie depends on values, so shapes end at the operator.
+# Data-dependent shapes, since the number of ties varies: an opaque custom op.
 @torch.library.custom_op("pyg_kd::consensus_lists", mutates_args=())
 def consensus_lists(
     lists: Tensor,

@@ -1,4 +1,4 @@
-"""A mixture of small networks, of which an entity runs only those it is routed to."""
+"""A mixture of small networks; an entity runs only those it is routed to."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def mixture_of_experts(
         y_e = \sum_m z_{em} \left( W^2_m \,\mathrm{relu}(W^1_m x_e + b^1_m) + b^2_m \right)
 
     An edge with :math:`z_{em} < 10^{-6}` is skipped, in value and gradient, so
-    the cost follows the number of edges and not entities times experts. Under autocast to
-    bfloat16 the products run in it where most edges matter; what is summed over experts is not.
+    the cost depends on the number of edges, not on entities times experts. Under autocast to
+    bfloat16 the products run in it where most edges matter; sums over experts do not.
 
     Args:
         x: Inputs, ``[n, d]``.
@@ -69,7 +69,7 @@ class _MixtureOfExperts(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # Under autocast the forward pass began in float32, whatever the inputs were.
+        # Under autocast the forward pass cast its inputs to float32.
         inputs = [v.to(grad.dtype) for v in ctx.saved_tensors]
         return None, *experts_backward(grad.contiguous(), *inputs, ctx.low)
 
@@ -96,18 +96,18 @@ class _Edges:
         return total
 
     def segments(self, *values: Tensor) -> Iterator[tuple[Any, ...]]:
-        """The rows of every expert that has any, cut from arrays sorted by expert."""
+        """The rows of each expert that has any, from arrays sorted by expert."""
         cuts = zip(*(v.split(self.count) for v in values), strict=True)
         return ((m, *cut) for m, cut in enumerate(cuts) if self.count[m])
 
 
 def _that_matter(weight: Tensor) -> Tensor:
-    """The weights, zero where they are too small to matter; NaN has to show."""
+    """The weights, zero where they are too small to matter; NaN propagates."""
     return weight.masked_fill(weight < MIN_WEIGHT, 0.0)
 
 
 def _use_all(weight: Tensor) -> bool:
-    """Whether so many edges matter that running every expert on everyone is cheaper."""
+    """Whether so many edges matter that running all experts on all entities is cheaper."""
     return int((weight >= MIN_WEIGHT).sum()) > MAX_DENSITY * weight.numel()
 
 
@@ -116,9 +116,9 @@ def _with_one(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return with_ones(x), torch.cat([w, b.unsqueeze(1)], 1)
 
 
-# In what follows the routing weight is applied to the input, 21 numbers instead of 110 at the
-# default widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer. Where all
-# experts run, the products are in the precision ``low``; the routed ones are too small to gain.
+# Below, the routing weight is applied to the input, 21 numbers instead of 110 at the default
+# widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer. Where all experts
+# run, products are in the precision ``low``; routed ones are too small to gain from it.
 
 
 @torch.library.custom_op("pyg_kd::experts_forward", mutates_args=())
@@ -168,7 +168,7 @@ def experts_backward(
     b2: Tensor,
     low: torch.dtype,
 ) -> list[Tensor]:
-    """Gradients to all six inputs; the hidden layer is computed again, a thirtieth of the work."""
+    """Gradients of all six inputs; recomputing the hidden layer is a thirtieth of the work."""
     weight = _that_matter(weight)
     g_weight = (grad @ b2.t()).mul_(weight > 0)
     gb2 = weight.t() @ grad

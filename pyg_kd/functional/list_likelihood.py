@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Reduction = Literal["sum", "mean", "none"]
 
-def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: str = "sum") -> Tensor:
+
+def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: Reduction = "sum") -> Tensor:
     r"""Relaxed list-wise loss of `"DE-RRD" <https://arxiv.org/abs/2012.04357>`_.
 
     .. math::
@@ -28,7 +30,7 @@ def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: str = "sum"
             lists, or ``"none"``.
 
     Returns:
-        A scalar, or one loss a list for ``reduction="none"``.
+        A scalar, or one loss per list for ``reduction="none"``.
 
     Raises:
         ValueError: If the leading shapes differ, ``listed`` is empty, or
@@ -49,7 +51,7 @@ def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: str = "sum"
     return reduce(loss, reduction)
 
 
-def reduce(loss: Tensor, reduction: str) -> Tensor:
+def reduce(loss: Tensor, reduction: Reduction) -> Tensor:
     """Apply ``"sum"``, ``"mean"`` or ``"none"`` to a vector of losses."""
     if reduction == "none":
         return loss
@@ -59,7 +61,7 @@ def reduce(loss: Tensor, reduction: str) -> Tensor:
 
 
 #: Denominators, relative to the largest term of a list, down to which plain sums of exponentials
-#: are exact: what underflows is too small to count by far, and inverses stay finite.
+#: are exact: terms that underflow are far too small to count, and inverses stay finite.
 SMALLEST = {torch.float32: 1e-26, torch.float64: 1e-200}
 
 
@@ -72,12 +74,12 @@ def _top(s: Tensor, t: Tensor) -> Tensor:
 
 
 def _padded(s: Tensor) -> bool:
-    """Whether any place is padding; NaN is none, it has to show."""
+    """Whether any place is padding. NaN is not padding: let it propagate."""
     return s.numel() > 0 and bool(s.min() == -torch.inf)
 
 
 def _at_least(smallest: float, below: Tensor, s: Tensor) -> bool:
-    """Whether the denominators ``below`` reach ``smallest`` wherever ``s`` is no padding."""
+    """Whether the denominators ``below`` reach ``smallest`` wherever ``s`` is not padding."""
     if below.numel() == 0 or bool(below.min() >= smallest):
         return True
     return bool(((below >= smallest) | (s == -torch.inf)).all())
@@ -94,7 +96,7 @@ def _log_denominators(s: Tensor, t: Tensor) -> Tensor:
     return torch.logaddexp(s.flip(-1).logcumsumexp(-1).flip(-1), t.logsumexp(-1, keepdim=True))
 
 
-# Operators, since they look at values to choose the sums they take.
+# How to sum depends on values: opaque custom ops.
 @torch.library.custom_op("pyg_kd::list_losses", mutates_args=())
 def list_losses(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """The loss of every list, ``[...]``, and the logarithms of its denominators, ``[..., K]``."""
@@ -113,8 +115,8 @@ def _(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op("pyg_kd::list_gradients", mutates_args=())
 def list_gradients(s: Tensor, t: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the losses with respect to the scores, ``[..., K]`` and ``[..., L]``."""
-    # An item takes part in the denominators of all places up to its own:
-    # dL/ds_m = sum_{k <= m} exp(s_m - lse_k) - 1, and all K of them for the tail.
+    # An item is in the denominators of all places up to its own:
+    # dL/ds_m = sum_{k <= m} exp(s_m - lse_k) - 1. The tail is in all K of them.
     total = lse[..., :1]
     total = torch.where(total == -torch.inf, 0.0, total)
     below, padded = (lse - total).exp_(), _padded(s)
@@ -143,7 +145,7 @@ def _(s: Tensor, t: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
 class _ListLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, listed: Tensor, tail: Tensor) -> Tensor:
-        # The half precisions keep their dtype outside and float32 inside.
+        # Half precision is float32 inside.
         dtype = torch.promote_types(listed.dtype, torch.float32)
         loss, lse = list_losses(listed.to(dtype), tail.to(dtype))
         ctx.save_for_backward(listed, tail, lse)

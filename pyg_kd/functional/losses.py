@@ -10,11 +10,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid, softplus
 
 from pyg_kd.functional.catalogue import catalogue_logsumexp
-from pyg_kd.functional.list_likelihood import reduce
+from pyg_kd.functional.list_likelihood import Reduction, reduce
 from pyg_kd.functional.sparse import CSR, row_matmul
 
 
-def bpr_loss(positive: Tensor, negative: Tensor, *, reduction: str = "sum") -> Tensor:
+def bpr_loss(positive: Tensor, negative: Tensor, *, reduction: Reduction = "sum") -> Tensor:
     r"""Pairwise loss of `"BPR" <https://arxiv.org/abs/1205.2618>`_.
 
     .. math::
@@ -30,7 +30,7 @@ def bpr_loss(positive: Tensor, negative: Tensor, *, reduction: str = "sum") -> T
     return reduce(-logsigmoid(positive - negative), reduction)
 
 
-def softmax_loss(positive: Tensor, negative: Tensor, *, reduction: str = "sum") -> Tensor:
+def softmax_loss(positive: Tensor, negative: Tensor, *, reduction: Reduction = "sum") -> Tensor:
     r"""Softmax cross-entropy of one positive against its negatives.
 
     .. math::

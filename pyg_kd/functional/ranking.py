@@ -222,7 +222,7 @@ def _first_of_equals(scores: Tensor, bound: Tensor, k: int) -> Tensor:
 TABLE_ENTRIES = 2**18
 
 
-# Settling ties looks at values, so shapes end at the operator.
+# Settling ties depends on values: an opaque custom op.
 @torch.library.custom_op("pyg_kd::top_unseen", mutates_args=())
 def top_unseen(
     x_user: Tensor,

@@ -1,14 +1,17 @@
-"""Ranks in lists: how far two rankings are apart, and one ranking made of several."""
+"""Ranks in lists: how far apart two rankings are, and one ranking made of several."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from pyg_kd.checks import require_choice
 
-#: Whose rank tells how much a shared item is worth.
-GAINS = ("teacher", "student")
+#: Whose rank decides the gain of a shared item.
+Gain = Literal["teacher", "student"]
+GAINS: tuple[Gain, ...] = get_args(Gain)
 
 
 def rank_in(items: Tensor, reference: Tensor) -> Tensor:
@@ -19,7 +22,7 @@ def rank_in(items: Tensor, reference: Tensor) -> Tensor:
         reference: Distinct item ids, best first, ``[..., K]``, padded with -1; K at least 1.
 
     Returns:
-        int64 ``[..., T]``; K for what is not on the list, and for padding.
+        int64 ``[..., T]``; K for items that are not on the list, and for padding.
 
     Example:
         >>> rank_in(torch.tensor([[7, 5, -1]]), torch.tensor([[3, 7, -1]]))
@@ -41,22 +44,22 @@ def find_in_lists(ascending: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int64 and bool, both ``[..., L]``.
     """
-    # A search in views is slow, and warns of it.
+    # searchsorted copies non-contiguous input, with a warning.
     ascending, items = ascending.contiguous(), items.to(ascending.dtype).contiguous()
     place = torch.searchsorted(ascending, items).clamp_(max=ascending.size(-1) - 1)
     return place, ascending.gather(-1, place) == items
 
 
-def rank_discrepancy(student: Tensor, teacher: Tensor, *, gain: str = "teacher") -> Tensor:
-    r"""One minus the NDCG of a student's list with a teacher's list as the truth.
+def rank_discrepancy(student: Tensor, teacher: Tensor, *, gain: Gain = "teacher") -> Tensor:
+    r"""One minus the NDCG of a student's list, with a teacher's list as the ground truth.
 
     .. math::
         D = 1 - \frac{\sum_t g_t / \log_2(t + 2)}{\sum_r g(r) / \log_2(r + 2)}, \qquad
         g(r) = 2^{e^{-r / 10}} - 1
 
-    with places from 0. An item at the student's place :math:`t` that is on the teacher's list, at
-    its rank :math:`r`, has :math:`g_t = g(r)`, or :math:`g(t)` with ``gain="student"``; any
-    other has 0.
+    with places from 0. An item at the student's place :math:`t` and at rank :math:`r` of the
+    teacher's list has :math:`g_t = g(r)`, or :math:`g(t)` with ``gain="student"``; an item that
+    is not on that list has 0.
 
     Args:
         student: Item ids, best first, ``[..., T]``, padded with -1.
@@ -97,8 +100,8 @@ def rank_ensemble(
     .. math::
         c(i) = \sum_x e^{-r_x(i) / \mathit{decay}} + \mathit{extra}_x(i)
 
-    over the lists :math:`x` that hold :math:`i`, with ranks :math:`r_x` from 0. Of equals, the
-    one with the best rank in any list comes first, then the one in the earlier list.
+    over the lists :math:`x` that hold :math:`i`, with ranks :math:`r_x` from 0. Ties go to the
+    item with the best rank in any list, then to the one in the earlier list.
 
     Args:
         lists: Item ids, best first and distinct in each list, ``[B, X, K]``, padded with -1.
@@ -118,7 +121,7 @@ def rank_ensemble(
     importance = (-rank / decay).exp().expand(lists.shape)
     if extra is not None:
         importance = importance + extra
-    # Entries by rank, then by list; the entries of an item are brought together in this order.
+    # Entries by rank, then by list; a stable sort keeps this order among those of an item.
     entries = lists.transpose(1, 2).flatten(1)
     item, order = entries.sort(dim=1, stable=True)
     importance = importance.transpose(1, 2).flatten(1).gather(1, order)
@@ -133,13 +136,12 @@ def total_by_item(items: Tensor, value: Tensor, num_lists: int) -> Tensor:
     """Values added up where entries of a row are of one item.
 
     Args:
-        items: Item ids, ascending in every row, ``[B, N]``; an item stands there once for each
-            of ``num_lists`` lists at most.
+        items: Item ids, ascending in every row, ``[B, N]``, each at most ``num_lists`` times.
         value: The value of each entry, ``[B, N]``.
-        num_lists: How often an item may stand there.
+        num_lists: How often an item may occur in a row.
 
     Returns:
-        ``[B, N]``: the sum at an item's first entry, ``-inf`` at its others and at padding.
+        ``[B, N]``: the sum at an item's first entry, ``-inf`` at its other entries and at padding.
     """
     total = value.clone()
     for step in range(1, num_lists):
@@ -150,15 +152,15 @@ def total_by_item(items: Tensor, value: Tensor, num_lists: int) -> Tensor:
 
 
 def rank_spread(states: Tensor, state: Tensor) -> Tensor:
-    r"""How much the ranks of a list's items varied up to the state that the list is of.
+    r"""How much the ranks of a list's items varied up to the state of that list.
 
     Args:
-        states: Lists of one ranking over time, ``[B, X, V, K]``, padded with -1.
-        state: The state of each ranking, int64 ``[B, X]``.
+        states: Lists of each ranking over time, ``[B, X, V, K]``, padded with -1.
+        state: The current state of each ranking, int64 ``[B, X]``.
 
     Returns:
-        Of the items listed at ``state``, in their order, the standard deviation of their ranks
-        at the states up to it: float64 ``[B, X, K]``. An item that is not listed has rank K.
+        For the items listed at ``state``, in their order, the standard deviation of their ranks
+        over the states up to it: float64 ``[B, X, K]``. An item that is not listed has rank K.
 
     Example:
         >>> states = torch.tensor([[[[5, 3], [3, 5], [3, 8]]]])

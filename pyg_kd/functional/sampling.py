@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyg_kd.graph import Neighbors
 
-#: Seen items numbered at once when a table is made.
+#: Seen items that are numbered at once.
 BLOCK_ENTRIES = 2**17
 
 
@@ -31,14 +31,14 @@ class UnseenItems(torch.nn.Module):
     def __init__(self, seen: Neighbors, num_items: int) -> None:
         super().__init__()
         self.stride = num_items + 1
-        # A module only so that it moves between devices with whatever owns it.
+        # A Module so that the owner's `.to()` moves its buffers.
         self.register_buffer("ptr", seen.ptr, persistent=False)
         self.register_buffer("key", self._keys(seen), persistent=False)
         self.register_buffer("num_left", num_items - seen.degree, persistent=False)
 
     def _keys(self, seen: Neighbors) -> Tensor:
         num_rows, device = seen.ptr.numel() - 1, seen.col.device
-        # Half the memory wherever it suffices: whole rankings may be what is excluded.
+        # Half the memory where 32 bits suffice: what is excluded may include whole rankings.
         small = num_rows * self.stride < 2**31
         key = seen.col.new_empty(seen.col.numel(), dtype=torch.int32 if small else torch.int64)
         step = max(num_rows * BLOCK_ENTRIES // max(key.numel(), 1), 1)
@@ -83,13 +83,13 @@ def sample_unseen(
     r"""Draw items uniformly among those outside ``seen`` of each user.
 
     Args:
-        user: User ids, int64 ``[n]``, repetitions allowed.
+        user: User ids, int64 ``[n]``; they may repeat.
         seen: Excluded items of every user.
         num_items: Size of the catalogue.
         num: Items to draw for each entry of ``user``.
         replace: Draw with replacement (default). Without, every set of
-            ``num`` items is as likely; a row holds -1 in the places of items
-            it lacks.
+            ``num`` items is equally likely, and rows of users with fewer
+            unseen items are padded with -1.
         generator: Random state; PyTorch's global one by default.
 
     Returns:
@@ -108,13 +108,13 @@ def sample_unseen(
 
 
 def _ranks(left: Tensor, num: int, replace: bool, generator: torch.Generator | None) -> Tensor:
-    """Uniform integers below ``left``, ``[n, num]``; distinct within a row on request."""
+    """Uniform integers below ``left``, ``[n, num]``; without ``replace`` distinct within a row."""
     shape = (left.numel(), num)
     draw = torch.rand(shape, dtype=torch.double, device=left.device, generator=generator)
     if replace:
         return (draw * left.unsqueeze(1)).long()
-    # Floyd's algorithm on all rows at once: step j draws from 0..left - num + j, and a
-    # number drawn before gives way to the largest. Short rows start at their own step.
+    # Floyd's algorithm on all rows at once: step j draws from 0..left - num + j, and takes the
+    # largest instead of a number drawn before. Short rows start at a later step.
     rank = torch.full(shape, -1, dtype=torch.long, device=left.device)
     for j in range(num):
         top = left - num + j
@@ -128,7 +128,7 @@ def draw_places(padding: Tensor, num: int, temperature: float) -> Tensor:
     r"""Draw places of lists without replacement, with :math:`p(r) \propto e^{-r / T}`.
 
     Args:
-        padding: Places that hold nothing, bool ``[n, N]``: they come last of all.
+        padding: Places that hold nothing, bool ``[n, N]``: drawn only when nothing else is left.
         num: Places to draw for each list.
         temperature: :math:`T`, in places.
 
@@ -136,7 +136,7 @@ def draw_places(padding: Tensor, num: int, temperature: float) -> Tensor:
         int64 ``[n, num]``, in no order.
     """
     rank = torch.arange(padding.size(1), device=padding.device)
-    # The largest of log-weights with Gumbel noise are a draw without replacement.
+    # The largest log-weights with Gumbel noise are a draw without replacement.
     noise = torch.empty(padding.shape, device=padding.device).exponential_()
     key = noise.log_().neg_().sub_(rank / temperature).masked_fill_(padding, -torch.inf)
     return key.topk(num, dim=1, sorted=False).indices
@@ -144,15 +144,15 @@ def draw_places(padding: Tensor, num: int, temperature: float) -> Tensor:
 
 @torch.library.custom_op("pyg_kd::distinct_ids", mutates_args=())
 def distinct_ids(ids: Tensor, size: int) -> Tensor:
-    r"""The distinct ones among many ids below ``size``, ascending, int64 ``[n]``; -1 is none.
+    r"""The distinct ids below ``size``, ascending, int64 ``[n]``; -1 is padding.
 
-    A pass over a table of ``size`` marks, where ``unique`` sorts.
+    Marks a table of ``size`` entries, where ``unique`` sorts.
 
     Example:
         >>> distinct_ids(torch.tensor([[3, 0, -1], [0, 3, 1]]), 5)
         tensor([0, 1, 3])
     """
-    # Padding marks the place behind the last.
+    # Padding marks the entry after the last.
     found = torch.zeros(size + 1, dtype=torch.bool, device=ids.device)
     found.index_fill_(0, ids.flatten().long() % (size + 1), True)
     return found[:size].nonzero().squeeze(1)
@@ -160,12 +160,12 @@ def distinct_ids(ids: Tensor, size: int) -> Tensor:
 
 @distinct_ids.register_fake
 def _(ids: Tensor, size: int) -> Tensor:
-    # Without values their number is unknown: the largest there may be.
+    # Without values their number is unknown: the upper bound.
     return ids.new_empty(min(ids.numel(), size), dtype=torch.int64)
 
 
 def row_blocks(num_rows: int, width: int, entries: int, device: torch.device) -> tuple[Tensor, ...]:
-    """The row ids, int64, in blocks of ``entries`` entries at most, or of one row.
+    """The row ids, int64, in blocks of at most ``entries`` entries, or of one row.
 
     Example:
         >>> row_blocks(3, 10, 25, torch.device("cpu"))

@@ -192,7 +192,7 @@ class _RowMatmul(torch.autograd.Function):
         return None, None, None, None, grad_x.to(ctx.dtype)
 
 
-# How many entries the rows have depends on their numbers, so shapes end at the operators.
+# Data-dependent output shapes: opaque custom ops.
 @torch.library.custom_op("pyg_kd::selected_matmul", mutates_args=())
 def selected_matmul(ptr: Tensor, col: Tensor, value: Tensor, rows: Tensor, x: Tensor) -> Tensor:
     """Forward of :func:`row_matmul`."""

@@ -172,6 +172,22 @@ def test_groups_with_less_than_two_items_have_no_pairs(problem) -> None:
     assert all(bool(x.grad.isfinite().all()) for x in problem.x_dict.values())
 
 
+def one_user_graph(num_items: int, seen: list[int]) -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 1, num_items
+    data[INTERACTS].edge_index = torch.tensor([[0] * len(seen), seen])
+    data["user"].teacher_x, data["item"].teacher_x = torch.randn(1, 3), torch.randn(num_items, 3)
+    data.graph_fingerprint = graph_fingerprint(data)
+    return data
+
+
+def test_nothing_to_draw_is_said() -> None:
+    # What the only user has not seen has no popularity, so no group holds it.
+    message = r"no pair to draw: none of the 1 users.*\(got num_groups=4\)"
+    with pytest.raises(ValueError, match=message):
+        UnbiasedDistillation().bind(one_user_graph(9, [1, 2, 5]), 4)
+
+
 def test_users_without_pairs_contribute_nothing(problem) -> None:
     user = int(problem.batch.user[0])
     method = UnbiasedDistillation(**SMALL).bind(problem.graph, 4)

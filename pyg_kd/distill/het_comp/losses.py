@@ -65,7 +65,7 @@ def fine_grained_loss(observed: Tensor, listed: Tensor, tail: Tensor) -> Tensor:
     return loss
 
 
-# How many items are seen depends on the rows, so shapes end at the operator.
+# Data-dependent output shape: an opaque custom op.
 @torch.library.custom_op("pyg_kd::excluded_pairs", mutates_args=())
 def excluded_pairs(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Tensor:
     r"""Pairs of a place in ``rows`` and an item that its row has seen or lists.

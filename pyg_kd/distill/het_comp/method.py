@@ -12,7 +12,7 @@ from pyg_kd.distill.het_comp.losses import excluded_pairs, fine_grained_loss, ov
 from pyg_kd.distill.het_comp.teacher_states import TeacherStates
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import list_scores
-from pyg_kd.functional.ranks import GAINS
+from pyg_kd.functional.ranks import GAINS, Gain
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -80,7 +80,7 @@ class HetComp(Distillation):
         alpha: float = 1.05,
         alpha_decay: float = 0.995,
         num_compared: int = 50,
-        gain: str = "teacher",
+        gain: Gain = "teacher",
         consistency: bool = False,
         dynamic: bool = True,
         adaptive: bool = True,

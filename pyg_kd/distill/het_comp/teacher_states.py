@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_kd.functional.ranking import top_unseen
-from pyg_kd.functional.ranks import at_state, rank_discrepancy, rank_ensemble, rank_spread
+from pyg_kd.functional.ranks import Gain, at_state, rank_discrepancy, rank_ensemble, rank_spread
 from pyg_kd.functional.sampling import row_blocks
 from pyg_kd.functional.sparse import HeldCSR
 from pyg_kd.graph import Neighbors
@@ -36,7 +36,7 @@ class TeacherStates(nn.Module):
     target: Tensor
 
     def __init__(
-        self, items: Tensor, observed: Tensor, seen: Neighbors, num_compared: int, gain: str
+        self, items: Tensor, observed: Tensor, seen: Neighbors, num_compared: int, gain: Gain
     ) -> None:
         super().__init__()
         self.num_compared, self.gain = min(num_compared, items.size(3)), gain
