@@ -1,4 +1,7 @@
-"""Pure tensor mathematics that two methods or more share."""
+"""Tensor mathematics that two rooms or more use.
+
+What only one method or model uses lives in its own file or folder.
+"""
 
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import edge_scores, list_scores

@@ -1,4 +1,7 @@
-"""The log-sum-exp of a user's scores over the whole catalogue, in tiles."""
+"""The log-sum-exp of a user's scores over the whole catalogue, in tiles.
+
+From the top: the function, its two kernels, and the places of excluded items in the tiles.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from pyg_kd.checks import require_positive
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 from pyg_kd.graph import check_ids
 
-#: Scores that exist at once: 1 MiB on a CPU, where caches decide; few large kernels elsewhere.
+#: Scores held at once: 1 MiB on a CPU, to stay in its caches; few large kernels elsewhere.
 CPU_ENTRIES, OTHER_ENTRIES = 2**18, 2**24
 
-#: Users scored at once: more would make the tiles narrow, and narrow products are slow.
+#: Users scored at once: more would make tiles narrow, and narrow products are slow.
 MAX_ROWS = 512
 
-# Two to a power takes a third of the time of e to a power, so all exponents are binary here.
+# exp2 takes a third of the time of exp, so all exponents here are binary.
 LOG2_E, LN_2 = log2(e), log(2)
 
 
@@ -33,26 +36,26 @@ def catalogue_logsumexp(
     .. math::
         z_u = \log \sum_{i \notin E_u} e^{\langle x_u, x_i \rangle}
 
-    over the catalogue without the items :math:`E_u` excluded for the user, few or none. They
-    never enter the sum: taking them off it afterwards would cancel where they hold most of it.
+    over the catalogue without the few items :math:`E_u` that are excluded for the user. They
+    never enter the sum: subtracting them afterwards would cancel where they dominate it.
 
-    Users are taken in blocks and items in tiles, and the backward pass makes the
-    scores again. Scores of any size are safe.
+    Users are taken in blocks and items in tiles, and the backward pass recomputes the scores.
+    Scores of any size are safe.
 
     Args:
         x_user: Users, ``[B, d]``.
         x_item: The whole catalogue, ``[I, d]``.
         excluded: Pairs of a row of ``x_user`` and an item, integers ``[2, E]``, in any order;
-            an item of -1 is none.
-        tile: Items scored at once. By default as many as make ``2**18`` scores
-            with up to 512 users on a CPU, and ``2**24`` elsewhere.
+            -1 is padding.
+        tile: Items scored at once. By default so many that up to 512 users have ``2**18`` scores
+            on a CPU, and ``2**24`` elsewhere.
 
     Returns:
         ``[B]``, float64 for float64 and float32 otherwise; ``-inf``, without a gradient, for
-        a user without any item left.
+        a user with no item left.
 
     Raises:
-        ValueError: If the widths differ, there is no item, ``tile`` is not positive, or
+        ValueError: If the widths differ, there are no items, ``tile`` is not positive, or
             ``excluded`` is not ``[2, E]`` or out of range.
 
     Example:
@@ -100,7 +103,7 @@ class _CatalogueLogSumExp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_user, x_item, top, total, place, count = ctx.saved_tensors
-        # The softmax is normalised through the gradient: one number a user, not one a score.
+        # Normalise the softmax through the gradient: one number a user, not one a score.
         weight = (grad / total).masked_fill_(total == 0, 0.0)
         grad_user, grad_item = catalogue_gradients(
             weight, top, x_user, x_item, ctx.tile, place, count
@@ -114,7 +117,7 @@ def _binary_exponents(x_user: Tensor, x_item: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tiles(x_item: Tensor, tile: int, rows: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Tiles of the catalogue: where, its rows, and room for the scores of ``rows`` users."""
+    """Tiles of the catalogue: their slice, their rows, and a buffer for ``rows`` users' scores."""
     room = x_item.new_empty(rows * tile)
     for start in range(0, x_item.size(0), tile):
         part = x_item[start : start + tile]
@@ -122,7 +125,7 @@ def _tiles(x_item: Tensor, tile: int, rows: int) -> Iterator[tuple[slice, Tensor
 
 
 def _excluded(place: Tensor | None, count: Tensor | None) -> Iterator[Tensor | None]:
-    """The places to leave out of one tile after another."""
+    """The places to exclude, tile by tile."""
     return repeat(None) if place is None or count is None else iter(place.split(count.tolist()))
 
 
@@ -141,7 +144,7 @@ def catalogue_sums(
     place: Tensor | None = None,
     count: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A user's largest binary exponent, and the sum of the powers of two relative to it."""
+    """Every user's largest binary exponent, and its sum of powers of two relative to that."""
     x_user, x_item = _binary_exponents(x_user, x_item)
     excluded, lowest = _excluded(place, count), torch.finfo(x_user.dtype).min
     tops, totals = (x_user.new_empty(-(-len(x_item) // tile), len(x_user)) for _ in range(2))
@@ -172,7 +175,7 @@ def catalogue_gradients(
     scaled, x_item = _binary_exponents(x_user, x_item)
     weight, top = weight.to(scaled.dtype).unsqueeze(1), top.unsqueeze(1)
     weighted, excluded = (x_user.to(scaled.dtype) * weight).t(), _excluded(place, count)
-    # Products with a short first side are the fast ones: the gradients are made transposed.
+    # Products with a short first side are fast, so gradients are computed transposed.
     grad_user, grad_item = scaled.new_zeros(scaled.t().shape), torch.zeros_like(x_item)
     for rows in range(0, len(scaled), MAX_ROWS):
         users = slice(rows, rows + MAX_ROWS)
@@ -221,13 +224,13 @@ keep_float32("pyg_kd::catalogue_sums", "pyg_kd::catalogue_gradients")
 def tile_places(
     row: Tensor, col: Tensor, shape: list[int], row_block: int, col_tile: int
 ) -> tuple[Tensor, Tensor]:
-    r"""Where entries of a matrix lie, given that it is made tile by tile.
+    r"""Where entries of a matrix lie when it is computed tile by tile.
 
-    Tiles go from left to right, blocks of rows from top to bottom; the last ones may be smaller.
+    Tiles go from left to right and blocks of rows from top to bottom; the last may be smaller.
 
     Args:
         row: Rows of the entries, integers ``[E]``.
-        col: Their columns, ``[E]``; -1 is no entry.
+        col: Their columns, ``[E]``, padded with -1.
         shape: Rows and columns of the matrix.
         row_block: Rows of a block.
         col_tile: Columns of a tile.
@@ -265,7 +268,7 @@ def _(
 ) -> tuple[Tensor, Tensor]:
     require_one_device(row, col)
     num_regions = -(-shape[0] // row_block) * max(-(-shape[1] // col_tile), 1)
-    # Without values the number of entries is unknown: the largest there may be.
+    # Without values the number of entries is unknown, so this is its upper bound.
     return col.new_empty(col.shape, dtype=torch.int64), col.new_empty(
         num_regions, dtype=torch.int64
     )

@@ -1,8 +1,8 @@
-"""Heads of a model, and what several rankers agree on, from their lists alone."""
+"""The heads of a model, and what several rankers agree on, from their lists alone."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from pyg_kd.functional.ranking import stable_topk
 from pyg_kd.functional.ranks import rank_in, total_by_item
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 
-#: Listed items that are worked on at once.
+#: Listed items processed at once.
 BLOCK_ENTRIES = 2**21
 
 
@@ -31,17 +31,17 @@ def consensus(
         + e^{-\operatorname{std}_x(u, i) / S} \right]
 
     over the rankers :math:`x` on whose newest list :math:`L_x(u)` the item is, at place
-    :math:`r` from 0. The standard deviation, that of a population, is over the places of the
-    item on the lists of the whole window; where it is not on a list its place there is the
+    :math:`r` from 0. The standard deviation, that of a population, is taken over the places of
+    the item on all lists of the ranker; on a list that it is missing from, its place is the
     length of the list. The order is by :math:`c`, and among equals by item.
 
-    Work is done by sorting, in blocks of users: memory is that of the lists.
+    It works by sorting, in blocks of users: memory is that of the lists.
 
     Args:
-        lists: Item ids, best first, int32 ``[W, H, U, K]`` of ``W`` times and ``H`` rankers,
+        lists: Item ids, best first, int32 ``[W, H, U, K]`` for ``W`` times and ``H`` rankers,
             padded with -1.
         num_listed: Length of the result.
-        newest: Which of the ``W`` times is the last.
+        newest: Which of the ``W`` times is the newest.
         temperature: :math:`T`, in places.
         deviation: :math:`S`, in places; ``None`` leaves the second term out, and infinity makes
             it one.
@@ -115,7 +115,7 @@ def place_deviation(lists: Tensor, newest: int, num_counted: int | None = None) 
         place = own if time == newest else rank_in(now, lists[time])
         total = total + place
         square = square + place.square()
-    # In whole numbers, so that what never moves has no deviation at all.
+    # In integers, so that the deviation of an item that never moves is exactly zero.
     return (window * square - total.square()).float().sqrt_().div_(window)
 
 
@@ -135,8 +135,9 @@ def _agreed(items: Tensor, value: Tensor, num_listed: int) -> tuple[Tensor, Tens
     return items, best
 
 
-#: What the score of a head is made of: an inner product, or a negative squared distance.
-KINDS = ("inner", "distance")
+#: The score of a head: an inner product, or a negative squared distance.
+Kind = Literal["inner", "distance"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Head(NamedTuple):
@@ -159,12 +160,12 @@ class Head(NamedTuple):
     name: str
     start: int
     stop: int
-    kind: str = "inner"
+    kind: Kind = "inner"
 
     def vectors(self, x_user: Tensor, x_item: Tensor) -> tuple[Tensor, Tensor]:
         r"""Vectors of users and items whose inner products are the scores of the head.
 
-        A distance takes two columns more:
+        A distance takes two extra columns:
         :math:`-\|u - i\|^2 = \langle (2u, -\|u\|^2, -1), (i, 1, \|i\|^2) \rangle`.
 
         Args:

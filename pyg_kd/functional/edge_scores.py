@@ -19,8 +19,8 @@ def edge_scores(x_user: Tensor, x_item: Tensor, edge_index: Tensor) -> Tensor:
     .. math::
         s_e = \langle x_{u(e)}, x_{i(e)} \rangle
 
-    Forward is one sampled dense-dense product, backward two sparse products:
-    no ``[E, d]`` array is formed. Edges sorted by user skip a sort.
+    Forward is one sampled dense-dense product and backward two sparse products, so no ``[E, d]``
+    tensor is formed. Edges that are sorted by user save a sort.
 
     Args:
         x_user: ``[U, d]``.
@@ -47,7 +47,7 @@ def edge_scores(x_user: Tensor, x_item: Tensor, edge_index: Tensor) -> Tensor:
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})")
     row, col = edge_index
-    # The kernels trust the ids: a wrong one would read foreign memory.
+    # The kernels do not check ids, and would read out of bounds.
     check_ids("edge_index[1]", col, x_item.size(0))
     if bool((row[1:] < row[:-1]).any()):
         row, order = torch.sort(row, stable=True)
@@ -67,7 +67,7 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
     Returns:
         Scores, ``[B, K]``, with ``-inf`` at the padding.
     """
-    # Every row has K edges. Padding scores item 0, then is masked.
+    # Every row has K edges. Padding is scored as item 0, then masked.
     rows = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
     row = rows[:-1].repeat_interleave(items.size(1), output_size=items.numel())
     col = items.clamp(min=0).flatten().to(torch.int32)
@@ -109,5 +109,5 @@ class _EdgeScores(torch.autograd.Function):
 
 
 def with_ones(x: Tensor) -> Tensor:
-    """A column of ones more: beside a column of biases on the other side."""
+    """Append a column of ones, to meet a column of biases on the other side."""
     return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)

@@ -1,4 +1,4 @@
-"""Losses of scores: pairwise, softmax with soft targets, and the multinomial likelihood."""
+"""Losses of scores: pairwise, softmax with hard and soft targets, and over the catalogue."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def softmax_loss(positive: Tensor, negative: Tensor, *, reduction: Reduction = "
 
 
 class _LogSumExp(torch.autograd.Function):
-    """``logsumexp(1)`` whose gradient is zero, not NaN, in a row of nothing but ``-inf``."""
+    """``logsumexp(1)`` with a gradient of zero, not NaN, in rows of ``-inf`` alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -81,15 +81,15 @@ def soft_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
         >>> soft_cross_entropy(scores, torch.tensor([[0.5, 0.5, 0.0]]))
         tensor([0.6931])
     """
-    padding = scores == -torch.inf  # NaN is no padding: it has to show
-    # Finite everywhere, so that a list of padding alone has a gradient, of zero.
+    padding = scores == -torch.inf  # NaN is not padding: let it propagate
+    # A list of padding alone becomes finite, so that its gradient is zero and not NaN.
     scores = scores.masked_fill(padding.all(1, keepdim=True), 0.0)
     losses = target * (scores.logsumexp(1, keepdim=True) - scores)
     return losses.masked_fill(padding, 0.0).sum(1)
 
 
 def padded_softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis; ``-inf`` is padding and gets 0, also where all of it is."""
+    """Softmax over the last axis; padding, ``-inf``, gets 0 even where there is nothing else."""
     return logits.softmax(-1).masked_fill(logits == -torch.inf, 0.0)
 
 
@@ -100,14 +100,14 @@ def multinomial_loss(x_row: Tensor, x_col: Tensor, rows: Tensor, observed: CSR) 
         L = - \sum_r \sum_{c \in N_r} \log \frac{e^{\langle x_r, x_c \rangle}}
         {\sum_{c'} e^{\langle x_r, x_{c'} \rangle}}
 
-    The scores of all :math:`c \in N_r` add up to one inner product, and the denominator is made
-    in tiles: there is never a score for every row and column.
+    The scores of all :math:`c \in N_r` add up to one inner product, and the denominator is
+    computed in tiles, so there is never a score for every row and column.
 
     Args:
         x_row: Vectors of the rows taken, ``[B, d]``.
         x_col: Vectors of all columns, ``[n, d]``.
         rows: Which rows of ``observed`` they are, int64 ``[B]``.
-        observed: The columns :math:`N_r` of every row, all of value one.
+        observed: The columns :math:`N_r` of every row, with values of one.
 
     Returns:
         A scalar, the sum over the rows.
@@ -133,7 +133,7 @@ def catalogue_cross_entropy(
         - \Bigl\langle x_r, \sum_c q_{rc} x_c \Bigr\rangle \Bigr], \qquad
         m_r = \sum_c q_{rc}
 
-    The target is linear in the scores: one sparse product, and no scores of its own.
+    The target enters linearly: it takes one sparse product, and no scores.
 
     Args:
         x_row: Vectors of the rows taken, ``[B, d]``.

@@ -30,7 +30,7 @@ class Adjacency(NamedTuple):
 def normalized_adjacency(data: HeteroData) -> Adjacency:
     r"""Build :math:`\hat A` with entries :math:`1 / \sqrt{|N_u| |N_i|}` from the edges of a graph.
 
-    Repeated edges count once. It is made once for the edges of a graph.
+    Repeated edges count once. The result is cached with the edges of the graph.
     """
     return interactions(data).cached("adjacency", _adjacency)
 
@@ -41,7 +41,7 @@ def _adjacency(edges: Interactions) -> Adjacency:
 
 
 def _normalize(rows: Neighbors, cols: Neighbors) -> CSR:
-    # A degree of 0 never meets an edge: its infinite factor is never read.
+    # A node of degree 0 has no edge, so its infinite factor is never read.
     left = torch.repeat_interleave(rows.degree.to(torch.float).rsqrt(), rows.degree)
     value = left * cols.degree.to(torch.float).rsqrt()[rows.col]
     return CSR(rows.ptr.to(torch.int32), rows.col.to(torch.int32), value)
@@ -61,8 +61,7 @@ def propagate(
     Args:
         x_user: User embeddings, ``[U, d]``.
         x_item: Item embeddings, ``[I, d]``.
-        graph: The graph, or its :func:`normalized_adjacency` where it is used
-            more than once.
+        graph: The graph, or its :func:`normalized_adjacency`.
         num_layers: Number of layers :math:`L`; 0 returns the input.
 
     Returns:

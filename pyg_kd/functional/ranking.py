@@ -1,4 +1,8 @@
-"""Exact top-k of unseen columns, block by block, with a defined order among equals."""
+"""Exact top-k of unseen columns, block by block, with a defined order among equals.
+
+:func:`rank_unseen` takes any scores, :func:`top_unseen` inner products; :func:`stable_topk` is
+the top-k of both.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,14 @@ from pyg_kd.graph import Neighbors, check_ids
 #: rows (int64 ids) and a range of columns, in a tensor that may be overwritten.
 ScoreBlock = Callable[[Tensor, slice], Tensor]
 
-# Blocks of this many scores stay in the caches of a CPU while they are masked,
-# reduced and searched, and still fill a GPU.
+#: Scores in a block of :func:`rank_unseen`: they stay in the caches of a CPU while they are
+#: masked, reduced and searched, and still fill a GPU.
 BLOCK_ENTRIES = 2**21
+
+#: Scores in a block of :func:`top_unseen`.
+PRODUCT_ENTRIES = 2**18
+
+#: Columns scored at once.
 MAX_TILE = 2**16
 
 
@@ -75,7 +84,7 @@ def rank_unseen(
     Raises:
         ValueError: If a size is not positive, ``rows`` is out of range,
             ``seen`` has another number of rows, or a score is NaN.
-        TypeError: If the scores are no floating point numbers.
+        TypeError: If the scores are not floating point.
 
     Example:
         >>> scores = torch.tensor([[0.5, 2.0, 2.0, 1.0]])
@@ -140,7 +149,7 @@ def _unseen_scores(
     row, col = hidden
     inside = (col >= start) & (col < stop)
     row, col = row[inside], col[inside] - start
-    if scores[row, col].isnan().any():  # would go unnoticed behind the mask
+    if scores[row, col].isnan().any():  # the mask would hide it
         raise ValueError("'score_block' returned a score that is NaN")
     scores[row, col] = -inf
     return scores
@@ -173,9 +182,9 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         tensor([[1, 0]])
     """
     k = min(k, scores.size(1))
-    # One more than asked for shows whether the k-th place is tied.
+    # One more than asked for reveals a tie at the k-th place.
     values, ids = _candidates(scores, min(k + 1, scores.size(1)))
-    if values.isnan().any():  # NaN ranks first, so it is always among them
+    if values.isnan().any():  # NaN sorts first, so it is always among them
         raise ValueError("'score_block' returned a score that is NaN")
     equal = values[:, 1:] == values[:, :-1]
     values, ids = values[:, :k], ids[:, :k]
@@ -192,13 +201,13 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _candidates(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """A top-k whose values are exact and whose choice among equals is arbitrary."""
+    """A top-k with exact values and an arbitrary choice among equals."""
     n, m = scores.shape
     depth = isqrt(m // k)
     if depth < 4:
         return scores.topk(k, dim=1)
-    # Column j, j + width, j + 2 width, ... form a chunk. The k chunks with the
-    # largest maxima hold k values that nothing outside of them exceeds.
+    # Columns j, j + width, j + 2 width, ... form a chunk. The k chunks with the largest maxima
+    # hold k values that nothing outside of them exceeds.
     width = m // depth
     chunk_max = scores[:, : width * depth].view(n, depth, width).amax(dim=1)
     chunk = chunk_max.topk(k, dim=1, sorted=False).indices
@@ -218,10 +227,6 @@ def _first_of_equals(scores: Tensor, bound: Tensor, k: int) -> Tensor:
     return keep.nonzero()[:, 1].view(-1, k)
 
 
-#: Scores that exist at once.
-TABLE_ENTRIES = 2**18
-
-
 # Settling ties depends on values: an opaque custom op.
 @torch.library.custom_op("pyg_kd::top_unseen", mutates_args=())
 def top_unseen(
@@ -234,8 +239,8 @@ def top_unseen(
 ) -> Tensor:
     r"""The best ``k`` items of every user by inner product, those it has seen left out.
 
-    Users are taken in blocks and items in tiles. What is not finite in a representation
-    counts as zero: it has to show in a loss, and not to stop a ranking.
+    Users are taken in blocks and items in tiles. Values that are not finite count as zero: a
+    diverging student should show in its loss, not stop a ranking.
 
     Args:
         x_user: ``[U, d]``.
@@ -259,7 +264,7 @@ def top_unseen(
         k,
         seen=Neighbors(ptr, col),
         rows=None if needed is None else needed.nonzero().squeeze(1),
-        row_block=max(TABLE_ENTRIES // tile, 1),
+        row_block=max(PRODUCT_ENTRIES // tile, 1),
         col_tile=tile,
     ):
         ranked[block.rows] = block.ids.to(torch.int32)

@@ -1,8 +1,7 @@
-"""The two sparse kernels everything rests on, as operators PyTorch knows by name.
+"""The two sparse kernels that everything rests on, and products of some rows built on them.
 
-A CSR pattern is two int32 tensors, ``ptr`` ``[rows + 1]`` and ``col`` ``[nnz]``.
-Wrapping the kernels as operators gives them shape functions, so that fake
-tensors, and whatever traces a program, see through them.
+A CSR pattern is two int32 tensors, ``ptr`` ``[rows + 1]`` and ``col`` ``[nnz]``. The kernels are
+custom operators with shape functions, so fake tensors and tracers see through them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch_geometric.index import index2ptr
 from pyg_kd.graph import Neighbors, check_ids, entries_of
 
 with warnings.catch_warnings():
-    # PyTorch says once per process that CSR support is in beta: say it here, to nobody.
+    # PyTorch warns once per process that CSR support is in beta: swallow that here.
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor([0, 1], [0], [1.0], size=(1, 1), dtype=torch.float32)
 
@@ -75,7 +74,7 @@ def _check_columns(col: Tensor, num_cols: int) -> None:
 
 
 def _kernel_dtype(x: Tensor) -> torch.dtype:
-    """Half precisions have no CSR kernels on the CPU: they are computed in float32."""
+    """Half precisions have no CSR kernels on the CPU, so they are computed in float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
@@ -85,10 +84,10 @@ def csr_matmul(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
     dtype = _kernel_dtype(x)
     value, dense = value.to(dtype), x.to(dtype)
     if x.numel() == 0:
-        # Some processors' embedding kernel refuses a table without columns.
+        # On some processors the embedding kernel refuses a table without columns.
         return x.new_zeros(ptr.numel() - 1, x.size(1))
     if x.device.type == "cpu" and dtype == torch.float32:
-        # A row is a bag of weighted embeddings, whose kernel takes a half to a fifth of the time.
+        # A row is a bag of weighted embeddings, a kernel that is two to five times as fast.
         product = embedding_bag(
             col, dense, ptr, mode="sum", per_sample_weights=value, include_last_offset=True
         )
@@ -110,7 +109,7 @@ def sampled_matmul(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Entries of ``x @ y.T`` (``[rows, d]`` and ``[n, d]``) on the pattern: ``[nnz]``."""
     dtype = _kernel_dtype(x)
     if col.numel() > x.size(0) * y.size(0):
-        # The kernel refuses such a pattern, and the dense product is smaller than the result.
+        # The kernel refuses patterns of more entries than the dense product, which is smaller.
         row = torch.repeat_interleave(ptr.diff(), output_size=col.numel())
         dense = x.to(dtype) @ y.to(dtype).t()
         return dense[row.long(), col.long()].to(x.dtype)
@@ -128,7 +127,7 @@ def _(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def keep_float32(*operators: str) -> None:
-    """Run ``operators`` in float32 under autocast, whose half precisions suit no kernel here."""
+    """Run ``operators`` in float32 under autocast: no kernel here supports half precision."""
     for operator in operators:
         for device_type in ("cpu", "cuda"):
             torch.library.register_autocast(operator, device_type, torch.float32)
@@ -138,7 +137,7 @@ keep_float32("pyg_kd::csr_matmul", "pyg_kd::sampled_matmul")
 
 
 def require_one_device(*tensors: Tensor) -> None:
-    """Raise ``RuntimeError`` when tensors of one operator live on several devices."""
+    """Raise ``RuntimeError`` if the tensors of one operator are on several devices."""
     devices = {str(t.device) for t in tensors}
     if len(devices) > 1:
         raise RuntimeError(f"expected all tensors on one device (got {sorted(devices)})")
@@ -147,8 +146,8 @@ def require_one_device(*tensors: Tensor) -> None:
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     r"""Rows of ``x`` (``[n, d]``) at ``index`` (int64 ``[...]``): ``[..., d]``.
 
-    The same as ``x[index]``, with the backward kernel of an embedding table,
-    which sums repeated rows in a fraction of the time of an indexed add.
+    Equals ``x[index]``, but backward runs the kernel of an embedding table, which sums repeated
+    rows in a fraction of the time of an indexed add.
     """
     return embedding(index, x)
 
@@ -156,8 +155,8 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
 def row_matmul(matrix: CSR, rows: Tensor, x: Tensor) -> Tensor:
     r"""Product of some rows of a constant sparse matrix with ``x``.
 
-    Rows may be of very different lengths: the cost is that of their entries,
-    forward and backward.
+    The cost is that of the entries of these rows, forward and backward, however unevenly they
+    are distributed.
 
     Args:
         matrix: ``[R, n]``, constant.

@@ -1,4 +1,4 @@
-"""Graph -> representations. Teachers and students are the same classes."""
+"""Models: a graph goes in, representations come out. Teachers and students share classes."""
 
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.cml import CML

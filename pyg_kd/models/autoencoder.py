@@ -1,4 +1,4 @@
-"""What autoencoders of users and of items share: rows of the graph, and their first layer."""
+"""Rows of the graph and the first layer, which autoencoders of users and of items share."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Rows(NamedTuple):
     """The interactions of every user, or of every item.
 
     Args:
-        unit: Rows of length one, those without an entry aside.
-        observed: The same rows with entries of one.
+        unit: The rows scaled to unit length; empty ones stay empty.
+        observed: The same rows with all entries one.
     """
 
     unit: CSR
@@ -27,7 +27,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, data: HeteroData, node_type: str) -> Rows:
-        """The rows of the nodes of a type; repeated edges count once."""
+        """The rows of one node type; repeated edges count once."""
         edges = interactions(data)
         rows = edges.by_user() if node_type == USER else edges.by_item()
         ptr, col = rows.ptr.to(torch.int32), rows.col.to(torch.int32)
@@ -37,8 +37,8 @@ class Rows(NamedTuple):
     def layer(self, index: Tensor, table: Tensor, p: float = 0.0) -> Tensor:
         """Products of some rows with a table, ``[B, d]``.
 
-        Entries are left out with chance p, the others scaled by ``1 / (1 - p)``.
+        Entries are dropped with probability ``p``, the others scaled by ``1 / (1 - p)``.
         """
-        # A number for every edge costs less than finding out which edges these rows have.
+        # Drawing for every edge is cheaper than finding the edges of these rows first.
         unit = self.unit._replace(value=dropout(self.unit.value, p))
         return row_matmul(unit, index, table)

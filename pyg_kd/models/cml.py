@@ -19,16 +19,16 @@ from pyg_kd.typing import ITEM, USER, Batch, XDict
 class CML(Recommender):
     r"""The metric of `"Collaborative Metric Learning" <https://doi.org/10.1145/3038912.3052639>`_.
 
-    Users and items are points of the unit ball, and the near ones belong together:
+    Users and items are points of the unit ball, and a user's items are drawn near:
 
     .. math::
         x = \frac{e}{\max(1, \|e\|)}, \qquad s_{ui} = -\|x_u - x_i\|^2, \qquad
         L = \sum_{(u, p, n)} \max\left(0,\; m + \|x_u - x_p\|^2 - \|x_u - x_n\|^2\right)
 
-    The paper takes vectors back into the ball after every step; here they are clipped where
-    they are used. Of its objective this is the hinge loss alone: neither are triples weighted
-    by an estimated rank (WARP), nor are the covariances of the dimensions penalised, nor
-    are there features of items. With several negatives each makes a triple of its own.
+    The paper projects vectors into the ball after every step; here they are clipped where they
+    are used. Of its objective this is the hinge loss alone, without weights by an estimated rank
+    (WARP), without a penalty on covariances and without features of items. Each of several
+    negatives makes a triple of its own.
 
     Args:
         data: The training graph.
@@ -60,14 +60,14 @@ class CML(Recommender):
         self.margin = margin
 
     def forward(self, data: HeteroData) -> XDict:
-        """The embeddings, those outside of the unit ball clipped to its surface."""
+        """The embeddings, clipped to the unit ball."""
         self.check_data(data)
         return {USER: unit_ball(self.user_embedding), ITEM: unit_ball(self.item_embedding)}
 
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
         """The hinge loss of the batch's triples."""
         x_user = gather_rows(x_dict[USER], batch.user).unsqueeze(1)
-        # Positives and negatives are one lookup: the table's gradient is made once.
+        # One lookup for positives and negatives, so that the table gets one gradient.
         x_item = gather_rows(x_dict[ITEM], batch.candidates)
         distance = (x_user - x_item).square().sum(2)
         return (self.margin + distance[:, :1] - distance[:, 1:]).relu().sum()

@@ -21,22 +21,22 @@ class EASE(Fitted):
         S = X B, \qquad B = I - P \operatorname{diag}(1 / \operatorname{diag}(P)), \qquad
         P = (X^\top X + \lambda I)^{-1}
 
-    What minimises :math:`\|X - XB\|^2 + \lambda \|B\|^2` with a diagonal of zeros. Only
-    :math:`X P` and the diagonal are needed, and with
-    :math:`M = (X X^\top + \lambda I)^{-1}` they are
+    :math:`B` minimises :math:`\|X - XB\|^2 + \lambda \|B\|^2` with a diagonal of zeros. Only
+    :math:`X P` and the diagonal of :math:`P` are needed, which are, with
+    :math:`M = (X X^\top + \lambda I)^{-1}`,
 
     .. math::
         X P = M X, \qquad \lambda P_{ii} = 1 - x_i^\top M x_i
 
-    so that the matrix inverted is that of the items *or that of the users*, whichever are
-    fewer. What is kept is as large as it, float32; while it is inverted two to three such matrices
-    exist, and the cube of its size is the time it takes.
+    so the matrix that is inverted is that of the items *or that of the users*, whichever are
+    fewer. The model keeps one float32 matrix of that size; inverting it needs two to three of
+    them and takes time cubic in the size.
 
-    A score is no inner product of narrow vectors: representations are the numbers of users and
+    Scores are not inner products of narrow vectors: representations are the ids of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``.
 
     Args:
-        data: The training graph, whose edges are the model: others are refused.
+        data: The training graph. The model is tied to its edges, and refuses others.
         l2: The penalty :math:`\lambda`, in interactions.
         max_size: The largest matrix that is inverted, in rows.
 
@@ -83,7 +83,7 @@ class EASE(Fitted):
             scale = 1 / inverse.diagonal()
             self.register_buffer("scale", scale)
             self.register_buffer("weight", inverse.mul_(-scale).fill_diagonal_(0))
-        if not bool(self.scale.isfinite().all()):  # as it is where there is no inverse
+        if not bool(self.scale.isfinite().all()):  # there is no inverse
             raise ValueError(
                 f"'l2' is too small for this graph: the matrix has no inverse in float32 (got {l2})"
             )
@@ -97,7 +97,7 @@ class EASE(Fitted):
         return self._pattern("user")
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Scores of all pairs of the users and items of these numbers, ``[b, t]``."""
+        """Scores of all pairs of users and items with these ids, ``[b, t]``."""
         users, items = x_user.squeeze(1), x_item.squeeze(1)
         if not self.by_user:
             return _product(self._pattern("user"), users, self.weight, items)

@@ -1,4 +1,4 @@
-"""What models in closed form share: numbered entities, and scores of pairs out of blocks."""
+"""The base of models in closed form: numbered entities, and scores of pairs out of blocks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
 
-#: Users whose pairs are scored at once.
+#: Users scored at once.
 BLOCK_USERS = 256
 
 
 class Fitted(Recommender):
-    """A model in closed form: it belongs to the edges that it was made from.
+    """A model in closed form, tied to the edges that it was made from.
 
-    A score is no inner product of narrow vectors: representations are the numbers of users and
+    Scores are not inner products of narrow vectors: representations are the ids of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``. A subclass writes :attr:`observed` and
     :meth:`score_block`.
     """
@@ -36,11 +36,11 @@ class Fitted(Recommender):
 
     @property
     def out_dim(self) -> int:
-        """One: the number of the entity."""
+        """One: the id."""
         return 1
 
     def forward(self, data: HeteroData) -> XDict:
-        """The numbers of users and items, once the edges were found to be the fitted ones."""
+        """The ids of users and items, after checking that the edges are the fitted ones."""
         self.cached(data, self._check_edges)
         sizes, device = (self.num_users, self.num_items), self.observed.col.device
         users, items = (torch.arange(size, device=device).unsqueeze(1) for size in sizes)
@@ -60,7 +60,7 @@ class Fitted(Recommender):
         user, order = edge_index[0].sort(stable=True)
         item = edge_index[1][order]
         users, place = user.unique_consecutive(return_inverse=True)
-        # Without a pair, this empty block is all.
+        # Without any pair, this empty block is the result.
         parts = [self.score_block(x_dict[USER][:0], x_dict[ITEM][:0]).flatten()]
         for start in range(0, len(users), BLOCK_USERS):
             inside = (place >= start) & (place < start + BLOCK_USERS)

@@ -15,10 +15,10 @@ from pyg_kd.functional.sparse import CSR, csr_matmul, row_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.models.fitted import Fitted, one_hot
 
-#: Rank of the filter where nothing is said, on large graphs.
+#: Default rank of the filter on graphs that are large enough.
 DIM = 256
 
-#: Buffers of the adjacency, one for each of its tensors.
+#: Names of the buffers that hold the adjacency.
 PARTS = tuple(f"{side}_{name}" for side in Adjacency._fields for name in CSR._fields)
 
 
@@ -33,19 +33,19 @@ class GFCF(Fitted):
 
     with :math:`V` the right singular vectors of :math:`\tilde R` that belong to its ``dim``
     largest singular values. The first term is a linear filter, the second an ideal low-pass
-    filter; the public code leaves the second one out on Amazon-Book (``alpha=0``). Where the
-    singular values on both sides of ``dim`` are equal, as those of several components of the graph
-    are, the filter is not unique: which of their vectors are taken depends on names.
+    filter; the public code leaves the second one out on Amazon-Book (``alpha=0``). If the
+    singular values on both sides of ``dim`` are equal, as happens when the graph has several
+    components, the filter is not unique: the order of the nodes decides which vectors are taken.
 
-    A score is no inner product of narrow vectors: representations are the numbers of users and
+    Scores are not inner products of narrow vectors: representations are the ids of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``, and :meth:`score_block` propagates the signals of the
-    users (or of the items, where those are fewer) over the graph, in memory of
+    users (or of the items, where those are fewer) over the graph, which takes memory of
     ``min(b, t) * max(U, I)``.
 
     Args:
-        data: The training graph, whose edges are the model: others are refused.
-        dim: Rank of the low-pass filter, below the number of users and that of items. By default
-            256, or as high as those allow.
+        data: The training graph. The model is tied to its edges, and refuses others.
+        dim: Rank of the low-pass filter, below the numbers of users and items. By default 256, or
+            the highest possible.
         alpha: Weight :math:`\alpha` of the low-pass filter.
 
     Raises:
@@ -92,7 +92,7 @@ class GFCF(Fitted):
 
     @property
     def adjacency(self) -> Adjacency:
-        """The normalised adjacency of the graph that the model was fitted to."""
+        """The normalised adjacency of the fitted graph."""
         parts = [getattr(self, name) for name in PARTS]
         return Adjacency(CSR(*parts[:3]), CSR(*parts[3:]))
 
@@ -102,7 +102,7 @@ class GFCF(Fitted):
         return self.adjacency.user
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Scores of all pairs of the users and items of these numbers, ``[b, t]``."""
+        """Scores of all pairs of users and items with these ids, ``[b, t]``."""
         users, items = x_user.squeeze(1), x_item.squeeze(1)
         of_user, of_item = self.adjacency
         if len(users) <= len(items):
@@ -127,5 +127,5 @@ def _singular_vectors(matrix: CSR, num_cols: int, rank: int) -> Tensor:
         raise ValueError("'data' has no interactions to filter")
     start = np.random.default_rng(0).random(min(rows.shape))
     vectors = svds(rows, rank, v0=start)[2]
-    # Signs and order do not matter: what is used is the projection, unique but for ties.
+    # Only the projection is used, so signs and order don't matter.
     return torch.from_numpy(vectors.T.astype(np.float32)).to(matrix.value.device)

@@ -8,14 +8,14 @@ from torch import Tensor
 from pyg_kd.functional.sparse import CSR, csr_matmul
 from pyg_kd.models.fitted import one_hot
 
-#: Columns of a Gram matrix made at once.
+#: Columns of a Gram matrix computed at once.
 TILE = 256
 
 
 def inverse_gram(rows: CSR, cols: CSR, l2: float) -> Tensor:
     r"""The inverse of :math:`R R^\top + \lambda I`, for R by rows and by columns.
 
-    All NaN where it has none in the precision of the values.
+    All NaN if there is none in the precision of the values.
     """
     size, value = len(rows.ptr) - 1, rows.value
     gram = value.new_empty(size, size)
@@ -29,7 +29,7 @@ def inverse_gram(rows: CSR, cols: CSR, l2: float) -> Tensor:
 
 
 def quadratic_forms(cols: CSR, matrix: Tensor) -> Tensor:
-    """The products of every column of R on both sides of a matrix, ``[columns]``."""
+    r"""The form :math:`r^\top M r` of every column :math:`r` of R, ``[columns]``."""
     total = cols.value.new_zeros(len(cols.ptr) - 1)
     for tile in torch.arange(len(matrix), device=matrix.device).split(TILE):
         own = csr_matmul(*cols, one_hot(tile, cols.value.new_ones(len(matrix))))

@@ -29,25 +29,25 @@ class ItemAE(Recommender):
         L = - \sum_i \sum_{u \in N_i} \log \frac{e^{z_{ui}}}{\sum_v e^{z_{vi}}}
 
     over the unique items of the batch, positives and negatives together, and *all* users. The
-    paper fits observed ratings by least squares. Of implicit feedback, which is all ones, that
-    would learn nothing; the likelihood is that of MultVAE, with the sides exchanged.
-    Least squares over all pairs, zeros included, were tried and reached .20 where the likelihood
-    reaches .29 (validation Recall@50, CiteULike).
+    paper fits observed ratings by least squares, which learns nothing from implicit feedback, all
+    of it ones. The likelihood is MultVAE's with the sides exchanged. Least squares over all
+    pairs, zeros included, reached .20 where the likelihood reaches .29 (validation Recall@50,
+    CiteULike).
 
-    What is learnt is :math:`p(u \mid i)`, which says nothing about one item against another. The
-    score therefore counts how often an item comes at all:
+    What is learnt is :math:`p(u \mid i)`, which does not compare items. The score therefore
+    counts how frequent an item is:
 
     .. math::
         s_{ui} = \log p(u \mid i) + \log |N_i| = z_{ui} - \log \sum_v e^{z_{vi}} + \log |N_i|
 
-    It is an inner product still, of ``[w_u, b_u, 1]`` and
-    ``[h_i, 1, log |N_i| - log sum_v exp z_vi]``, for which :meth:`forward` goes once over all
-    pairs, in tiles. An item of nobody counts as one of a single user.
+    This is still an inner product, of ``[w_u, b_u, 1]`` and
+    ``[h_i, 1, log |N_i| - log sum_v exp z_vi]``, for which :meth:`forward` visits all pairs
+    once, in tiles. An item without users counts as one with a single user.
 
     Args:
         data: The training graph.
         dim: Width of the hidden layer.
-        dropout: Share of the interactions that an item is encoded without in training.
+        dropout: Share of an item's interactions hidden from the encoder in training.
 
     Raises:
         ValueError: If ``dropout`` is not in [0, 1).
@@ -85,7 +85,7 @@ class ItemAE(Recommender):
         return self.dim + 2
 
     def forward(self, data: HeteroData) -> XDict:
-        """What is served: items encoded from all of their users, without noise."""
+        """Representations to serve: items encoded from all of their users, without noise."""
         rows, items = self._rows(data), torch.arange(self.num_items, device=self.user_input.device)
         x_item = self._encode(rows, items, 0.0)
         degree = rows.observed.ptr.diff().clamp(min=1).to(x_item.dtype)

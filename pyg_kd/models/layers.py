@@ -1,4 +1,4 @@
-"""Layers that several models use: a cheap dropout, and the unit ball."""
+"""Layers that several models use: a fast dropout, and the unit ball."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pyg_kd.checks import require_number
 def dropout(x: Tensor, p: float) -> Tensor:
     r"""Zero entries with probability ``p``, and scale the others by ``1 / (1 - p)``.
 
-    Four entries share the bits of one random number, so that ``p`` is rounded to a multiple
-    of ``2**-16``; on a CPU, drawing a number for each takes six times as long.
+    Four entries share the bits of one random number, so ``p`` is rounded to a multiple of
+    ``2**-16``. On a CPU, a random number for each would take six times as long.
 
     Args:
         x: Of any shape.
-        p: At least 0 and below 1.
+        p: 0 or more, and below 1.
 
     Example:
         >>> dropout(torch.ones(3), 0.0)
@@ -29,7 +29,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if steps == 0:
         return x
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
-    # The whole range of the type: otherwise the sign would never be drawn.
+    # From the whole range of the type, since the sign bit counts too.
     bits.random_(-(2**63), None)
     kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= steps - 2**15
     return x * kept.to(x.dtype).mul_(2**16 / (2**16 - steps))
@@ -43,7 +43,7 @@ def require_dropout(dropout: float) -> None:
 
 
 def unit_ball(x: Tensor) -> Tensor:
-    r"""Rows outside of the unit ball, clipped to its surface: :math:`x / \max(1, \|x\|)`.
+    r"""Clip rows outside the unit ball to its surface: :math:`x / \max(1, \|x\|)`.
 
     Example:
         >>> unit_ball(torch.tensor([[3.0, 4.0], [0.3, 0.4]]))
@@ -55,7 +55,7 @@ def unit_ball(x: Tensor) -> Tensor:
 
 
 class _Clip(torch.autograd.Function):
-    """``x / max(1, |x|)`` by rows; an eighth of the time of its pieces, going backward."""
+    """``x / max(1, |x|)`` by rows; backward takes an eighth of the time that autograd takes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class _Clip(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, norm = ctx.saved_tensors
-        # On the sphere, what points outwards is lost.
+        # For clipped rows, the outward component has no effect.
         buffer = x * grad
         outwards = torch.where(norm > 1, buffer.sum(1, keepdim=True), 0.0)
         return torch.addcmul(grad, x, outwards, value=-1, out=buffer).div_(norm)

@@ -19,7 +19,7 @@ class LightGCN(Recommender):
         X' = \frac{1}{L + 1} \sum_{l=0}^{L} \hat A^l X, \qquad
         s_{ui} = \langle x'_u, x'_i \rangle
 
-    The normalised adjacency of the last graph seen is kept.
+    The normalised adjacency of the last graph is kept.
 
     Args:
         data: The training graph.
@@ -34,7 +34,7 @@ class LightGCN(Recommender):
         torch.Size([10, 4])
     """
 
-    # It converges in a tenth of the epochs that BPR takes on a graph.
+    # It converges in a tenth of the epochs that BPR needs.
     default_loss: ClassVar[str] = "sampled_softmax"
 
     structure: ClassVar[tuple[str, ...]] = ("num_layers",)

@@ -33,23 +33,22 @@ class MultVAE(Recommender):
         L = \sum_u \Big[ - \sum_{i \in N_u} \log \frac{e^{s_{ui}}}{\sum_j e^{s_{uj}}}
         + \beta \, \tfrac{1}{2} \big\| \mu_u^2 + \sigma_u^2 - \log \sigma_u^2 - 1 \big\|_1 \Big]
 
-    over the unique users of a batch and the whole catalogue. What is served is encoded without
-    dropout and at :math:`\epsilon = 0`; it is an inner product, of ``[h_u, 1]`` and
+    over the unique users of a batch and the whole catalogue. Served scores are encoded without
+    dropout and at :math:`\epsilon = 0`; they are inner products of ``[h_u, 1]`` and
     ``[w_i, b_i]``. Train it in batches of users: ``Trainer(batch_by="user", batch_size=512)``.
 
-    The loss encodes the batch's users by itself, with noise, and does not read the
-    representations, which have none. So nothing of the noise has to be handed from one to the
-    other, and the trainer does not encode all users at every batch.
+    The loss encodes the batch's users itself, with noise, and does not read the representations,
+    which have none. So the trainer does not encode all users at every batch.
 
     Args:
         data: The training graph.
         dim: Width of the latent variables.
         hidden_dim: Width of the hidden layers of encoder and decoder. By default three times
             ``dim``, as in the paper (600 and 200).
-        dropout: Share of the interactions that a user is encoded without in training.
+        dropout: Share of a user's interactions hidden from the encoder in training.
         kl_weight: The weight :math:`\beta`, or what it grows to.
-        anneal_steps: Batches in which :math:`\beta` grows linearly to ``kl_weight``; 0 (default)
-            for none. (The authors' code names those to 1, of which it takes the first fifth.)
+        anneal_steps: Batches over which :math:`\beta` grows linearly to ``kl_weight``; 0 (default)
+            starts with it. (The authors' code counts the batches to 1, and stops after a fifth.)
 
     Raises:
         ValueError: If an option is out of range.
@@ -94,7 +93,7 @@ class MultVAE(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, and start to anneal anew."""
+        """Draw all parameters anew, and restart the annealing."""
         linear = [self.to_latent, self.from_latent]
         for weight in (self.item_input, self.item_output, *(layer.weight for layer in linear)):
             nn.init.xavier_normal_(weight)
@@ -109,7 +108,7 @@ class MultVAE(Recommender):
         return self.hidden_dim + 1
 
     def forward(self, data: HeteroData) -> XDict:
-        """What is served: users encoded from all of their items, without noise."""
+        """Representations to serve: users encoded from all of their items, without noise."""
         users = torch.arange(self.num_users, device=self.item_input.device)
         mean, _ = self._encode(self._rows(data), users, 0.0)
         return {USER: self._decode(mean), ITEM: self.item_output}
@@ -117,7 +116,7 @@ class MultVAE(Recommender):
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
         """The negative log-likelihood of the items of the batch's unique users, and the KL term.
 
-        In training it has noise, and counts as a step. ``x_dict`` is not read.
+        In training it is noisy and counts as a step. ``x_dict`` is not read.
         """
         rows, users = self._rows(data), batch.unique_users
         mean, log_var = self._encode(rows, users, self.dropout if self.training else 0.0)

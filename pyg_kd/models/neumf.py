@@ -18,7 +18,7 @@ from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-#: Hidden values of a layer that exist at once: 1 MiB on a CPU, where caches decide.
+#: Hidden values of a layer held at once: 1 MiB on a CPU, to stay in its caches.
 CPU_ENTRIES, OTHER_ENTRIES = 2**18, 2**22
 
 
@@ -35,11 +35,11 @@ class NeuMF(Recommender):
     .. math::
         L = - \sum_{(u, p)} \log \sigma(s_{up}) - \sum_{(u, n)} \log(1 - \sigma(s_{un}))
 
-    A representation is :math:`[p \,\|\, q]`. The paper's output layer has no bias :math:`b`, its
-    authors' code has one; rankings do not depend on it. Both parts are trained together from the
-    start, not each for itself first, and layers start as PyTorch's do, not as normal of deviation
-    0.01. A score costs a pass through the perceptron: a full ranking
-    takes tens of times as long as one by inner products.
+    A representation is :math:`[p \,\|\, q]`. The paper's output layer has no bias :math:`b`, the
+    authors' code has one; rankings don't depend on it. Both parts are trained together from the
+    start rather than pretrained separately, and layers are initialised as PyTorch does it, not
+    from a normal distribution of deviation 0.01. A score costs a pass through the perceptron: a
+    full ranking takes tens of times as long as one by inner products.
 
     Args:
         data: The training graph.
@@ -48,7 +48,7 @@ class NeuMF(Recommender):
         init_std: Standard deviation of the initial embeddings.
 
     Raises:
-        ValueError: If ``hidden`` names no layer, or one that has no width.
+        ValueError: If ``hidden`` is empty or holds something other than positive integers.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -111,7 +111,7 @@ class NeuMF(Recommender):
         return binary_cross_entropy_with_logits(logits, label, reduction="sum")
 
     def score(self, x_dict: XDict, edge_index: Tensor) -> Tensor:
-        """Logits of user-item pairs, ``[E]``; going backward, hidden values are made again."""
+        """Logits of user-item pairs, ``[E]``; the backward pass recomputes hidden values."""
         p_user, q_user = x_dict[USER].split(self.dim, 1)
         p_item, q_item = x_dict[ITEM].split(self.dim, 1)
         product = edge_scores(self._h * p_user, p_item, edge_index)
@@ -140,14 +140,14 @@ class NeuMF(Recommender):
         return self.output.weight[0, : self.dim]
 
     def _first_user(self, q_user: Tensor) -> Tensor:
-        """A user's share of the first layer, before its activation."""
+        """The user's half of the first layer, before its activation."""
         return linear(q_user, self.first.weight[:, : self.dim], self.first.bias)
 
     def _first_item(self, q_item: Tensor) -> Tensor:
         return linear(q_item, self.first.weight[:, self.dim :])
 
     def _perceptron(self, first_user: Tensor, first_item: Tensor) -> Tensor:
-        """What the perceptron adds to the logits, from the shares of its first layer."""
+        """The perceptron's part of the logits, from the two halves of its first layer."""
         x = (first_user + first_item).relu_()
         for layer in self.deeper:
             x = layer(x).relu_()

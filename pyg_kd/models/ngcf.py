@@ -20,7 +20,7 @@ class NGCF(Recommender):
     r"""The graph recommender of `"Neural Graph Collaborative Filtering"
     <https://arxiv.org/abs/1905.08108>`_.
 
-    A message says what a neighbour is, and what it has in common with the node:
+    A message carries the neighbour itself and what it has in common with the node:
 
     .. math::
         M_l = \hat A X_{l-1}, \qquad
@@ -28,10 +28,15 @@ class NGCF(Recommender):
               + (M_l \odot X_{l-1})\, V_l^\top\right), \qquad
         X' = [X_0 \,\|\, X_1 \,\|\, \dots \,\|\, X_L]
 
-    Scores are inner products. All layers have the width of the embeddings. Message dropout takes
-    entries of :math:`X_l`, as in the authors' code; node dropout there is none. That code also
-    gives the layers biases and rows of unit length before they are put side by side, which the
-    paper does not: the latter is ``normalize``.
+    Scores are inner products. All layers have the width of the embeddings. Message dropout drops
+    entries of :math:`X_l`, as in the authors' code; there is no node dropout.
+
+    :math:`\hat A = D^{-1/2} A D^{-1/2}` and one activation around the sum are the paper's. The
+    authors' code computes
+    :math:`\mathrm{LeakyReLU}(M_l W_l^\top + b) + \mathrm{LeakyReLU}((M_l \odot X_{l-1})
+    V_l^\top + c)` instead, with :math:`M_l = D^{-1} (A + I) X_{l-1}` in *both* terms
+    (:math:`D` counts the loops): a mean over the neighbours and the node itself. It also scales
+    rows to unit length before they are concatenated; that alone is an option, ``normalize``.
 
     Args:
         data: The training graph.

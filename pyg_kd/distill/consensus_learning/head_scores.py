@@ -16,8 +16,8 @@ from pyg_kd.functional.sparse import csr_matmul, sampled_matmul
 def head_scores(vectors: Sequence[tuple[Tensor, Tensor]], items: Tensor) -> Tensor:
     r"""The scores that several heads give to each user's own list of items.
 
-    The same as :func:`~pyg_kd.functional.list_scores` for each head; the edges are sorted
-    by item, which the backward pass needs, once and not for every head.
+    Equals :func:`~pyg_kd.functional.list_scores` of each head, but sorts the edges by item, which
+    the backward pass needs, once instead of once a head.
 
     Args:
         vectors: Users ``[B, d]`` and items ``[I, d]`` of each head, ``d`` its own.

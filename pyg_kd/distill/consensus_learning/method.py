@@ -1,4 +1,4 @@
-"""ConCF: the heads of one model learn what they agree on."""
+"""ConCF: the heads of a model learn from what they agree on."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ConsensusLearning(Distillation):
 
     over the heads :math:`x` of a model and the unique users of a batch, with :math:`\pi` the
     ``num_listed`` items, unseen by the user, that the heads agree on. The teacher is the model
-    itself: nothing is needed on the graph.
+    itself, so nothing is needed on the graph.
 
     Every ``period`` epochs each head ranks; from the last ``window`` rankings,
-    :func:`~pyg_kd.functional.consensus.consensus` takes how high items stand now and how
-    little they moved. Until there are that many the loss is zero: by default it begins with epoch
+    :func:`~pyg_kd.functional.consensus.consensus` finds the items that stand high now and have
+    moved little. Until there are that many the loss is zero: by default it begins with epoch
     50. The rankings are part of the state, so that a run can be resumed.
 
     The authors' code, ``variant="reference"``, does it as follows.
@@ -60,17 +60,17 @@ class ConsensusLearning(Distillation):
     at 40 before they are exponentiated, which is not needed here.
 
     Args:
-        heads: The heads of the student, ``model.layout`` of a
+        heads: The heads of the student, such as ``model.layout`` of a
             :class:`~pyg_kd.models.MultiBranch`; or their number, if they are inner products of
-            equal width side by side. 1 (default) teaches any such model by its own past.
-        weights: Called with the names of the heads, returns their weights :math:`w_x`:
-            ``model.branch_weights``. All are 1 by default.
+            equal width side by side. With 1 (default) any such model learns from its own past.
+        weights: Called with the names of the heads, returns their weights :math:`w_x`;
+            ``model.branch_weights``, for example. By default all are 1.
         window: Rankings that the consensus looks back on.
         period: Epochs from one ranking to the next.
         num_listed: Length :math:`K` of the lists.
         temperature: Decay of the places, in places.
         deviation: Decay of their deviation, in places.
-        distance_scale: Factor of the scores of heads that are squared distances.
+        distance_scale: Factor of the scores of heads of distances.
         scale: Factor of all scores.
         variant: ``"paper"`` (default) or ``"reference"``.
 
@@ -177,7 +177,7 @@ class ConsensusLearning(Distillation):
         self.ensure_bound(x_dict, graph)
         x_user, x_item = gather_rows(x_dict[USER], batch.unique_users), x_dict[ITEM]
         if self.num_rankings < self.window + (self.variant == "reference"):
-            return (0.0 * (x_user.sum() + x_item.sum())).detach()  # what is NaN has to show
+            return (0.0 * (x_user.sum() + x_item.sum())).detach()  # zero, but lets NaN propagate
         taught = [head for head in self.layout if not self._only_ranks(head)]
         vectors = [self._vectors(head, x_user, x_item) for head in taught]
         scores, half = head_scores(vectors, self.agreed[batch.unique_users]), self.num_listed // 2

@@ -1,4 +1,4 @@
-"""HetComp: the method, where its student stands on the trajectories, and its losses."""
+"""HetComp: the method, the teachers' states that a student aims at, and the losses."""
 
 from pyg_kd.distill.het_comp.method import HetComp
 

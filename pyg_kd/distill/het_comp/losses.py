@@ -1,4 +1,4 @@
-"""The likelihood of what an ensemble lists, and what its tail leaves out."""
+"""The two losses of HetComp, and the pairs that their tail excludes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyg_kd.graph import Neighbors
 
 
 def overall_loss(listed: Tensor, tail: Tensor) -> Tensor:
-    r"""Every listed item against the tail; the order among the listed ones does not count.
+    r"""Each listed item against the tail; the order of the list does not matter.
 
     .. math::
         L_O = - \sum_k \log \frac{e^{s_k}}{e^{s_k} + e^z} = \sum_k \log (1 + e^{z - s_k})
@@ -28,7 +28,7 @@ def overall_loss(listed: Tensor, tail: Tensor) -> Tensor:
         >>> overall_loss(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0.0]))
         tensor([0.6931])
     """
-    padding = listed == -torch.inf  # NaN is no padding: it has to show
+    padding = listed == -torch.inf  # NaN is not padding: let it propagate
     below = tail.unsqueeze(-1) - listed.masked_fill(padding, 0.0)
     return softplus(below.masked_fill(padding, -torch.inf)).sum(-1)
 
@@ -39,14 +39,14 @@ def fine_grained_loss(observed: Tensor, listed: Tensor, tail: Tensor) -> Tensor:
     .. math::
         L_F = L(P) + \frac{1}{2} \left[ L(N^{1:K/2}) + L(N^{1:K/10}) \right]
 
-    with :math:`L` that of :func:`~pyg_kd.functional.list_likelihood_loss`. Its tail holds what is
-    not on the list: the rest of :math:`N` too, which for :math:`P` is what follows
-    :math:`N^{1:K/2}`. A part has one item at least.
+    with :math:`L` that of :func:`~pyg_kd.functional.list_likelihood_loss`. Its tail is everything
+    not on the list: the unlisted items, and the rest of :math:`N` as well, which for :math:`P` is
+    what follows :math:`N^{1:K/2}`. Each part of :math:`N` has at least one item.
 
     Args:
         observed: Scores of :math:`P`, best first, ``[..., P]``. ``-inf`` marks padding.
         listed: Scores of :math:`N`, best first, ``[..., K]``. ``-inf`` marks padding.
-        tail: Log-sum-exp of the scores of what is not listed at all, ``[...]``.
+        tail: Log-sum-exp of the scores of items that are not listed at all, ``[...]``.
 
     Returns:
         One loss a list, ``[...]``.
@@ -68,7 +68,7 @@ def fine_grained_loss(observed: Tensor, listed: Tensor, tail: Tensor) -> Tensor:
 # Data-dependent output shape: an opaque custom op.
 @torch.library.custom_op("pyg_kd::excluded_pairs", mutates_args=())
 def excluded_pairs(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Tensor:
-    r"""Pairs of a place in ``rows`` and an item that its row has seen or lists.
+    r"""Pairs of a position in ``rows`` and an item that this row has seen or lists.
 
     Args:
         ptr: The pattern of seen items, int64 ``[U + 1]``.
@@ -95,5 +95,5 @@ def excluded_pairs(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Ten
 @excluded_pairs.register_fake
 def _(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Tensor:
     require_one_device(ptr, col, rows, lists)
-    # Without values their number is unknown: the largest there may be.
+    # Without values their number is unknown, so this is its upper bound.
     return col.new_empty((2, col.numel() + lists.numel()))

@@ -1,4 +1,4 @@
-"""HetComp: an ensemble of different teachers, from easy states of theirs to the final ones."""
+"""HetComp: learn from an ensemble of different teachers, from their early states to the last."""
 
 from __future__ import annotations
 
@@ -22,43 +22,47 @@ class HetComp(Distillation):
     r"""HetComp of `"Distillation from Heterogeneous Models for Top-K Recommendation"
     <https://arxiv.org/abs/2303.01130>`_.
 
-    A user has a pointer :math:`v_x` to a state on the trajectory of each teacher. At these states
-    :math:`c(i) = \sum_x e^{-r_x(i) / 10}` ranks its unobserved items, :math:`N_u` the first
-    :math:`K`, and its observed ones, :math:`P_u` the first :math:`K / 10`. Every ``interval``
-    epochs a pointer moves on if :math:`D_{then} / D_{now} > \alpha_e` or :math:`< 1`, with
-    :math:`\alpha_e = 1.05 \cdot 0.995^{e / interval}` and :math:`D = 1 - \textrm{NDCG@50}` between
-    student and state :math:`v_x + 1`, now and when that became the next one; the first time it is
-    only measured. The loss is :math:`L_O` until all pointers of all users have arrived, then
-    ``fine_weight`` times :math:`L_F`:
+    For every teacher a user has a pointer :math:`v_x` to a state on its trajectory. At these states
+    :math:`c(i) = \sum_x e^{-r_x(i) / 10}` ranks the user's unobserved items, of which :math:`N_u`
+    are the first :math:`K`, and its observed ones, of which :math:`P_u` are the first
+    :math:`K / 10`. Every ``interval`` epochs a pointer advances if
+    :math:`D_{then} / D_{now} > \alpha_e` or :math:`< 1`. Here
+    :math:`\alpha_e = 1.05 \cdot 0.995^{e / interval}`, and :math:`D = 1 - \textrm{NDCG@50}`
+    between the student and state :math:`v_x + 1`, now and when that became the next state; the
+    first time it is only measured. The loss is :math:`L_O` until all pointers of all users have
+    arrived, then ``fine_weight`` times :math:`L_F`:
 
     .. math::
         L_O = - \sum_u \sum_{i \in P_u \cup N_u} \log \frac{e^{s_i}}{e^{s_i} + e^{z_u}}, \quad
         L_F = \sum_u L(P_u) + \frac{1}{2} \left[ L(N_u^{1:K/2}) + L(N_u^{1:K/10}) \right]
 
-    over the unique users of a batch: :math:`z_u` is the log-sum-exp over *all* unobserved items
-    outside :math:`N_u`. The tail of RRD's list likelihood :math:`L` are all unobserved items that
-    are not on the list itself, and with :math:`P_u` those not in :math:`N_u^{1:K/2}`, as in the
-    authors' code. With weight 1e-2 the two have the paper's weights. The authors train on them
-    alone: give the trainer ``base_weight=0``, and ``batch_by="user"``, which then repeats nobody.
+    over the unique users of a batch, with :math:`z_u` the log-sum-exp over *all* unobserved items
+    outside :math:`N_u`. The tail of RRD's list likelihood :math:`L` is all unobserved items that
+    are not on the list; for :math:`P_u` it is those not in :math:`N_u^{1:K/2}`, as in the
+    authors' code. At weight 1e-2 both losses have the paper's weights. The authors train on them
+    alone: pass ``base_weight=0`` to the trainer, and ``batch_by="user"``, so that an epoch visits
+    every user once.
 
-    Theirs are also the first measurement and one phase for all users; they enter the second when
-    the mean pointer of every teacher rounds to the last state at two digits, and move pointers
-    after epoch 11, 21, ..., not 10, 20, .... Their :math:`P_u` stays as it was loaded. Since
-    :math:`\alpha_e < 1` from the tenth move on, all have arrived a few moves later at the latest.
-    Ranks beyond a recorded list count for nothing.
+    That the first time only measures, and that all users share one phase, is taken from the
+    authors' code as well. Theirs differs in that it enters the second phase when the mean pointer
+    of every teacher, rounded to two digits, is the last state; moves pointers after epoch 11,
+    21, ... instead of 10, 20, ...; and keeps :math:`P_u` as it was loaded. Since
+    :math:`\alpha_e < 1` from the tenth move on, all pointers arrive a few moves later at the
+    latest. Ranks beyond the recorded lists are ignored.
 
     Args:
-        num_listed: :math:`K`, or as many as the graph carries.
+        num_listed: :math:`K`, at most what the graph carries.
         interval: Epochs between moves of the pointers.
-        alpha: :math:`\alpha_0`, the least approach to the next state.
+        alpha: :math:`\alpha_0`, how much closer to the next state a student must have come.
         alpha_decay: Factor of :math:`\alpha` at every move.
-        num_compared: Items at the top of both rankings that :math:`D` looks at.
-        gain: What an item is worth to :math:`D`, by its rank in the list of the ``"teacher"``
-            (default) or of the ``"student"``, as in the authors' code.
+        num_compared: Items at the top of both rankings that :math:`D` compares.
+        gain: Whose rank decides what an item is worth to :math:`D`: the ``"teacher"``'s (default),
+            or the ``"student"``'s, as in the authors' code.
         consistency: Add :math:`e^{-\sigma / 100}` to an item's importance, :math:`\sigma` the
-            deviation of its ranks over the states up to the pointer (this package's reading).
-        dynamic: ``False`` lists by the final states; the pointers still decide the phase.
-        adaptive: ``False``: :math:`L_F` from the start.
+            deviation of its ranks over the states up to the pointer (our reading of the paper).
+        dynamic: With ``False``, lists are those of the final states, and the pointers decide the
+            phase alone.
+        adaptive: With ``False``, the loss is :math:`L_F` from the start.
         fine_weight: Factor of :math:`L_F`.
         scale: Factor of the student's scores :math:`s_{ui}`.
 
@@ -104,7 +108,7 @@ class HetComp(Distillation):
         self.register_load_state_dict_post_hook(_relist)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Point at the first states, and list by them."""
+        """Point at the first states, and make their lists."""
         seen, store = interactions(graph).by_user(), graph[USER]
         items, observed = store.teacher_trajectory, store.teacher_observed
         num = min(self.num_listed, items.size(-1))
@@ -114,7 +118,7 @@ class HetComp(Distillation):
 
     @torch.no_grad()
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Every ``interval`` epochs, let the student rank, move pointers and list anew."""
+        """Every ``interval`` epochs, rank by the student, advance pointers and update the lists."""
         if epoch > 0 and epoch % self.interval == 0:
             x_dict = self.require_student(x_dict)
             threshold = self.alpha * self.alpha_decay ** (epoch // self.interval)
@@ -122,7 +126,7 @@ class HetComp(Distillation):
             self.relist()
 
     def relist(self) -> None:
-        """Lists and phase follow from the pointers."""
+        """Update the lists and the phase from the pointers."""
         options = {"final": not self.dynamic, "consistency": self.consistency}
         self.lists = self.states.ensemble(*self.sizes, **options)
         self.fine = self.states.arrived | (not self.adaptive)
@@ -136,7 +140,7 @@ class HetComp(Distillation):
         pairs = excluded_pairs(*states.seen.get(), batch.unique_users, lists[:, num_observed:])
         tail = catalogue_logsumexp(x_user, x_item, excluded=pairs)
         scores = list_scores(x_user, x_item, lists).to(tail.dtype)
-        # What remains is cheap beside the tail: both, rather than wait for the device.
+        # Cheap compared with the tail: computing both avoids waiting for the device.
         fine = fine_grained_loss(scores[:, :num_observed], scores[:, num_observed:], tail)
         loss = torch.where(self.fine, self.fine_weight * fine, overall_loss(scores, tail))
         return loss.sum()

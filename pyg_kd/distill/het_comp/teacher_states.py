@@ -1,4 +1,4 @@
-"""Where a student stands on the trajectories of its teachers, user by user."""
+"""Which states of its teachers a student aims at, user by user, and what those rank."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pyg_kd.functional.sparse import HeldCSR
 from pyg_kd.graph import Neighbors
 from pyg_kd.typing import ITEM, USER, XDict
 
-#: Entries of lists worked on at once.
+#: Listed items processed at once.
 BLOCK_ENTRIES = 2**18
 
 
 class TeacherStates(nn.Module):
     r"""A pointer to a state of every teacher for every user, and what the states rank.
 
-    The pointers, and the discrepancies to the states that they aim at, are the state of this
-    module; the rankings are constants.
+    The state of this module is the pointers and the discrepancies they started with; the rankings
+    are constants.
 
     Args:
         items: Rankings of unobserved items, ``[U, X, V, K]``, padded with -1.
@@ -44,11 +44,11 @@ class TeacherStates(nn.Module):
         self.seen = HeldCSR(seen)
         for name, value in {"items": items, "observed": observed}.items():
             self.register_buffer(name, value, persistent=False)
-        # A teacher that repeats its first state, for all users alike, starts behind that.
+        # Where a teacher repeats its first state for all users, pointers start at the last repeat.
         repeated = (items[:, :, 1:] == items[:, :, :1]).all(3).all(0).cumprod(1).sum(1)
         pointer = repeated.to(torch.int8).repeat(len(items), 1)
         self.register_buffer("pointer", pointer)
-        # Nothing is measured yet.
+        # NaN: not measured yet.
         self.register_buffer("target", torch.full_like(pointer, torch.nan, dtype=torch.float32))
 
     def _blocks(self) -> tuple[Tensor, ...]:
@@ -68,11 +68,11 @@ class TeacherStates(nn.Module):
 
     @torch.no_grad()
     def move(self, x_dict: XDict, threshold: float) -> None:
-        r"""Move the pointers of those for whom a student has come near the next state.
+        r"""Advance the pointers of users for whom the student has come near the next state.
 
-        A pointer moves by one when the discrepancy to the next state, measured when it became
-        the next, is more than ``threshold`` times that of now, or less than it. At first
-        nothing has been measured, and nothing moves.
+        A pointer advances by one if the discrepancy to the next state was, when that became the
+        next, more than ``threshold`` times what it is now, or if it has grown since. The first
+        call only measures.
 
         Args:
             x_dict: The student's representations.
@@ -80,7 +80,7 @@ class TeacherStates(nn.Module):
         """
         ranked = self._ranked(x_dict, (self.pointer < self.last).any(1))
         now = self._discrepancy(ranked, (self.pointer + 1).clamp(max=self.last))
-        # Products rather than quotients: a discrepancy may be 0.
+        # Compare products, since a discrepancy may be 0.
         near = (self.target > threshold * now) | (self.target < now) | (now == 0)
         moves = near & (self.pointer < self.last) & ~self.target.isnan()
         self.pointer = self.pointer + moves.to(torch.int8)
@@ -103,16 +103,16 @@ class TeacherStates(nn.Module):
     def ensemble(
         self, num_listed: int, num_observed: int, *, final: bool, consistency: bool
     ) -> Tensor:
-        r"""The rankings of all teachers in one, observed and unobserved items apart.
+        r"""One ranking from those of all teachers, of observed and of unobserved items.
 
         See :func:`~pyg_kd.functional.ranks.rank_ensemble`.
 
         Args:
             num_listed: Number K of unobserved items.
             num_observed: Number P of observed items.
-            final: At the last states, not at the pointers.
-            consistency: Add :math:`e^{-\mathit{std} / 100}` for the standard deviation of an
-                item's rank over the states up to the one that counts.
+            final: Use the last states instead of the pointers.
+            consistency: Add :math:`e^{-\mathit{std} / 100}`, with the standard deviation of an
+                item's rank over the states up to the one that is used.
 
         Returns:
             int32 ``[U, P + K]``: observed items, then unobserved ones, padded with -1 each.

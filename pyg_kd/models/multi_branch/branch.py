@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from pyg_kd.functional.consensus import Kind
 from pyg_kd.functional.edge_scores import with_ones
 from pyg_kd.models.layers import dropout, unit_ball
 
@@ -72,7 +73,7 @@ class Branch(nn.Module):
         self.head = nn.Linear(out, sizes[name], bias=biased) if name in sizes else None
         #: Width of the vectors: a bias of the score is a column beside a column of ones.
         self.width = out + (biased and name not in ("bpr", "cml"))
-        self.kind: Literal["inner", "distance"] = "distance" if name == "cml" else "inner"
+        self.kind: Kind = "distance" if name == "cml" else "inner"
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""

@@ -1,4 +1,4 @@
-"""The objectives of one-class collaborative filtering, each for a head of its own."""
+"""The objectives of the branches, all computed from one batch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Observed(NamedTuple):
     @classmethod
     def of(cls, data: HeteroData) -> Observed:
         """Read them from the edges of a graph."""
-        # What looks at values (are the ids in range?) has been done where batches are made.
+        # Ids have been checked where batches are made; checking again would wait for the device.
         user, item = as_edges(data[interaction_type(data)].edge_index)
         sizes = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
         return cls(_csr(user, item, sizes[0]), _csr(item, user, sizes[1]))

@@ -1,4 +1,4 @@
-"""One model with several objectives, each in a branch of its own."""
+"""One model with several objectives, each with a branch of its own."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class MultiBranch(Recommender):
     r"""The model of `"Consensus Learning from Heterogeneous Objectives for One-Class
     Collaborative Filtering" <https://arxiv.org/abs/2202.13140>`_ (ConCF).
 
-    Users and items share one embedding table each; on top of them every objective has a branch
-    of its own (:class:`~pyg_kd.models.multi_branch.branch.Branch`). What is minimised is
+    All objectives share one embedding table for users and one for items; on top of these each has
+    a branch of its own (:class:`~pyg_kd.models.multi_branch.branch.Branch`). The loss is
 
     .. math::
         L = \sum_x w_x L_x
 
     with sums over the triples of a batch for ``"bpr"``, ``"cml"`` (hinge of margin 1 on squared
-    distances), ``"bce"`` and ``"mse"`` (targets 1 and 0), and over its unique users
-    :math:`- \sum_{i \in N_u} \log \operatorname{softmax}(s_u)_i` over the whole catalogue for
-    ``"multinomial"`` (``"item_multinomial"``: over its unique positive items, and all users).
-    The weights are balanced by gradient norms
+    distances), ``"bce"`` and ``"mse"`` (targets 1 and 0). ``"multinomial"`` sums
+    :math:`- \sum_{i \in N_u} \log \operatorname{softmax}(s_u)_i`, with a softmax over the whole
+    catalogue, over the unique users of the batch; ``"item_multinomial"`` does the same for its
+    unique positive items, over all users. The weights are balanced by gradient norms
     (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`), before each batch scaled to a mean
     of one and kept at 0.01 or more.
 
-    ``model(data)`` holds the vectors of all heads side by side, as :attr:`layout` says. The
-    score of the model itself is that of its first head; :meth:`head` serves any of them, and
-    :meth:`consensus` all of them together.
+    ``model(data)`` returns the vectors of all heads side by side, laid out as :attr:`layout` says.
+    The model scores by its first head; :meth:`head` returns a recommender by any of them, and
+    :meth:`consensus` one by all of them.
 
     The authors' code, ``variant="reference"``, differs from this in that
 
@@ -64,7 +64,7 @@ class MultiBranch(Recommender):
         heads: The objectives; ``"item_multinomial"`` is none of the paper's five. By default
             those five, in the reference variant all six.
         dropout: Share of the hidden units left out in training.
-        balance: Learn the weights of the branches; otherwise all are one.
+        balance: Learn the weights of the branches; otherwise all of them are one.
         init_std: Standard deviation of the initial embeddings. By default 0.1, in the reference
             variant 0.01.
         variant: ``"paper"`` (default) or ``"reference"``, the network of the authors' code.
@@ -111,7 +111,7 @@ class MultiBranch(Recommender):
         branches = [Branch(name, *sizes, dropout, variant) for name in heads]
         self.branches = nn.ModuleList(branches)
         self.weights = (ReferenceWeights if reference else BranchWeights)(len(branches), balance)
-        #: Where the vectors of each head are.
+        #: Where the vectors of each head are found.
         self.layout = _layout(branches)
 
     def reset_parameters(self) -> None:
@@ -155,7 +155,7 @@ class MultiBranch(Recommender):
             return self._reference_loss(self.weights, x_dict, data, batch)
         user = gather_rows(self.user_embedding, batch.unique_users)
         item = gather_rows(self.item_embedding, batch.unique_items)
-        # Tensors of its own for each branch, that the gradients of all can be told apart.
+        # Separate tensors for each branch, so that their gradients can be told apart.
         inputs = [(user.view_as(user), item.view_as(item)) for _ in self.branches]
         losses = self._losses(inputs, data, batch)
         parameters = [list(branch.parameters()) for branch in self.branches]
@@ -205,7 +205,7 @@ class MultiBranch(Recommender):
         return HeadView(self, self.layout[self._place(name)])
 
     def consensus(self, *, num_listed: int = 100, temperature: float = 10.0) -> Consensus:
-        """All heads together: see :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
+        """A recommender by all heads: see :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
         return Consensus(self, self.layout, num_listed=num_listed, temperature=temperature)
 
     def score(self, x_dict: XDict, edge_index: Tensor) -> Tensor:

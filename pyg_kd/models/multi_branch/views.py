@@ -1,4 +1,4 @@
-"""Recommenders that share the parameters of a model with heads: one head, or all together."""
+"""Recommenders that share the parameters of a model with heads: one head, or their consensus."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
 
-#: Ids that a float32 holds exactly.
+#: A float32 holds ids up to here exactly.
 MAX_ITEMS = 2**24
 
 
 class View(Recommender):
-    """What another model's representations amount to: sizes and parameters are the model's.
+    """A recommender on top of a model, whose sizes and parameters it shares.
 
     Args:
         model: The model, which is shared and not copied.
@@ -49,8 +49,8 @@ class View(Recommender):
 class HeadView(View):
     r"""A head of a :class:`~pyg_kd.models.MultiBranch`, to be evaluated, to teach or to serve.
 
-    Its representations are vectors whose inner products are the scores; for a head of distances
-    they have two columns more, see :class:`~pyg_kd.functional.consensus.Head`.
+    Scores are inner products of its representations; those of a head of distances have two extra
+    columns, see :class:`~pyg_kd.functional.consensus.Head`.
 
     Args:
         model: The model, which is shared and not copied.
@@ -82,11 +82,11 @@ class Consensus(View):
     .. math::
         s_{ui} = \sum_{x:\, r_x(u, i) < K} e^{-r_x(u, i) / T}
 
-    with :math:`r` the place of the item, from 0, among those that the head ranks for the user and
-    that the user has no edge to; an item that no head lists scores 0.
+    with :math:`r` the rank of the item, from 0, by one head among the items that the user has no
+    edge to. An item that no head lists scores 0.
 
-    The representation of a user is its list of items (as numbers) and their scores, that of an
-    item its own number: blocks of scores are looked up, and users times items are never stored.
+    A user is represented by the ids and scores of its list, an item by its id. Blocks of scores
+    are looked up from these, so no matrix of users and items is ever stored.
 
     Args:
         model: The model, which is shared and not copied.
@@ -118,7 +118,7 @@ class Consensus(View):
 
     @torch.no_grad()
     def forward(self, data: HeteroData) -> XDict:
-        """Lists of items and their scores, ``[U, 2 K]``, and numbers of items, ``[I, 1]``."""
+        """Ids and scores of each user's list, ``[U, 2 K]``, and ids of items, ``[I, 1]``."""
         x_dict, seen = self.model(data), interactions(data).by_user()
         lists = [
             top_unseen(*head.vectors(x_dict[USER], x_dict[ITEM]), *seen, self.num_listed)
@@ -145,7 +145,7 @@ class Consensus(View):
         number, order = x_item.squeeze(1).sort()
         at = torch.searchsorted(number, items.contiguous()).clamp_(max=len(number) - 1)
         known = number[at] == items
-        # What is none of these items, padding too, adds nothing to some other.
+        # Ids outside of the block, padding included, add zero somewhere.
         out = scores.new_zeros(len(x_user), len(x_item))
         return out.scatter_add_(1, order[at], torch.where(known, scores, 0.0))
 

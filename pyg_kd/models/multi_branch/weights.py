@@ -20,15 +20,15 @@ def gradient_balance_loss(
         L_w = \sum_x \Bigl| G_x - \bar G\, r_x^{\alpha} \Bigr|, \qquad G_x = w_x g_x, \qquad
         r_x = \frac{L_x / L_x^0}{\operatorname{mean}_y L_y / L_y^0}
 
-    The gradient norms :math:`g_x` of the losses without weights, and the targets
-    :math:`\bar G\, r_x^{\alpha}`, are constants: only the weights have a gradient.
+    The norms :math:`g_x` are those of the gradients of the unweighted losses. They and the targets
+    :math:`\bar G\, r_x^{\alpha}` are constants: only the weights have a gradient.
 
     Args:
         weights: :math:`w_x`, ``[X]``, not negative.
         norms: :math:`g_x`, ``[X]``.
         losses: The losses :math:`L_x`, ``[X]``.
-        initial: The losses at the beginning :math:`L_x^0`, ``[X]``.
-        power: :math:`\alpha`: 0 pulls all norms to one.
+        initial: The initial losses :math:`L_x^0`, ``[X]``.
+        power: :math:`\alpha`; 0 draws all norms to their mean.
 
     Example:
         >>> ones, weights = torch.ones(2), torch.ones(2, requires_grad=True)
@@ -103,13 +103,13 @@ class BranchWeights(nn.Module):
     ) -> Tensor:
         r"""The weighted sum of the losses, whose gradient reaches the weights as well.
 
-        Branches share nothing below their inputs, so one backward pass from the sum of all losses
-        gives the gradients of each; those of the weighted sum are multiples of them.
+        Branches share nothing above their inputs, so one backward pass from the sum of all losses
+        yields the gradient of each; those of the weighted sum are multiples of them.
 
         Args:
             losses: ``[X]``.
-            inputs: Embeddings of users and of items as each branch got them, tensors of its own.
-            parameters: What else each loss depends on.
+            inputs: Embeddings of users and items, separate tensors for each branch.
+            parameters: The other tensors that each loss depends on.
         """
         if not (self.learn and losses.requires_grad):
             return (self.value.detach() * losses).sum()
@@ -127,11 +127,11 @@ class BranchWeights(nn.Module):
             scaled += [weight * grad for grad in found]
         total: Tensor = _KnownGradient.apply((weights * now).sum(), len(flat), *flat, *scaled)
         balance = gradient_balance_loss(self.value, torch.stack(norms), now, self.initial)
-        return total + (balance - balance.detach())  # the value is that of the sum alone
+        return total + (balance - balance.detach())  # adds a gradient, not a value
 
 
 class _KnownGradient(torch.autograd.Function):
-    """A value of which the gradients have been computed already."""
+    """A value whose gradients have been computed already."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, num_leaves: int, *leaves_and_grads: Tensor) -> Tensor:
