@@ -146,7 +146,7 @@ def draw_ranks(size: Tensor, num: int, rate: float) -> Tensor:
 
 
 def _race(size: Tensor, width: int, num: int, rate: float) -> Tensor:
-    """The largest of log-weights with Gumbel noise are a draw without replacement."""
+    """Draw ranks below ``size``: those with the largest log-weights plus Gumbel noise."""
     place = torch.arange(width, device=size.device)
     noise = torch.empty(len(size), width, device=size.device).exponential_()
     key = noise.clamp_(min=torch.finfo(noise.dtype).tiny).log_().neg_().sub_(rate * place)
@@ -158,7 +158,7 @@ def _race(size: Tensor, width: int, num: int, rate: float) -> Tensor:
 
 
 def _until_distinct(size: Tensor, num: int, rate: float) -> Tensor:
-    """The first distinct ones of independent draws, by the inverse of the distribution."""
+    """Draw by the inverse of the distribution until ``num`` ranks are distinct."""
     drawn = size.new_empty(len(size), 0)
     while True:
         uniform = torch.rand(len(size), 2 * num + 32, dtype=torch.double, device=size.device)
