@@ -29,7 +29,7 @@ class View(Recommender):
 
     def __init__(self, model: Recommender) -> None:
         nn.Module.__init__(self)  # no tables beside those of the model
-        self.model = model
+        self.model, self._cached = model, None
         self.num_users, self.num_items, self.dim = model.num_users, model.num_items, model.dim
 
     @property

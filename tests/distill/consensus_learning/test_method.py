@@ -246,15 +246,15 @@ def test_heads_of_equal_width_share_a_consensus(problem) -> None:
     torch.testing.assert_close(ones(*args), both(*args))
 
 
-def student(problem, seed: int = 0) -> MultiBranch:
+def student(problem, seed: int = 0, variant: str = "paper") -> MultiBranch:
     torch.manual_seed(seed)
-    return MultiBranch(problem.graph, dim=8, heads=("bpr", "cml", "multinomial"))
+    heads = ("bpr", "cml", "multinomial", "item_multinomial")[: 3 + (variant == "reference")]
+    return MultiBranch(problem.graph, dim=8, heads=heads, variant=variant)
 
 
 def learn(model: MultiBranch, problem, folder=None, epochs: int = 9, resume: bool = False):
-    method = ConsensusLearning(
-        heads=model.layout, weights=model.branch_weights, window=2, period=2, num_listed=20
-    )
+    options = {"window": 2, "period": 2, "num_listed": 20, "variant": model.variant}
+    method = ConsensusLearning(heads=model.layout, weights=model.branch_weights, **options)
     trainer = Trainer(max_epochs=9, batch_size=32, progress=False, checkpoint_dir=folder)
     if epochs < 9:  # interrupted
         with pytest.raises(KeyboardInterrupt):
@@ -285,16 +285,19 @@ def trainable(problem):
     return problem
 
 
-@pytest.mark.parametrize("epochs", [3, 5])
-def test_a_continued_run_ends_with_the_same_bits(trainable, tmp_path, epochs: int) -> None:
-    whole, again = student(trainable), student(trainable, seed=1)
+@pytest.mark.parametrize(("variant", "epochs"), [("paper", 3), ("paper", 5), ("reference", 6)])
+def test_a_continued_run_ends_with_the_same_bits(
+    trainable, tmp_path, variant: str, epochs: int
+) -> None:
+    whole, again = student(trainable, 0, variant), student(trainable, 1, variant)
     expected = learn(whole, trainable)
-    learn(student(trainable), trainable, tmp_path, epochs)
+    learn(student(trainable, 0, variant), trainable, tmp_path, epochs)
     history = learn(again, trainable, tmp_path, resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
     assert history["ConsensusLearning"] == expected["ConsensusLearning"]
-    assert history["ConsensusLearning"][:4] == [0.0] * 4 and history["ConsensusLearning"][4] > 0
+    values, begin = history["ConsensusLearning"], 4 + (variant == "reference")
+    assert values[:begin] == [0.0] * begin and values[begin] > 0
 
 
 def test_weights_are_those_of_the_moment(problem) -> None:

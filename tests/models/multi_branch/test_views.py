@@ -42,6 +42,13 @@ def test_parameters_are_shared(data) -> None:
     assert {id(p) for p in view.parameters()} == {id(p) for p in model.parameters()}
 
 
+def test_a_view_keeps_what_it_makes_of_a_graph(data) -> None:
+    view, calls = MultiBranch(data, dim=8).head("bpr"), []
+    for _ in range(2):
+        view.cached(data, lambda graph: calls.append(graph))
+    assert len(calls) == 1
+
+
 def test_it_is_evaluated_and_teaches(data) -> None:
     train, val, _ = UserSplit(val=0.2, test=0.0)(data)
     model = MultiBranch(train, dim=8)
