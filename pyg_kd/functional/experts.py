@@ -177,10 +177,8 @@ def experts_backward(
         gx, gw1, gw2 = _backward_all(grad, g_weight, x, weight, w1.to(low), w2.to(low))
     else:
         gx, gw1, gw2 = _backward_routed(grad, g_weight, x, weight, w1, w2)
-    # An operator must not return views of one tensor.
-    dense = torch.contiguous_format
-    views = (gx[:, :-1], gw1[:, :-1], gw1[:, -1])
-    gx, gw1, gb1 = (v.clone(memory_format=dense) for v in views)
+    views = (gx[:, :-1], gw1[:, :-1], gw1[:, -1])  # which an operator must not return
+    gx, gw1, gb1 = (v.clone(memory_format=torch.contiguous_format) for v in views)
     return [gx, g_weight, gw1, gb1, gw2, gb2]
 
 
