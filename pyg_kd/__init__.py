@@ -1,43 +1,78 @@
-"""Knowledge distillation for graph recommenders in PyTorch Geometric."""
+"""Knowledge distillation for graph recommenders in PyTorch Geometric.
+
+A wide teacher is trained once, its knowledge is written onto the user-item graph, and a narrow
+student learns from the data and from that knowledge. With the three graphs of a split:
+
+    >>> from pyg_kd import RelaxedRankingDistillation, Trainer, evaluate, extract_knowledge
+    >>> from pyg_kd.datasets import SyntheticInteractions
+    >>> from pyg_kd.models import LightGCN
+    >>> from pyg_kd.transforms import UserSplit
+    >>> data = SyntheticInteractions(num_users=200, num_items=100, num_edges=4_000)[0]
+    >>> train, val, test = UserSplit(seed=0)(data)
+
+it takes five lines:
+
+    >>> trainer, teacher = Trainer(max_epochs=2, progress=False), LightGCN(train, dim=64)
+    >>> history = trainer.fit(teacher, train, val_data=val)
+    >>> graph, student = extract_knowledge(teacher, train), LightGCN(train, dim=8)
+    >>> history = trainer.fit(student, graph, distillations=[(RelaxedRankingDistillation(), 0.1)])
+    >>> metrics = evaluate(student, graph, test, k=20)  # {"recall@20": ..., "ndcg@20": ...}
+
+The methods, ``Trainer``, ``evaluate`` and ``extract_knowledge`` are names of this package. The
+rest is found in
+
+    datasets     files, tables and arrays to graphs
+    transforms   any graph to a user-item graph; filters and splits
+    models       teachers and students
+    knowledge    what a teacher knows, on the graph and in files
+    distill      the methods, and the base class of your own
+    training     the loop, base losses, histories
+    evaluation   full ranking, sampled ranking, paired tests
+    metrics      metrics of rankings
+    loader       mini-batches, for loops of your own
+    functional   the operations underneath
+
+Start with ``docs/index.md`` in the repository: a table of the methods with what each needs and
+which weight to try first, tutorials, results. ``help(pyg_kd.distill)`` and the like tell more.
+"""
 
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-from pyg_kd.distill import (
-    CollaborativeDistillation,
-    ConsensusLearning,
-    Distillation,
-    DistillationExperts,
-    DualCorrection,
-    HetComp,
-    HintRegression,
-    ItemSideRankingRegularization,
-    PersonalizedHintRegression,
-    PreferenceConsistentDistillation,
-    RankingDistillation,
-    RejuvenatedCrossEntropy,
-    RelaxedRankingDistillation,
-    SoftLabel,
-    TopologyDistillation,
-    UnbiasedDistillation,
-)
+if TYPE_CHECKING:
+    from pyg_kd import datasets as datasets
+    from pyg_kd import distill as distill
+    from pyg_kd import evaluation as evaluation
+    from pyg_kd import functional as functional
+    from pyg_kd import knowledge as knowledge
+    from pyg_kd import loader as loader
+    from pyg_kd import metrics as metrics
+    from pyg_kd import models as models
+    from pyg_kd import training as training
+    from pyg_kd import transforms as transforms
+    from pyg_kd.distill import (
+        CollaborativeDistillation,
+        ConsensusLearning,
+        Distillation,
+        DistillationExperts,
+        DualCorrection,
+        HetComp,
+        HintRegression,
+        ItemSideRankingRegularization,
+        PersonalizedHintRegression,
+        PreferenceConsistentDistillation,
+        RankingDistillation,
+        RejuvenatedCrossEntropy,
+        RelaxedRankingDistillation,
+        SoftLabel,
+        TopologyDistillation,
+        UnbiasedDistillation,
+    )
+    from pyg_kd.evaluation import evaluate
+    from pyg_kd.knowledge import extract_knowledge
+    from pyg_kd.training import Trainer
 
 __version__ = "0.1.0.dev0"
-
-#: Loaded when they are first named: ``pyg_kd.training`` brings more than a method needs.
-_ROOMS = ("datasets", "evaluation", "functional", "knowledge", "loader", "metrics", "models",
-          "training", "transforms")  # fmt: skip
-
-
-def __getattr__(name: str) -> ModuleType:
-    if name in _ROOMS:
-        return import_module(f"pyg_kd.{name}")
-    raise AttributeError(f"module 'pyg_kd' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
-
 
 __all__ = [
     "CollaborativeDistillation",
@@ -56,5 +91,30 @@ __all__ = [
     "SoftLabel",
     "TopologyDistillation",
     "UnbiasedDistillation",
+    "Trainer",
+    "evaluate",
+    "extract_knowledge",
     "__version__",
 ]
+
+_ROOMS = ("datasets", "distill", "evaluation", "functional", "knowledge", "loader", "metrics",
+          "models", "training", "transforms")  # fmt: skip
+
+#: Where the names come from that are not methods.
+_HOMES = {"Trainer": "training", "evaluate": "evaluation", "extract_knowledge": "knowledge"}
+
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for a good one
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for: importing the package alone loads nothing, not even PyTorch."""
+        if name in _ROOMS:
+            return import_module(f"pyg_kd.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module 'pyg_kd' has no attribute {name!r}")
+        found = getattr(import_module(f"pyg_kd.{_HOMES.get(name, 'distill')}"), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+# Names of the package and of its subpackages are imported when they are first used.
+NAMES = "import sys, pyg_kd; print('Trainer' in dir(pyg_kd), {'torch', 'numpy'} & set(sys.modules))"
+
 ROOMS = "import pyg_kd; print(pyg_kd.training.Trainer(), 'models' in dir(pyg_kd))"
 
 HEAVY = ("matplotlib", "pandas", "pyarrow", "lightning_fabric", "networkx")
@@ -20,7 +23,7 @@ PROBE = f"""
 import sys
 import torch_geometric.nn, torch_geometric.datasets, torch_geometric.transforms
 before = set(sys.modules)
-import pyg_kd
+import pyg_kd.distill
 print(*[name for name in {HEAVY!r} if name in set(sys.modules) - before])
 """
 
@@ -37,6 +40,18 @@ def test_subpackages_are_attributes() -> None:
     assert result.stdout.split() == ["Trainer()", "True"], result.stderr
     result = _python("-c", "import pyg_kd; pyg_kd.utils")
     assert "module 'pyg_kd' has no attribute 'utils'" in result.stderr
+
+
+def test_the_package_alone_loads_nothing() -> None:
+    result = _python("-c", NAMES)
+    assert result.stdout.split() == ["True", "set()"], result.stderr
+
+
+@pytest.mark.parametrize("name", ["Trainer", "evaluate", "extract_knowledge", "SoftLabel"])
+def test_names_come_when_they_are_asked_for(name: str) -> None:
+    code = f"from pyg_kd import {name}; import pyg_kd; print({name}.__name__, pyg_kd.evaluation)"
+    result = _python("-c", code)
+    assert result.stdout.startswith(f"{name} <module 'pyg_kd.evaluation'"), result.stderr
 
 
 def _lint_imports(cwd: Path) -> subprocess.CompletedProcess[str]:

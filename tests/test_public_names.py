@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -28,8 +29,11 @@ NAMES = {
         "RelaxedRankingDistillation",
         "SoftLabel",
         "TopologyDistillation",
+        "Trainer",
         "UnbiasedDistillation",
         "__version__",
+        "evaluate",
+        "extract_knowledge",
     ],
     "pyg_kd.datasets": [
         "AmazonBook",
@@ -123,6 +127,36 @@ def test_public_names_stay(module: str) -> None:
     missing = [name for name in NAMES[module] if not hasattr(found, name)]
     assert not missing
     assert set(NAMES[module]) <= set(found.__all__)
+
+
+def test_star_import() -> None:
+    names: dict[str, object] = {}
+    exec("from pyg_kd import *", names)
+    assert set(NAMES["pyg_kd"]) <= set(names)
+
+
+def test_type_checkers_see_every_top_level_name() -> None:
+    """At run time the names are imported when first used; checkers and editors read these lines."""
+    module = importlib.import_module("pyg_kd")
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        seen |= {alias.name: str(node.module) for alias in node.names}
+    rooms = {name for name, home in seen.items() if home == "pyg_kd"}
+    assert seen.keys() - rooms == set(module.__all__) - {"__version__"}
+    for name in seen.keys() - rooms:
+        assert getattr(module, name) is getattr(importlib.import_module(seen[name]), name)
+    folders = {path.parent.name for path in Path(str(module.__file__)).parent.glob("*/__init__.py")}
+    assert rooms == folders and rooms | set(module.__all__) <= set(dir(module))
+
+
+def test_help_is_a_page() -> None:
+    text = inspect.getdoc(importlib.import_module("pyg_kd")) or ""
+    assert 20 < len(text.splitlines()) <= 50
+    rooms = set(re.findall(r"^    (\w+) {3,}\S", text, re.MULTILINE))
+    assert rooms == {path.parent.name for path in (ROOT / "pyg_kd").glob("*/__init__.py")}
 
 
 def _imports_of_the_docs() -> list[tuple[str, str]]:
