@@ -231,7 +231,12 @@ def sorted_neighbors(row: Tensor, col: Tensor, num_rows: int, num_cols: int) -> 
         num_rows: Number of rows; rows without an edge get an empty range.
         num_cols: Number of columns.
     """
-    key = _distinct(row * num_cols + col)
+    return neighbors_of_keys(row * num_cols + col, num_rows, num_cols)
+
+
+def neighbors_of_keys(key: Tensor, num_rows: int, num_cols: int) -> Neighbors:
+    """As :func:`sorted_neighbors`, of keys ``row * num_cols + col``, which are overwritten."""
+    key = _distinct(key)
     row = key.div(num_cols, rounding_mode="floor")
     ptr = torch.zeros(num_rows + 1, dtype=torch.long, device=row.device)
     ptr[1:] = torch.bincount(row, minlength=num_rows).cumsum(0)
@@ -240,10 +245,15 @@ def sorted_neighbors(row: Tensor, col: Tensor, num_rows: int, num_cols: int) -> 
 
 def _distinct(key: Tensor) -> Tensor:
     """The distinct ones among int64 keys, ascending; a new tensor, ``key`` may be overwritten."""
-    if key.device.type != "cpu":
+    if not on_numpy(key):
         distinct: Tensor = key.unique()
         return distinct
     if not bool((key[1:] >= key[:-1]).all()):
         key.numpy().sort()  # a third of the time of PyTorch's sort
     new = key[1:] != key[:-1]
     return key if bool(new.all()) else key[torch.cat([new.new_ones(1), new])]
+
+
+def on_numpy(x: Tensor) -> bool:
+    """Whether NumPy can work on a tensor in place: on the CPU, and none that only has a shape."""
+    return x.device.type == "cpu" and type(x) is Tensor

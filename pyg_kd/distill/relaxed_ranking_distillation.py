@@ -14,7 +14,7 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.sampling import UnseenItems, draw_places, row_blocks
 from pyg_kd.functional.sparse import gather_rows
-from pyg_kd.graph import Neighbors, interactions, sorted_neighbors
+from pyg_kd.graph import Neighbors, interactions, neighbors_of_keys
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -178,11 +178,14 @@ class RankedLists(nn.Module):
 
     def draw(self) -> Tensor:
         """Lists of all rows, ``[n, num_interesting + num_uninteresting]``, padded with -1."""
-        rows = torch.arange(self.ranked.size(0), device=self.ranked.device)
-        below = self.unlisted.sample(rows, self.options.num_uninteresting, replace=False)
-        # What the teacher has not ranked has no list, and so no tail either.
-        below = below.masked_fill(self.ranked[:, :1] < 0, -1)
-        return torch.cat([self._interesting(), below.to(self.ranked.dtype)], dim=1)
+        ranked, num = self.ranked, self.options.num_uninteresting
+        lists = ranked.new_empty(len(ranked), self.options.num_interesting + num)
+        for rows in row_blocks(len(ranked), num, BLOCK_ENTRIES, ranked.device):
+            below = self.unlisted.sample(rows, num, replace=False)
+            # What the teacher has not ranked has no list, and so no tail either.
+            lists[rows, -num:] = below.masked_fill_(ranked[rows, :1] < 0, -1).to(lists.dtype)
+        lists[:, :-num] = self._interesting()
+        return lists
 
     def _interesting(self) -> Tensor:
         num, options = self.options.num_interesting, self.options
@@ -194,13 +197,14 @@ class RankedLists(nn.Module):
 
 def _seen_or_ranked(seen: Neighbors, ranked: Tensor, num_cols: int) -> Neighbors:
     """Both together, in blocks of rows: a sort of all at once takes several times the result."""
-    degree, cols = [], []
-    for rows in row_blocks(len(ranked), ranked.size(1), BLOCK_ENTRIES, ranked.device):
-        block = ranked[rows]
-        owner, place = (block >= 0).nonzero(as_tuple=True)
-        row, col = seen.of(rows)
-        row, col = torch.cat([row, owner]), torch.cat([col, block[owner, place].long()])
-        both = sorted_neighbors(row, col, len(rows), num_cols)
+    degree, cols, step = [], [], max(BLOCK_ENTRIES // ranked.size(1), 1)
+    for first in range(0, len(ranked), step):
+        block, ptr = ranked[first : first + step], seen.ptr[first : first + step + 1]
+        start, stop = int(ptr[0]), int(ptr[-1])
+        row = torch.arange(len(block), device=block.device) * num_cols
+        own = row.repeat_interleave(ptr.diff(), output_size=stop - start) + seen.col[start:stop]
+        listed = (row.unsqueeze(1) + block)[block >= 0]
+        both = neighbors_of_keys(torch.cat([own, listed]), len(block), num_cols)
         degree.append(both.degree)
         cols.append(both.col.to(torch.int32))
     ptr = torch.cat([seen.ptr[:1], torch.cat(degree).cumsum(0)])

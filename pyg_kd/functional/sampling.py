@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.graph import Neighbors
+from pyg_kd.graph import Neighbors, on_numpy
 
 #: Seen items that are numbered at once.
 BLOCK_ENTRIES = 2**17
@@ -42,11 +42,16 @@ class UnseenItems(torch.nn.Module):
         small = num_rows * self.stride < 2**31
         key = seen.col.new_empty(seen.col.numel(), dtype=torch.int32 if small else torch.int64)
         step = max(num_rows * BLOCK_ENTRIES // max(key.numel(), 1), 1)
-        for rows in torch.arange(num_rows, device=device).split(step):
-            owner, col = seen.of(rows)
-            owner, start = rows[owner], int(seen.ptr[rows[0]])
-            place = torch.arange(start, start + owner.numel(), device=device) - seen.ptr[owner]
-            key[start : start + owner.numel()] = owner * self.stride + col - place
+        for first in range(0, num_rows, step):
+            ptr = seen.ptr[first : first + step + 1]
+            start, stop = int(ptr[0]), int(ptr[-1])
+            row = torch.arange(first, first + len(ptr) - 1, device=device)
+            # Minus its place on the row's list, so plus where the list starts.
+            shift = (row * self.stride + ptr[:-1]).repeat_interleave(
+                ptr.diff(), output_size=stop - start
+            )
+            entry = torch.arange(start, stop, device=device)
+            key[start:stop] = shift + seen.col[start:stop] - entry
         return key
 
     def at(self, user: Tensor, rank: Tensor) -> Tensor:
@@ -109,7 +114,7 @@ def sample_unseen(
 
 def _ranks(left: Tensor, num: int, replace: bool, generator: torch.Generator | None) -> Tensor:
     """Uniform integers below ``left``, ``[n, num]``; distinct within a row on request."""
-    if not replace and left.device.type == "cpu":
+    if not replace and on_numpy(left):
         return _subsets(left, num, generator)
     draw = _uniform(left, num, generator)
     return (draw * left.unsqueeze(1)).long() if replace else _floyd(left, draw)

@@ -73,10 +73,10 @@ def carry_graph(graph: HeteroData, convert: Convert) -> HeteroData:
 def carry_batch(batch: Batch, convert: Convert) -> Batch:
     moved = Batch(convert(batch.user), convert(batch.positive), convert(batch.negative))
     for name in (
-        "users",
-        "items",
-        "positives",
-        "negatives",
+        "unique_users",
+        "unique_items",
+        "unique_positives",
+        "unique_negatives",
     ):  # how many are unique depends on the ids
         with unset_fake_temporarily():
             unique = getattr(batch, name)
