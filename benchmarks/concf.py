@@ -1,18 +1,18 @@
-"""ConCF on CiteULike: does a head get better where the heads teach each other what they agree on?
+"""ConCF on CiteULike: do heads improve by teaching each other what they agree on?
 
     python benchmarks/concf.py --root DIR [--seeds 0 1 2] [--epochs 200]
         [--subset] [--reference]
 
 Users with five items or more, 60/20/20 of each user at random, full ranking. Four models of width
 64: BPR as a factorisation, BPR alone in a branch, five objectives in branches, and these with
-consensus learning; of the latter two all heads and their consensus are measured.
-With ``--reference`` there is one model instead: ConCF with the network and the schedule of the
-authors' code, six heads, which goes to a file of its own.
-Weights are those of the best validated epoch (Recall@50; of the BPR head where there are several).
-With ``--subset`` only users and items with ten interactions or more remain, counted once: the
-data of the authors' notebook. There each model has the weight decay that is the best of
-three on the validation items of the first seed; without it, the one that was found there. Runs are
-kept under ``--out``: a stopped comparison goes on.
+consensus learning. Of the last two, all heads and their consensus are measured. Weights are those
+of the best validated epoch (Recall@50; of the BPR head where there are several).
+
+With ``--reference`` there is one model instead, ConCF with the network and the schedule of the
+authors' code, whose results go to a file of their own. With ``--subset`` only users and items with
+ten interactions or more remain, counted once: the data of the authors' notebook. There each model
+has the best of three weight decays on the validation items of the first seed; without it, the one
+that was found there. Runs are kept under ``--out``, so that a stopped comparison can be continued.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ METRICS = {"R@10": "recall@10", "R@50": "recall@50", "N@10": "ndcg@10", "N@50": 
 
 
 def load(root: str, subset: bool) -> HeteroData:
-    """The graph of the comparison, or of the notebook."""
+    """The graph of the comparison, or that of the notebook."""
     if not subset:
         return CiteULike(root)[0]
     edges, *_ = interactions(CiteULike(root, min_interactions=1)[0])
@@ -53,7 +53,7 @@ def load(root: str, subset: bool) -> HeteroData:
 
 
 def views(model: Any) -> dict[str, Any]:
-    """What of a model is measured, by name; the BPR head comes first."""
+    """What is measured of a model, by name; the BPR head comes first."""
     if not isinstance(model, MultiBranch):
         return {"model": model}
     if len(model.layout) == 1:
@@ -139,7 +139,7 @@ def main() -> None:
     splits = {seed: UserSplit(val=0.2, test=0.2, seed=seed)(data) for seed in args.seeds}
 
     def kept(name: str, seed: int, decay: float) -> dict[str, Any]:
-        """A run, from the folder where it has been made before."""
+        """A run, read from its file if it has been made before."""
         label = f"{name.replace(' ', '_')}-{decay:g}-{args.epochs}-{seed}.json"
         path = args.out / f"{'subset-' * args.subset}{label}"
         if not path.exists():

@@ -50,13 +50,17 @@ class MultiBranch(Recommender):
     * users and items share the network of a branch, the first four heads have biases, and
       ``"cml"`` has a linear layer. The default is the branch that the paper describes.
     * ``"item_multinomial"`` is a sixth head, and sums over the unique positives *and* negatives
-      of a batch. The default sums over what the user side knows too, the interactions.
+      of a batch. The default sums over the positives alone: the items of the batch's
+      interactions, as the user side takes their users.
     * the weights follow :class:`~pyg_kd.models.multi_branch.reference_weights.ReferenceWeights`:
       without weight decay, with the gradient of the consensus loss in the balance, and with
       initial losses taken after 11 epochs. The default balances the model's own objectives, so
       its weights do not depend on what else is trained with it, and reads the embeddings of a
       batch alone, where the reference variant makes gradients of whole tables.
     * embeddings start with a standard deviation of 0.01.
+
+    In both, dropout is drawn once for each user and item of a batch; the authors' code draws it
+    for every occurrence.
 
     Args:
         data: The training graph.
