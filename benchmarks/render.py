@@ -262,6 +262,9 @@ def concf(result: dict[str, Any]) -> str:
     subset, reference = result["subset"], result.get("reference", False)
     arguments = "--subset " * subset + "--reference " * reference
     arguments += f"--seeds {' '.join(map(str, result['seeds']))} --epochs {result['epochs']}"
+    several = len(result["seeds"]) > 1
+    over = f"means over seeds {result['seeds']}" if several else f"seed {result['seeds'][0]}"
+    spread = " with their standard deviation" * several
     whose = "network and schedule of the authors, " * reference
     decays = ", ".join(f"{value:g} for {name}" for name, value in result["weight decay"].items())
     rows = [
@@ -271,9 +274,8 @@ def concf(result: dict[str, Any]) -> str:
     return section(
         f"ConCF, {whose}CiteULike, {nodes['user']:,} users and {nodes['item']:,} items",
         f"`python benchmarks/concf.py {arguments}`: 60/20/20 of every user, full ranking, "
-        f"width 64, at most {result['epochs']} epochs, the best validated one; means over "
-        f"seeds {result['seeds']} (of split, embeddings and batches) with their standard "
-        f"deviation. Weight decays, the best of three on the validation items of the "
+        f"width 64, at most {result['epochs']} epochs, the best validated one; {over} (of split, "
+        f"embeddings and batches){spread}. Weight decays, the best of three on the validation items of the "
         f"{'first seed' if subset else 'smaller data below'}: {decays}. "
         f"Machine: {machine(result)}.",
         ["Model", *names],
