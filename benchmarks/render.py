@@ -275,8 +275,8 @@ def concf(result: dict[str, Any]) -> str:
         f"ConCF, {whose}CiteULike, {nodes['user']:,} users and {nodes['item']:,} items",
         f"`python benchmarks/concf.py {arguments}`: 60/20/20 of every user, full ranking, "
         f"width 64, at most {result['epochs']} epochs, the best validated one; {over} (of split, "
-        f"embeddings and batches){spread}. Weight decays, the best of three on the validation items of the "
-        f"{'first seed' if subset else 'smaller data below'}: {decays}. "
+        f"embeddings and batches){spread}. Weight decays, the best of three on the validation "
+        f"items of the {'first seed' if subset else 'smaller data below'}: {decays}. "
         f"Machine: {machine(result)}.",
         ["Model", *names],
         rows,
