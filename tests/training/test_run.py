@@ -48,7 +48,7 @@ def test_loss_falls_and_ranking_improves(train, val, kind, loss):
 
 
 def test_a_student_follows_its_teacher(graph):
-    history = trainer(max_epochs=8, base_weight=0).fit(
+    history = trainer(max_epochs=12, base_weight=0).fit(
         model_of(graph), graph, distillations=[(methods()[1][0], 1.0)]
     )
     name = "RelaxedRankingDistillation"
