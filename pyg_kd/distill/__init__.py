@@ -5,6 +5,7 @@ from pyg_kd.distill.collaborative_distillation import CollaborativeDistillation
 from pyg_kd.distill.consensus_learning import ConsensusLearning
 from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.distill.dual_correction import DualCorrection
+from pyg_kd.distill.frequency_distillation import FrequencyDistillation
 from pyg_kd.distill.het_comp import HetComp
 from pyg_kd.distill.hint_regression import HintRegression
 from pyg_kd.distill.item_side_ranking_regularization import ItemSideRankingRegularization
@@ -23,6 +24,7 @@ __all__ = [
     "Distillation",
     "DistillationExperts",
     "DualCorrection",
+    "FrequencyDistillation",
     "HetComp",
     "HintRegression",
     "ItemSideRankingRegularization",

@@ -1,0 +1,251 @@
+"""FreqD: smoothed over a graph, student and teacher agree first on what neighbours share."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+from torch_geometric.data import HeteroData
+from torch_geometric.index import index2ptr
+from torch_geometric.utils import lexsort
+
+from pyg_kd.checks import require_choice, require_count
+from pyg_kd.distill.base import Distillation
+from pyg_kd.functional.edge_scores import edge_scores
+from pyg_kd.functional.propagate import normalized_adjacency
+from pyg_kd.functional.ranking import top_unseen
+from pyg_kd.functional.sparse import CSR, HeldCSR, gather_rows, row_matmul
+from pyg_kd.graph import Neighbors, interactions
+from pyg_kd.typing import ITEM, USER, Batch, XDict
+
+FilterGraph = Literal["co-interaction", "teacher", "interactions"]
+GRAPHS: tuple[FilterGraph, ...] = get_args(FilterGraph)
+Loss = Literal["cosine", "squared"]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+
+#: Bounds of how many paths of two edges are counted at once; those of an entity stay together.
+LEAST_PATHS, MOST_PATHS = 2**16, 2**24
+
+
+class FrequencyDistillation(Distillation):
+    r"""FreqD of `"Exploring Feature-based Knowledge Distillation for Recommender System: A
+    Frequency Perspective" <https://arxiv.org/abs/2411.10676>`_.
+
+    .. math::
+        L = \sum_{e} \ell\bigl( f((H S)_e),\, (H T)_e \bigr), \qquad
+        H = \alpha \hat A + (1 - \alpha) I, \qquad
+        \ell(s, t) = 1 - \frac{\langle s, t \rangle}{\|s\| \|t\|}
+        \ \text{ or }\ \|s - t\|^2
+
+    over the unique users and items of a batch, :math:`S` and :math:`T` being the representations
+    of all users (or items). The filter passes on most of what varies slowly over the graph: what
+    is common to neighbours weighs more than what sets each apart. :math:`f` is a perceptron
+    with one hidden layer, one for users and one for items, and :math:`\hat A = D^{-1/2} A
+    D^{-1/2}` belongs to one of three graphs:
+
+    - ``"co-interaction"`` (default): users who share items, and items that share users.
+      :math:`A = (N + N^\top) / 2`, where :math:`N` links each entity to the ``num_neighbors``
+      nearest by the cosine of their interactions; of those equally near it takes the nearer to
+      the teacher.
+    - ``"teacher"``: the same with the nearest in ``teacher_x``, by Euclidean distance. Every
+      entity is compared with every other.
+    - ``"interactions"``: the user-item graph itself, where items smooth users and users items.
+
+    The idea, to weigh frequencies by a polynomial filter, is the paper's; what it says of its graph
+    was not at hand. The form of :math:`H`, ahead of the projector, and both losses are those of
+    the authors' code. Of its versions the one called FreqD takes ``"interactions"`` with
+    :math:`\alpha = 0.2` and no dropout; later ones take 5 neighbours in the teacher's space,
+    :math:`\alpha = 0.5`, half of the edges and another width. It halves the losses of the unique
+    positives and negatives, where the unique items are taken here. Co-interactions, their cosine
+    and the order of those equally near are this package's own choice.
+
+    Args:
+        graph: The graph of the filter.
+        num_neighbors: Neighbours that each entity chooses; not used with ``"interactions"``.
+        alpha: :math:`\alpha`; 0 leaves representations as they are.
+        dropout: The share of entries of :math:`\hat A` that is left out, anew in every forward
+            pass, the same for student and teacher. The others are scaled up.
+        loss: ``"cosine"`` (default) or ``"squared"``.
+        hidden: Width of the hidden layer, half of the teacher's by default.
+
+    Raises:
+        ValueError: If an option is unknown or out of range.
+
+    Example:
+        >>> FrequencyDistillation(num_neighbors=10).graph
+        'co-interaction'
+    """
+
+    needs = ("teacher_x",)
+
+    def __init__(
+        self,
+        *,
+        graph: FilterGraph = "co-interaction",
+        num_neighbors: int = 5,
+        alpha: float = 0.5,
+        dropout: float = 0.5,
+        loss: Loss = "cosine",
+        hidden: int | None = None,
+    ) -> None:
+        super().__init__()
+        require_choice(GRAPHS, graph=graph)
+        require_choice(LOSSES, loss=loss)
+        require_count(num_neighbors=num_neighbors)
+        if hidden is not None:
+            require_count(hidden=hidden)
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"'alpha' must lie in [0, 1] (got {alpha})")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+        self.graph, self.num_neighbors, self.alpha = graph, num_neighbors, alpha
+        self.dropout, self.loss, self.hidden = dropout, loss, hidden
+        self.filters = nn.ModuleDict()
+        self.projectors = nn.ModuleDict()
+
+    def setup(self, graph: HeteroData, dim: int) -> None:
+        """Make the filters and the projectors."""
+        for node_type in (USER, ITEM):
+            teacher = graph[node_type].teacher_x
+            self.filters[node_type] = HeldCSR(self._adjacency(graph, node_type))
+            width = teacher.size(1)
+            hidden = max(width // 2, 1) if self.hidden is None else self.hidden
+            net = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, width))
+            self.projectors[node_type] = net.to(teacher.device)
+
+    def _adjacency(self, graph: HeteroData, node_type: str) -> CSR:
+        if self.graph == "interactions":
+            adjacency = normalized_adjacency(graph)
+            return adjacency.user if node_type == USER else adjacency.item
+        x = graph[node_type].teacher_x
+        if self.graph == "teacher":
+            row, col = nearest_to_teacher(x, self.num_neighbors)
+        else:
+            edges = interactions(graph)
+            own, other = edges.by_user(), edges.by_item()
+            if node_type == ITEM:
+                own, other = other, own
+            row, col = nearest_by_interactions(own, other, x, self.num_neighbors)
+        return symmetric_normalized(row, col, x)
+
+    def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
+        """The distance of the unique users and items of the batch, both smoothed."""
+        self.ensure_bound(x_dict, graph)
+        t_dict = {node_type: graph[node_type].teacher_x for node_type in (USER, ITEM)}
+        losses: list[Tensor] = []
+        for node_type, rows in ((USER, batch.unique_users), (ITEM, batch.unique_items)):
+            matrix, net = self._dropped(node_type), self.projectors[node_type]
+            dtype = next(net.parameters()).dtype
+            teacher = self._smooth(matrix, node_type, rows, t_dict).to(dtype)
+            student = self._smooth(matrix, node_type, rows, x_dict).to(dtype)
+            losses.append(self._distance(net(student).to(dtype), teacher))
+        return losses[0] + losses[1]
+
+    def _dropped(self, node_type: str) -> CSR:
+        held = self.filters[node_type]
+        assert isinstance(held, HeldCSR)
+        matrix: CSR = held.get()
+        if not self.dropout:
+            return matrix
+        kept = torch.rand_like(matrix.value) >= self.dropout
+        return matrix._replace(value=matrix.value * kept / (1 - self.dropout))
+
+    def _smooth(self, matrix: CSR, node_type: str, rows: Tensor, x_dict: XDict) -> Tensor:
+        """Rows of H X: those of the batch only, and of X what their neighbours need."""
+        around = node_type
+        if self.graph == "interactions":
+            around = ITEM if node_type == USER else USER
+        own = gather_rows(x_dict[node_type], rows)
+        return (1 - self.alpha) * own + self.alpha * row_matmul(matrix, rows, x_dict[around])
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.loss == "squared":
+            return (student - teacher).square().sum()
+        return (1 - cosine_similarity(student, teacher, dim=1)).sum()
+
+
+def nearest_to_teacher(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Each row of ``x`` (``[n, d]``) beside each of its ``k`` nearest others, int64 ``[E]``."""
+    itself = torch.arange(len(x) + 1, device=x.device)
+    # The nearest has the largest 2 <a, b> - |b|^2, which is an inner product too.
+    length = x.square().sum(1, keepdim=True)
+    left, right = torch.cat([2 * x, -torch.ones_like(length)], 1), torch.cat([x, length], 1)
+    near = top_unseen(left, right, itself, itself[:-1], k).long()
+    row, place = (near >= 0).nonzero(as_tuple=True)
+    return row, near[row, place]
+
+
+def nearest_by_interactions(
+    own: Neighbors, other: Neighbors, x: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """Each entity beside each of the ``k`` that share most with it, int64 ``[E]``.
+
+    Args:
+        own: What each entity interacted with.
+        other: The same edges from the other side.
+        x: ``[n, d]``; its cosine decides among those that are equally near.
+        k: Most neighbours of an entity; it has none among those it shares nothing with.
+    """
+    direction = normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+    degree, found = own.degree, [own.ptr.new_empty(2, 0)]
+    for rows in _blocks_of_paths(own, other):
+        row, col, shared = _co_interactions(rows, own, other)
+        # The cosine squared, times the degree of the row: the same number where two are equal.
+        near = shared.double().square() / degree[col]
+        order, place = _ranked(row, near)
+        last = near.new_zeros(len(x))
+        last[row[order[place == k - 1]]] = near[order[place == k - 1]]
+        row, col, near = (v[near >= last[row]] for v in (row, col, near))
+        # More than k where several are as near as the last.
+        order, place = _ranked(
+            row, edge_scores(direction, direction, torch.stack([row, col])), near
+        )
+        order = order[place < k]
+        found.append(torch.stack([row[order], col[order]]))
+    row, col = torch.cat(found, 1)
+    return row, col
+
+
+def _blocks_of_paths(own: Neighbors, other: Neighbors) -> tuple[Tensor, ...]:
+    """All rows, in blocks whose paths of two edges fit into memory beside the edges."""
+    paths = torch.cat([own.ptr.new_zeros(1), other.degree[own.col].cumsum(0)])[own.ptr[1:]]
+    limit = min(max(own.col.numel(), LEAST_PATHS), MOST_PATHS)
+    sizes = torch.bincount(paths // limit)
+    rows = torch.arange(len(paths), device=paths.device)
+    return tuple(torch.split(rows, sizes[sizes > 0].tolist()))
+
+
+def _co_interactions(
+    rows: Tensor, own: Neighbors, other: Neighbors
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Some rows of X X^T but for its diagonal: row, column and value of what is not zero."""
+    size = own.ptr.numel() - 1
+    place, via = own.of(rows)
+    path, col = other.of(via)
+    row = rows[place[path]]
+    key, shared = (row * size + col)[row != col].unique(return_counts=True)
+    return key // size, key % size, shared
+
+
+def _ranked(row: Tensor, *keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The order by row and then by keys, the last one first, descending; the place in each row."""
+    order = lexsort([*keys, -row], descending=True)
+    _, size = row[order].unique_consecutive(return_counts=True)
+    start = torch.repeat_interleave(size.cumsum(0) - size, size)
+    return order, torch.arange(len(row), device=row.device) - start
+
+
+def symmetric_normalized(row: Tensor, col: Tensor, x: Tensor) -> CSR:
+    r""":math:`D^{-1/2} A D^{-1/2}` for :math:`A = (N + N^\top) / 2` of the links from row to col.
+
+    Its dtype is that of ``x`` (``[n, d]``), or float32 where that is half.
+    """
+    size = len(x)
+    key, times = torch.cat([row * size + col, col * size + row]).unique(return_counts=True)
+    row, col, weight = key // size, key % size, times.double() / 2
+    degree = weight.new_zeros(size).index_add_(0, row, weight)
+    value = weight * (degree[row] * degree[col]).rsqrt()
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return CSR(index2ptr(row, size).to(torch.int32), col.to(torch.int32), value.to(dtype))
