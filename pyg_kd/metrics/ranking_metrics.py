@@ -105,6 +105,10 @@ def in_sorted(keys: Tensor, query: Tensor) -> Tensor:
 
 def check_metrics(metrics: Sequence[str]) -> None:
     """Raise ``ValueError`` unless ``metrics`` are names out of :data:`METRICS`."""
+    if isinstance(metrics, str):
+        raise TypeError(
+            f"'metrics' must be a list of names, ({metrics!r},) for one (got {metrics!r})"
+        )
     unknown = [name for name in metrics if name not in _RUNNING]
     if unknown or not metrics:
         raise ValueError(f"'metrics' must be some of {METRICS} (got {tuple(metrics)})")

@@ -104,3 +104,8 @@ def test_errors():
             ranking_metrics(hits, num_targets, ks)
     with pytest.raises(ValueError, match=r"'metrics' must be some of .*got \('auc',\)"):
         ranking_metrics(hits, num_targets, (1,), ("auc",))
+
+
+def test_a_name_is_not_a_list_of_letters() -> None:
+    with pytest.raises(TypeError, match=r"'metrics' must be a list of names, \('ndcg',\) for one"):
+        ranking_metrics(torch.ones(1, 2, dtype=torch.bool), torch.tensor([1]), (1,), "ndcg")
