@@ -98,6 +98,7 @@ def recipes(scale: float, grids: dict[str, Sequence[float]], **users: int) -> di
         "DE": weighted("DE", lambda: kd.DistillationExperts()),
         PHR: weighted(PHR, lambda: kd.PersonalizedHintRegression(hidden=128)),
         "PCKD": weighted("PCKD", lambda: kd.PreferenceConsistentDistillation()),
+        "FreqD": weighted("FreqD", lambda: kd.FrequencyDistillation()),
         "FTD": weighted("FTD", lambda: kd.TopologyDistillation(mode="full")),
         "HTD": weighted("HTD", lambda: kd.TopologyDistillation()),
         "RD": weighted("RD", lambda: kd.RankingDistillation(scale=scale)),
@@ -175,6 +176,7 @@ TEACHERS: dict[str, tuple[Callable[..., Recommender], dict[str, Any]]] = {
 BPR_GRIDS: dict[str, Sequence[float]] = {
     ALONE: (1e-3, 3e-3, 1e-2),  # of weight decay
     **dict.fromkeys(("FitNet", "DE", PHR, "PCKD"), (3e-3, 1e-2, 3e-2)),
+    "FreqD": (0.1, 0.3, 1.0),
     "FTD": (1e-4, 3e-4, 1e-3),
     **dict.fromkeys(("HTD", "RRD", "IR-RRD", "DCD", "UnKD"), (1e-3, 3e-3, 1e-2)),
     "RD": (0.1, 1.0, 10.0),

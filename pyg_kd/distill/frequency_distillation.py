@@ -198,10 +198,8 @@ def nearest_by_interactions(
         last = near.new_zeros(len(x))
         last[row[order[place == k - 1]]] = near[order[place == k - 1]]
         row, col, near = (v[near >= last[row]] for v in (row, col, near))
-        # More than k where several are as near as the last.
-        order, place = _ranked(
-            row, edge_scores(direction, direction, torch.stack([row, col])), near
-        )
+        alike = edge_scores(direction, direction, torch.stack([row, col]))
+        order, place = _ranked(row, alike, near)  # some have more than k as near as the last
         order = order[place < k]
         found.append(torch.stack([row[order], col[order]]))
     row, col = torch.cat(found, 1)

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd import FrequencyDistillation
 from pyg_kd.distill import frequency_distillation
+from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import Arrays, arrays, slopes
@@ -209,10 +210,29 @@ def test_blocks_of_rows_change_nothing(problem, monkeypatch) -> None:
     method = FrequencyDistillation().bind(problem.graph, 4)
     monkeypatch.setattr(frequency_distillation, "LEAST_PATHS", 1)
     monkeypatch.setattr(frequency_distillation, "MOST_PATHS", 40)
+    sizes, whole = [], frequency_distillation._co_interactions
+
+    def recorded(rows: Tensor, *sides: object) -> tuple[Tensor, Tensor, Tensor]:
+        sizes.append(len(rows))
+        return whole(rows, *sides)
+
+    monkeypatch.setattr(frequency_distillation, "_co_interactions", recorded)
     again = FrequencyDistillation().bind(problem.graph, 4)
+    assert len(sizes) > 10 and sum(sizes) == 25 + 60
     for node_type in NODES:
         parts = (m.filters[node_type].get() for m in (method, again))
         assert all(map(torch.equal, *parts))
+
+
+def test_a_block_has_no_more_paths_than_there_are_edges(problem, monkeypatch) -> None:
+    monkeypatch.setattr(frequency_distillation, "LEAST_PATHS", 1)
+    x = interacted(problem.graph)
+    paths, edges = (x @ x.sum(0)).astype(int), interactions(problem.graph)
+    blocks = frequency_distillation._blocks_of_paths(edges.by_user(), edges.by_item())
+    assert torch.equal(torch.cat(blocks), torch.arange(25))
+    for rows in blocks:
+        assert paths[rows].sum() <= x.sum() + paths.max()
+    assert len(blocks) > 2
 
 
 def test_the_smoothest_signal_passes_whole(problem) -> None:
