@@ -31,7 +31,8 @@ PUBLISHED = {
 #: What has to be known of each part of the comparison, in the order of the page.
 WORLDS = {
     "mf/bpr": "Matrix factorisation by BPR, 40 epochs: by then the student alone has not "
-    "converged, and part of what the methods bring is speed (next table).",
+    "converged, and part of what the methods bring is speed (next table). FreqD was run for the "
+    "first seed alone, beside the student and the teacher of that seed, on an Intel Xeon.",
     "mf/bpr, 200 epochs": "The same with five times the epochs. SoftLabel was tuned again, and "
     "RRD, whose weight of the table above, 3e-3, made the student worse here (R@50 .2451); for "
     "the student alone, weight decays of 1e-3 and 3e-3 are equal. The other methods have the "
