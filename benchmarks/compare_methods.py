@@ -15,6 +15,10 @@ validated epoch, and the same number of epochs: but where a loss is over whole u
 one over users, and the learning rate and the spread of the first embeddings are larger. Every run
 is a process of its own with one thread, kept under ``--out`` with what was run: a stopped
 comparison goes on where it was, and a run of another recipe is run again.
+
+The stored results keep every row that isn't among ``--methods``: the teacher, ALS and the student
+alone are run beside a method, but only ``--methods "student alone"`` replaces their rows. A row is
+never replaced by one with fewer seeds, unless with ``--overwrite``.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
 import torch
-from report import RESULTS, table, write
+from report import RESULTS, machine, table, write
+from rows import merged
 
 import pyg_kd as kd
 from pyg_kd.datasets import CiteULike
@@ -389,8 +394,15 @@ def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -
     for run, row in zip(final, runner.all(final), strict=True):
         if row:
             rows.setdefault(run[1], {})[run[3]] = row
-    found = summary(rows, best, name, args.out)
-    found = {m: row for m, row in before.get("rows", {}).items() if m not in found} | found
+    wanted = {*args.methods, *(rows.keys() - best.keys() if ALONE in args.methods else ())}
+    found, stay = merged(
+        before.get("rows", {}),
+        summary(rows, best, name, args.out),
+        wanted,
+        overwrite=args.overwrite,
+    )
+    for method, reason in stay.items():
+        print(f"{name}: the stored row '{method}' stays, the new one {reason}", flush=True)
     for metric in SHOWN:
         tests = [row[f"{metric} against alone"] for row in found.values() if tested(row)]
         adjusted = holm([test["p_value"] for test in tests])
@@ -400,7 +412,8 @@ def compare_world(name: str, before: dict[str, Any], args: argparse.Namespace) -
     order = ["teacher", *world.recipes, *COMBINATIONS]
     found = dict(sorted(found.items(), key=lambda r: [*order, r[0]].index(r[0])))
     show(name, found)
-    return {"rows": found, "validation": before.get("validation", {}) | values.by_label()}
+    validated = {m: of for m, of in values.by_label().items() if m not in stay}
+    return {"rows": found, "validation": before.get("validation", {}) | validated}
 
 
 class Validated:
@@ -474,6 +487,7 @@ def summary(
         seeds = sorted(runs.keys() & rows[ALONE].keys() & rows["teacher"].keys())
         some = [runs[seed] for seed in seeds]
         entry: dict[str, Any] = {"seeds": len(seeds), "settings": best.get(method, ())}
+        entry["cpu"] = machine()["cpu"]
         for metric in SHOWN:
             on_test = [r["test"][metric] for r in some]
             entry[metric] = mean(on_test)
@@ -532,6 +546,9 @@ def main() -> None:
     parser.add_argument(
         "--cached", action="store_true", help="tabulate the runs that exist, train nothing"
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace stored rows by those of fewer seeds, too"
+    )
     parser.add_argument("--run", help="one run, as JSON: used by the script itself")
     args = parser.parse_args()
     if args.run:
@@ -541,15 +558,15 @@ def main() -> None:
     args.out = args.out / args.split if args.split == "own" else args.out
     args.out.mkdir(parents=True, exist_ok=True)
     results = RESULTS / f"{name}.json"
-    worlds = json.loads(results.read_text())["worlds"] if results.exists() else {}
+    stored = json.loads(results.read_text()) if results.exists() else {}
+    worlds = stored.get("worlds", {})
+    # Rows name their own processor: the machine and the seeds are those of the rows without one.
+    head = {"machine": machine() | {"threads": 1}, "seeds": args.seeds} | stored
     known = worlds[args.settings_of]["rows"] if args.settings_of else {}
     args.known = {m: row["settings"] for m, row in known.items()}
     for world in args.worlds:
         worlds[world] = compare_world(world, worlds.get(world, {}), args)
-        write(
-            name,
-            {"data": "CiteULike, leave-one-out", "seeds": args.seeds, "worlds": worlds},
-        )
+        write(name, head | {"data": "CiteULike, leave-one-out", "worlds": worlds})
 
 
 if __name__ == "__main__":
