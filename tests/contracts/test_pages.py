@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import pyg_kd
 from pyg_kd.distill import Distillation
@@ -62,3 +63,14 @@ def test_the_index_states_what_each_method_needs(make) -> None:
 def test_the_index_names_only_knowledge_that_exists() -> None:
     for row in rows("docs/index.md"):
         assert set(re.findall(r"`(teacher_\w+)`", row[3])) <= set(KNOWLEDGE), row[3]
+
+
+def test_what_is_stated_is_enough(make, world) -> None:
+    method, graph = make(), world.copy()
+    for node_type, store in graph.node_items():
+        for name in KNOWLEDGE.keys() & set(store.keys()) - set(method.needs):
+            del graph[node_type][name]
+    torch.manual_seed(0)
+    method.bind(graph, world.dim)
+    world.settle(method, {key: x.detach() for key, x in world.x_dict(seed=9).items()})
+    assert bool(method(world.x_dict(), graph, world.batch).isfinite())
