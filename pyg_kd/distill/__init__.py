@@ -1,4 +1,4 @@
-"""One file a method: the module that binds a loss to a graph with knowledge."""
+"""Distillation methods: modules that bind a loss to a graph with knowledge."""
 
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.collaborative_distillation import CollaborativeDistillation

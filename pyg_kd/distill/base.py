@@ -1,4 +1,4 @@
-"""The contract every distillation method keeps."""
+"""The interface that every distillation method implements."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pyg_kd.typing import ITEM, USER, Batch, XDict
 class Distillation(nn.Module):
     r"""A loss between a student and the knowledge that a graph carries.
 
-    A subclass names what it ``needs`` and writes :meth:`forward`, which begins with
-    :meth:`ensure_bound`. Optional are :meth:`setup`, which makes parameters and tables,
-    :meth:`draw`, which draws what is random and new in every epoch, and :meth:`on_epoch_start`,
-    where something anneals or follows the student. Parameters are trained
-    with the student's and thrown away after.
+    A subclass declares what it ``needs`` and implements :meth:`forward`, which begins with
+    :meth:`ensure_bound`. It may override :meth:`setup`, which creates parameters and tables,
+    :meth:`draw`, which makes the random draws of an epoch, and :meth:`on_epoch_start`, if
+    something anneals or follows the student. Parameters are trained with the student's and
+    discarded afterwards.
 
-    Options are keyword arguments of the constructor and kept under their own names: ``repr`` shows
-    them all, and checkpoints compare it, so that resuming with other options is refused. Tables
+    Options are keyword arguments of the constructor, stored under their own names: ``repr`` shows
+    all of them, and checkpoints compare it, so that resuming with other options is refused. Tables
     are buffers, which move between devices with the method.
 
     Example:
@@ -53,11 +53,11 @@ class Distillation(nn.Module):
     #: sets ``self.needs``. Lists are padded with -1.
     needs: tuple[str, ...] = ()
 
-    #: Whether inner products of the student's representations are taken for its scores. So does
-    #: every method that needs lists.
+    #: Whether the method takes inner products of the student's representations as its scores.
+    #: Every method that needs lists does, whatever this says.
     ranks: ClassVar[bool] = False
 
-    #: Whether inner products of ``teacher_x`` are taken for the teacher's scores.
+    #: Whether the method takes inner products of ``teacher_x`` as the teacher's scores.
     teacher_scores: bool = False
 
     _set_up = False
@@ -73,32 +73,33 @@ class Distillation(nn.Module):
             )
 
     def bind(self, graph: HeteroData, dim: int) -> Self:
-        r"""Tie the method to a graph and to the width of a student.
+        r"""Bind the method to a graph and to the width of a student.
 
-        The trainer calls this before the first epoch, after :meth:`unbind`. A plain loop
-        calls it before the optimiser is made, so that the method's parameters train.
+        The trainer calls this before the first epoch, after :meth:`unbind`. A loop of your own
+        calls it before creating the optimiser, so that the method's parameters are trained.
 
         Args:
             graph: The training graph with knowledge.
             dim: Width of the student's representations.
 
         Raises:
-            ValueError: If the graph lacks what the method needs, carries
-                knowledge of another graph, or a teacher whose score is another.
+            ValueError: If the graph lacks knowledge that the method needs or carries knowledge of
+                another graph, or if the method takes inner products as the teacher's scores and
+                the teacher ranks by something else.
         """
         name = type(self).__name__
         check_knowledge(graph, name, self.needs)
         if self.teacher_scores and not getattr(graph, "teacher_inner_product", True):
             raise ValueError(
-                f"{name} takes inner products of 'teacher_x' for the teacher's scores, but the "
-                "teacher of 'graph' ranks by another score: take a teacher with inner_product=True"
+                f"{name} takes inner products of 'teacher_x' as the teacher's scores, but the "
+                "teacher of 'graph' ranks by another score: use a teacher with inner_product=True"
             )
         key = (knowledge_key(graph) if self.needs else (), dim)
         if self._bound != key:
             if not self._set_up and any(True for _ in self.parameters()):
                 raise ValueError(
-                    f"{name} has parameters before it is set up, which a second run would go on "
-                    "training: make them in setup()"
+                    f"{name} has parameters before setup(), which a second run would continue to "
+                    "train: create them in setup()"
                 )
             self.setup(graph, dim)
             self._bound, self._set_up = key, True
@@ -107,38 +108,38 @@ class Distillation(nn.Module):
         return self
 
     def unbind(self) -> Self:
-        """Forget the graph, so that the next :meth:`bind` makes parameters anew."""
+        """Forget the graph, so that the next :meth:`bind` creates new parameters."""
         for module in self.modules():
             if isinstance(module, Distillation):
                 module._bound = None
         return self
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make parameters and tables for a graph that has been checked."""
+        """Create parameters and tables for a graph that has already been checked."""
 
     def draw(self) -> None:
-        """Draw what is random and new in every epoch: lists, pairs or samples."""
+        """Make the random draws of an epoch: lists, pairs or samples."""
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        r"""Draw anew. A method that also anneals, or follows the student, extends this.
+        r"""Redraw for the coming epoch; methods that anneal or follow the student extend this.
 
-        The trainer calls it before every epoch, and so does a loop of your own.
+        The trainer calls it before every epoch; a loop of your own has to do the same.
 
         Args:
-            epoch: Epoch that is about to start, from 0.
+            epoch: The epoch about to start, counted from 0.
             max_epochs: Number of epochs planned.
-            x_dict: The student's representations, without gradient.
+            x_dict: The student's representations, ``[U, d_s]`` and ``[I, d_s]``, detached.
 
         Raises:
             TypeError: If the method follows the student and ``x_dict`` is missing.
         """
-        # What was drawn at binding serves the first epoch. A run that is resumed is past that.
+        # The first epoch uses what bind() drew, unless a run resumes at a later one.
         if epoch > 0 or not self._fresh:
             self.draw()
         self._fresh = False
 
     def require_student(self, x_dict: XDict | None) -> XDict:
-        """The student's representations, or an error that says how to hand them over."""
+        """Return the student's representations, or raise an error that says how to pass them."""
         if x_dict is None:
             raise TypeError(
                 f"{type(self).__name__} follows the student: call on_epoch_start(epoch, "
@@ -148,10 +149,10 @@ class Distillation(nn.Module):
         return x_dict
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        r"""The loss of a batch, a scalar.
+        r"""Compute the loss of a batch, a scalar summed over its rows or entities.
 
         Args:
-            x_dict: The student's representations, ``[U, d_s]`` and ``[I, d_s]``.
+            x_dict: The student's representations of all nodes, ``[U, d_s]`` and ``[I, d_s]``.
             graph: The graph the method was bound to.
             batch: The mini-batch.
         """
@@ -162,14 +163,14 @@ class Distillation(nn.Module):
 
         Raises:
             RuntimeError: If a method with parameters has not been bound.
-            ValueError: If representations have another width, or are not those of all nodes of
-                the graph, or the graph is another.
+            ValueError: If the representations have another width or do not cover all nodes, or
+                the method was bound to another graph.
         """
         for node_type in (USER, ITEM):
             x, rows = x_dict[node_type], graph[node_type].num_nodes
             if x.dim() != 2 or x.size(0) != rows:
                 raise ValueError(
-                    f"'x_dict[{node_type!r}]' must have a row for each of the {rows} nodes of "
+                    f"'x_dict[{node_type!r}]' must have one row for each of the {rows} nodes of "
                     f"'graph', [{rows}, d] (got {list(x.shape)})"
                 )
         dim = x_dict[USER].size(1)
@@ -179,11 +180,11 @@ class Distillation(nn.Module):
                 self._bound = None
                 raise RuntimeError(
                     f"{type(self).__name__} has parameters: call .bind(graph, dim={dim}) "
-                    "before the optimiser is made"
+                    "before creating the optimiser"
                 )
         elif self._bound[1] != dim:
             raise ValueError(
-                f"'x_dict' has width {dim}, {type(self).__name__} was bound to {self._bound[1]}"
+                f"'x_dict' has width {dim}, but {type(self).__name__} was bound to {self._bound[1]}"
             )
         elif self._bound[0] not in ((), knowledge_key(graph)):
             raise ValueError(
@@ -214,5 +215,5 @@ class Distillation(nn.Module):
 
 
 def _text(value: object) -> str:
-    """As Python writes it; a function by its name, since its address differs between runs."""
+    """The repr of an option; functions by name, since their addresses differ between runs."""
     return getattr(value, "__qualname__", None) or repr(value)

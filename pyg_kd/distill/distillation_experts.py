@@ -1,4 +1,4 @@
-"""DE: experts that rebuild the teacher's representations from the student's."""
+"""DE: experts that reconstruct the teacher's representations from the student's."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Variant = Literal["paper", "reference"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
-def from_to(temperature: float | tuple[float, float]) -> tuple[float, float]:
-    """The first and last temperature of a schedule."""
-    found = (temperature, temperature) if isinstance(temperature, Real) else temperature
+def temperature_range(temperature: float | tuple[float, float]) -> tuple[float, float]:
+    """The first and last temperature of a schedule, from one number or both."""
+    bounds = (temperature, temperature) if isinstance(temperature, Real) else temperature
     if not (
-        isinstance(found, (tuple, list))
-        and len(found) == 2
-        and all(isinstance(tau, Real) and tau > 0 for tau in found)
+        isinstance(bounds, (tuple, list))
+        and len(bounds) == 2
+        and all(isinstance(tau, Real) and tau > 0 for tau in bounds)
     ):
         raise ValueError(f"'temperature' must be one or two positive numbers (got {temperature!r})")
-    return float(found[0]), float(found[1])
+    return float(bounds[0]), float(bounds[1])
 
 
 class ExpertMixture(nn.Module):
@@ -47,7 +47,7 @@ class ExpertMixture(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew, uniform within the bounds of a linear layer."""
+        """Reinitialise all weights, uniformly within the bounds of a linear layer."""
         self.selection.reset_parameters()
         for w, b in ((self.w1, self.b1), (self.w2, self.b2)):
             bound = 1 / sqrt(w.size(1))
@@ -66,14 +66,14 @@ class ExpertMixture(nn.Module):
         return logits
 
     def forward(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Rebuild the teacher's representations, ``[n, d_t]``."""
-        # Everything is cast to the dtype of the experts, except for the noise: its values near
-        # zero need float32 at least.
+        """Reconstruct the teacher's representations, ``[n, d_t]``, by Gumbel-softmax routing."""
+        # Everything is cast to the dtype of the experts except the noise, whose values near zero
+        # need at least float32.
         dtype = self.w1.dtype
         log_alpha = log_softmax(
             self._logits(teacher), dim=1, dtype=torch.promote_types(dtype, torch.float32)
         )
-        # From uniform draws, which take a third of the time of exponential_. One in 2^24 is zero.
+        # Uniform draws take a third of the time of exponential_; one in 2^24 is zero, hence clamp.
         uniform = torch.rand_like(log_alpha).clamp_(min=torch.finfo(torch.float32).tiny)
         gumbel = uniform.log_().neg_().log_().neg_()
         z = ((log_alpha + gumbel) / temperature).softmax(dim=1).to(dtype)
@@ -89,19 +89,19 @@ class DistillationExperts(Distillation):
         z_e = \mathrm{softmax}\!\left(\frac{\log \alpha_e + g}{\tau}\right), \qquad
         \alpha_e = \mathrm{softmax}(W t_e + b)
 
-    over the unique users and items of a batch, with :math:`g` Gumbel noise
-    drawn at every forward pass and :math:`\tau` annealed once an epoch from
-    ``temperature[0]`` to ``temperature[1]``. Users and items have experts of
-    their own, of hidden width :math:`\lfloor (d_s + d_t) / 2 \rfloor`, or
-    :math:`\lfloor d_s / 2 \rfloor` where :math:`d_s = d_t`. An entity runs only the
-    experts whose weight reaches :math:`10^{-6}`.
+    over the unique users and items of a batch, with Gumbel noise :math:`g` drawn in every forward
+    pass and :math:`\tau` annealed once per epoch from ``temperature[0]`` to ``temperature[1]``.
+    Users and items have separate experts, two-layer perceptrons of hidden width
+    :math:`\lfloor (d_s + d_t) / 2 \rfloor`, or :math:`\lfloor d_s / 2 \rfloor` if
+    :math:`d_s = d_t`. Each entity runs only through the experts whose weight is at least
+    :math:`10^{-6}`.
 
     Args:
-        num_experts: Number of experts :math:`M` of each node type.
-        temperature: First and last :math:`\tau`; one number keeps it constant.
-        variant: ``"paper"`` (default), or ``"reference"``, the authors' code: half of the loss of
-            the unique positives plus half of that of the unique negatives in place of the unique
-            items, and :math:`\tau` one epoch behind.
+        num_experts: Number of experts :math:`M` per node type.
+        temperature: First and last :math:`\tau`; a single number keeps it constant.
+        variant: ``"paper"`` (default), or ``"reference"`` for the authors' code: in place of the
+            unique items it takes half the loss of the unique positives plus half that of the
+            unique negatives, and :math:`\tau` lags one epoch behind.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -113,7 +113,7 @@ class DistillationExperts(Distillation):
 
     needs = ("teacher_x",)
 
-    #: Whether experts are half as wide as the student where it is as wide as the teacher.
+    #: Whether to halve the width of the experts if student and teacher are equally wide.
     halve_equal_widths = True
 
     def __init__(
@@ -128,12 +128,12 @@ class DistillationExperts(Distillation):
         self.variant = variant
         require_count(num_experts=num_experts)
         self.num_experts = num_experts
-        self.temperature = from_to(temperature)
+        self.temperature = temperature_range(temperature)
         self.tau = self.temperature[0]
         self.mixture = nn.ModuleDict()
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the experts and selection nets."""
+        """Create the experts and selection nets."""
         for node_type in (USER, ITEM):
             teacher = graph[node_type].teacher_x
             width = teacher.size(1)
@@ -146,7 +146,7 @@ class DistillationExperts(Distillation):
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         r"""Anneal: :math:`\tau_p = \tau_0 (\tau_P / \tau_0)^{p / P}`.
 
-        In the reference variant :math:`p` is the epoch before, so the first two are alike.
+        In the reference variant :math:`p` is the previous epoch, so the first two share :math:`\tau_0`.
         """
         first, last = self.temperature
         elapsed = epoch if self.variant == "paper" else max(epoch - 1, 0)
@@ -159,12 +159,12 @@ class DistillationExperts(Distillation):
         return mixture.group(teacher)
 
     def reconstruction(self, node_type: str, student: Tensor, teacher: Tensor) -> Tensor:
-        """The squared error of rebuilding ``teacher`` (``[n, d_t]``) from ``student``."""
-        rebuilt: Tensor = self.mixture[node_type](student, teacher, self.tau)
-        return (teacher - rebuilt).square().sum()
+        """Squared error of ``teacher`` (``[n, d_t]``) as reconstructed from ``student`` (``[n, d_s]``)."""
+        reconstructed: Tensor = self.mixture[node_type](student, teacher, self.tau)
+        return (teacher - reconstructed).square().sum()
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """Reconstruction error of the unique users and items of the batch."""
+        """Compute the reconstruction error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
         parts = [(1.0, USER, batch.unique_users), (1.0, ITEM, batch.unique_items)]
         if self.variant == "reference":

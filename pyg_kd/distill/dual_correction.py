@@ -19,7 +19,7 @@ from pyg_kd.typing import ITEM, USER, Batch, XDict
 Sides = Literal["both", "user", "item"]
 SIDES: tuple[Sides, ...] = get_args(Sides)
 
-#: The nodes that a side lists, and the attribute that holds the teacher's lists.
+#: The node type that each side ranks, and the attribute that holds the teacher's lists.
 OTHER = {USER: ITEM, ITEM: USER}
 RANKING = {USER: "teacher_items", ITEM: "teacher_users"}
 
@@ -44,27 +44,27 @@ class DualCorrection(Distillation):
         p(\pi) \propto \tanh(\max(\epsilon (r^S - r^T), 0)), \qquad
         p(\rho) \propto \tanh(\max(\epsilon (r^T - r^S), 0))
 
-    for the ranks :math:`r^T` and :math:`r^S` that teacher and student give an item within that
-    list. :math:`L_{item}` is the same for the unique positive items of a batch and their lists of
-    users. Where fewer are misjudged than asked for, all of them are drawn; ties count against the
-    student.
+    where :math:`r^T` and :math:`r^S` are the ranks of an item within that list by teacher and
+    student. :math:`L_{item}` is the same for the unique positive items of a batch and their lists
+    of users. If fewer entries are misjudged than requested, all of them are drawn; ties count
+    against the student.
 
-    The student's ranks are taken at the start of every ``refresh_every``-th epoch, from epoch 0
-    on; before that it is assumed to reverse every list. Lists are drawn anew every epoch (in the
-    authors' code for every batch, by the same law). The paper adds the loss of a ranking
-    distillation, the authors' code and this class do not: for the paper's total, add a
-    :class:`RelaxedRankingDistillation`. The default lengths and :math:`\epsilon` are ours; the
-    authors' could not be established.
+    The student's ranks are recomputed at the start of every ``refresh_every``-th epoch, beginning
+    with epoch 0; until then it is assumed to reverse every list. Lists are redrawn every epoch (the
+    authors' code redraws them for every batch, from the same distribution). The paper adds a
+    ranking distillation loss, which neither the authors' code nor this class includes: for the
+    paper's total, add a :class:`RelaxedRankingDistillation`. The default lengths and
+    :math:`\epsilon` are ours, since the authors' could not be established.
 
     Args:
         num_underestimated: Length of the ranked list :math:`\pi`.
         num_overestimated: Number of items :math:`\rho` below it.
         epsilon: Steepness :math:`\epsilon` of the weights, per rank.
-        refresh_every: Epochs for which the student's ranks are kept.
-        num_ranked: How much of the teacher's lists is used, at most.
-        scale: Factor of the student's scores.
-        sides: ``"both"`` (default), ``"user"`` or ``"item"``; a single side needs only its own
-            ranking by the teacher.
+        refresh_every: Number of epochs after which the student's ranks are recomputed.
+        num_ranked: Maximum number of entries used of each of the teacher's lists.
+        scale: Factor on the student's scores.
+        sides: ``"both"`` (default), ``"user"`` or ``"item"``; a single side needs only the
+            teacher's lists for that side.
         item_weight: Weight :math:`w` of the item side.
 
     Raises:
@@ -111,14 +111,14 @@ class DualCorrection(Distillation):
         return corrections
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Take the teacher's rankings; there are no ranks of a student yet."""
-        numbers = self.num_underestimated, self.num_overestimated
+        """Take the teacher's rankings; the student has not ranked anything yet."""
+        lengths = self.num_underestimated, self.num_overestimated
         for side in self._sides:
             ranked = graph[side][RANKING[side]][:, : self.num_ranked]
-            self.corrections[side] = RankCorrections(ranked, *numbers, self.epsilon)
+            self.corrections[side] = RankCorrections(ranked, *lengths, self.epsilon)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Take the student's ranks anew, if it is time, and draw the lists."""
+        """Recompute the student's ranks if they are due, and redraw the lists."""
         if epoch % self.refresh_every == 0:
             x_dict = self.require_student(x_dict)
             for side in self._sides:
@@ -126,12 +126,12 @@ class DualCorrection(Distillation):
         self.draw()
 
     def draw(self) -> None:
-        """Draw the lists of all sides anew."""
+        """Redraw the lists of all sides."""
         for side in self._sides:
             self.side(side).draw()
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The list losses of the unique users and of the unique positive items of the batch."""
+        """Compute the list losses of the unique users and unique positive items of the batch."""
         self.ensure_bound(x_dict, graph)
         losses = []
         if self.sides != "item":
@@ -150,13 +150,13 @@ class DualCorrection(Distillation):
 class RankCorrections(nn.Module):
     r"""A teacher's ranking for every row, and the student's ranks within the same lists.
 
-    Until :meth:`refresh` the student is assumed to reverse every list. Its ranks belong to a run
-    and cannot be recomputed later, so they are part of the saved state.
+    Until :meth:`refresh` is called, the student is assumed to reverse every list. Its ranks belong
+    to a run and cannot be recomputed later, so they are part of the saved state.
 
     Args:
         ranked: Column ids, best first, int32 ``[R, N]``, padded with -1 at the end.
-        num_under: Columns to draw that the student ranks too low.
-        num_over: Columns to draw that it ranks too high.
+        num_under: Number of columns to draw among those that the student ranks too low.
+        num_over: Number of columns to draw among those that it ranks too high.
         epsilon: Steepness of the weights, per rank.
     """
 
@@ -183,9 +183,13 @@ class RankCorrections(nn.Module):
 
     @torch.no_grad()
     def refresh(self, x_row: Tensor, x_col: Tensor) -> None:
-        r"""Rank the lists by the inner products of ``[R, d]`` with ``[C, d]``.
+        r"""Rank the entries of every list by the student's inner products.
 
         Equal scores count against the student: they reverse the teacher's order.
+
+        Args:
+            x_row: Representations of the rows, ``[R, d]``.
+            x_col: Representations of the columns, ``[C, d]``.
         """
         ranks = self.ranks.view(self.ranked.shape)
         place = torch.arange(self.ranked.size(1), device=self.ranked.device)
@@ -196,10 +200,10 @@ class RankCorrections(nn.Module):
             ranks[rows] = rank.flip(1).to(ranks.dtype)
 
     def draw(self) -> None:
-        r"""Draw ``lists``, int32 ``[R, sum(parts)]``: what is ranked too low, then too high.
+        r"""Draw ``lists``, int32 ``[R, sum(parts)]``: entries ranked too low, then too high.
 
-        Without replacement, with :math:`p \propto \tanh(\epsilon |g|)` for a gap of :math:`g`
-        ranks. Both parts are in the teacher's order and padded with -1.
+        Entries are drawn without replacement with :math:`p \propto \tanh(\epsilon |g|)` for a gap
+        of :math:`g` ranks. Both parts are in the teacher's order and padded with -1.
         """
         ranks, drawn = self.ranks.view(self.ranked.shape), []
         place = torch.arange(self.ranked.size(1), device=self.ranked.device)
@@ -207,8 +211,8 @@ class RankCorrections(nn.Module):
         for rows in self.blocks():
             ranked = self.ranked[rows]
             gap = torch.where(ranked < 0, 0, ranks[rows] - place)
-            # The largest log-weights with Gumbel noise are a draw without replacement. Nothing is
-            # both too low and too high, so one key serves both.
+            # Gumbel top-k: the largest perturbed log-weights are a draw without replacement. No
+            # entry is both too low and too high, so one key serves both parts.
             noise = torch.empty(gap.shape, device=gap.device).exponential_().log_()
             key = log_weight[gap.abs()].sub_(noise)
             for wrong, num in zip((gap > 0, gap < 0), self.parts, strict=True):
@@ -217,7 +221,7 @@ class RankCorrections(nn.Module):
 
 
 def _largest(key: Tensor, ranked: Tensor, num: int) -> Tensor:
-    """The entries of ``ranked`` with the ``num`` largest keys, in order; -1 where a key is -inf."""
+    """The entries of ``ranked`` with the ``num`` largest keys, in place order; -1 for -inf."""
     width = ranked.size(1)
     key, place = key.topk(num, dim=1, sorted=False)
     place = torch.where(key == -torch.inf, width, place).sort(dim=1).values

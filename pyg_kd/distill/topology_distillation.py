@@ -1,4 +1,4 @@
-"""TD: the student keeps the teacher's relations between all entities."""
+"""TD: the student reproduces the similarities between all entities in the teacher's space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyg_kd.distill.distillation_experts import (
     VARIANTS,
     DistillationExperts,
     Variant,
-    from_to,
+    temperature_range,
 )
 from pyg_kd.functional.precision import full_precision
 from pyg_kd.functional.sparse import gather_rows
@@ -42,28 +42,28 @@ class TopologyDistillation(Distillation):
         L_{FTD} = \| A^t - A^s \|_F^2, \qquad
         L_{HTD} = \gamma (L_{entity} + L_{group}) + (1 - \gamma) L_{DE}
 
-    where the entity level keeps the pairs within a group, the group level
-    compares prototypes with the entities outside their group
+    where the entity level compares the pairs within a group, the group level compares prototypes
+    with the entities outside their group
     (:func:`~pyg_kd.functional.hierarchical_topology_loss`), and :math:`L_{DE}`
     (:class:`DistillationExperts`) trains the nets that assign the groups, ``num_groups`` for
-    users and as many for items. Memory is linear in the entities, and so is time, except under
-    ``positive_pairs_only``, where every pair within a group has to be formed.
+    users and as many for items. Memory is linear in the number of entities, and so is time, except
+    with ``positive_pairs_only``, which has to form every pair within a group.
 
     Args:
-        mode: ``"hierarchical"`` (default) or ``"full"``, for which ``entities`` is the only
-            option that matters.
-        num_groups: Groups of each node type, and experts of :math:`L_{DE}`.
+        mode: ``"hierarchical"`` (default), or ``"full"``, which ignores all other options but
+            ``entities``.
+        num_groups: Number of groups per node type, and of experts of :math:`L_{DE}`.
         gamma: Weight :math:`\gamma` of the two levels.
         level: ``"prototype-entity"`` (default) or ``"prototype-prototype"``.
-        variant: ``"paper"`` (default), or ``"reference"``, the authors' code: by default it sets
-            the next three options to ``False, True, True``; the temperature is annealed one epoch
-            behind, and experts are :math:`d_s` wide where :math:`d_s = d_t`, not half of that.
-        exclude_own_group: Leave an entity out of its own group's term (prototype-entity).
+        variant: ``"paper"`` (default), or ``"reference"`` for the authors' code: the next three
+            options default to ``False, True, True``, the temperature lags one epoch behind, and
+            experts are :math:`d_s` wide if :math:`d_s = d_t`, not half of that.
+        exclude_own_group: Leave an entity out of its own group's term (prototype-entity only).
         positive_pairs_only: Drop entity pairs whose teacher cosine is not positive. Time is then
             quadratic in the size of a group.
-        detach_prototypes: No gradient through the student's prototypes.
+        detach_prototypes: Stop the gradient at the student's prototypes.
         temperature: First and last routing temperature of :math:`L_{DE}`.
-        entities: ``"batch"`` (default), or ``"all"`` for the whole graph at every step (full mode
+        entities: ``"batch"`` (default), or ``"all"`` for the whole graph in every step (full mode
             only).
 
     Raises:
@@ -99,14 +99,14 @@ class TopologyDistillation(Distillation):
         if not 0 <= gamma <= 1:
             raise ValueError(f"'gamma' must lie in [0, 1] (got {gamma})")
         if entities == "all" and mode != "full":
-            raise ValueError(f"'entities' may be 'all' in full mode only (got mode={mode!r})")
+            raise ValueError(f"'entities' can be 'all' in full mode only (got mode={mode!r})")
         paper = variant == "paper"
         self.mode, self.num_groups, self.gamma, self.level = mode, num_groups, gamma, level
         self.variant, self.entities = variant, entities
         self.exclude_own_group = paper if exclude_own_group is None else exclude_own_group
         self.positive_pairs_only = not paper if positive_pairs_only is None else positive_pairs_only
         self.detach_prototypes = not paper if detach_prototypes is None else detach_prototypes
-        self.temperature = from_to(temperature)
+        self.temperature = temperature_range(temperature)
         self.experts: DistillationExperts | None = None
         if mode == "hierarchical":
             self.experts = DistillationExperts(
@@ -115,7 +115,7 @@ class TopologyDistillation(Distillation):
             self.experts.halve_equal_widths = paper
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the nets that assign groups and rebuild the teacher."""
+        """Create the nets that assign groups and reconstruct the teacher."""
         if self.experts is not None:
             self.experts.bind(graph, dim)
 
@@ -125,7 +125,7 @@ class TopologyDistillation(Distillation):
             self.experts.on_epoch_start(epoch, max_epochs, x_dict)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The topology loss over the unique entities of the batch, or over all."""
+        """Compute the topology loss of the unique entities of the batch, or of all entities."""
         self.ensure_bound(x_dict, graph)
         teacher = [graph[node_type].teacher_x for node_type in (USER, ITEM)]
         student = [x_dict[USER], x_dict[ITEM]]
@@ -139,8 +139,8 @@ class TopologyDistillation(Distillation):
                 return full_topology_loss(torch.cat(student), torch.cat(teacher))
             levels = self._levels(self.experts, student, teacher)
         nodes = zip((USER, ITEM), student, teacher, strict=True)
-        rebuilding = sum(self.experts.reconstruction(*node) for node in nodes)
-        return self.gamma * levels + (1 - self.gamma) * rebuilding
+        reconstruction = sum(self.experts.reconstruction(*node) for node in nodes)
+        return self.gamma * levels + (1 - self.gamma) * reconstruction
 
     def _levels(
         self, experts: DistillationExperts, student: list[Tensor], teacher: list[Tensor]
