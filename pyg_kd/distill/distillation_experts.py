@@ -146,7 +146,8 @@ class DistillationExperts(Distillation):
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         r"""Anneal: :math:`\tau_p = \tau_0 (\tau_P / \tau_0)^{p / P}`.
 
-        In the reference variant :math:`p` is the previous epoch, so the first two share :math:`\tau_0`.
+        In the reference variant :math:`p` is the previous epoch, so the first two epochs have
+        :math:`\tau_0`.
         """
         first, last = self.temperature
         elapsed = epoch if self.variant == "paper" else max(epoch - 1, 0)
@@ -159,7 +160,7 @@ class DistillationExperts(Distillation):
         return mixture.group(teacher)
 
     def reconstruction(self, node_type: str, student: Tensor, teacher: Tensor) -> Tensor:
-        """Squared error of ``teacher`` (``[n, d_t]``) as reconstructed from ``student`` (``[n, d_s]``)."""
+        """Squared error of ``teacher`` (``[n, d_t]``), reconstructed from ``student``."""
         reconstructed: Tensor = self.mixture[node_type](student, teacher, self.tau)
         return (teacher - reconstructed).square().sum()
 

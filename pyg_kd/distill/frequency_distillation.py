@@ -1,4 +1,4 @@
-"""FreqD: smoothed over a graph, student and teacher agree first on what neighbours share."""
+"""FreqD: match student and teacher after a graph filter that favours low frequencies."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ GRAPHS: tuple[FilterGraph, ...] = get_args(FilterGraph)
 Loss = Literal["cosine", "squared"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
-#: Bounds of how many paths of two edges are counted at once; those of an entity stay together.
-LEAST_PATHS, MOST_PATHS = 2**16, 2**24
+#: Bounds on the number of two-edge paths counted at once; those of an entity stay together.
+MIN_PATHS, MAX_PATHS = 2**16, 2**24
 
 
 class FrequencyDistillation(Distillation):
@@ -39,36 +39,35 @@ class FrequencyDistillation(Distillation):
         \ell(s, t) = 1 - \frac{\langle s, t \rangle}{\|s\| \|t\|}
         \ \text{ or }\ \|s - t\|^2
 
-    over the unique users and items of a batch, :math:`S` and :math:`T` being the representations
-    of all users (or items). The filter passes on most of what varies slowly over the graph: what
-    is common to neighbours weighs more than what sets each apart. :math:`f` is a perceptron
-    with one hidden layer, one for users and one for items, and :math:`\hat A = D^{-1/2} A
-    D^{-1/2}` belongs to one of three graphs:
+    over the unique users and items of a batch, where :math:`S` and :math:`T` are the
+    representations of all users (or items). :math:`H` is a low-pass filter: what neighbours in the
+    graph share weighs more than what sets them apart. :math:`f` is a perceptron with one hidden
+    layer, separate for users and items, and :math:`\hat A = D^{-1/2} A D^{-1/2}` comes from one
+    of three graphs:
 
     - ``"co-interaction"`` (default): users who share items, and items that share users.
-      :math:`A = (N + N^\top) / 2`, where :math:`N` links each entity to the ``num_neighbors``
-      nearest by the cosine of their interactions; of those equally near it takes the nearer to
-      the teacher.
-    - ``"teacher"``: the same with the nearest in ``teacher_x``, by Euclidean distance. Every
+      :math:`A = (N + N^\top) / 2`, where :math:`N` links each entity to its ``num_neighbors``
+      nearest by the cosine of their interactions; ties go to those closer in the teacher's space.
+    - ``"teacher"``: the same with the nearest in ``teacher_x`` by Euclidean distance. Every
       entity is compared with every other.
-    - ``"interactions"``: the user-item graph itself, where items smooth users and users items.
+    - ``"interactions"``: the user-item graph itself, where items smooth users and vice versa.
 
-    The idea, to weigh frequencies by a polynomial filter, is the paper's; what it says of its graph
-    was not at hand. The form of :math:`H`, ahead of the projector, and both losses are those of
-    the authors' code. Of its versions the one called FreqD takes ``"interactions"`` with
-    :math:`\alpha = 0.2` and no dropout; later ones take 5 neighbours in the teacher's space,
-    :math:`\alpha = 0.5`, half of the edges and another width. It halves the losses of the unique
-    positives and negatives, where the unique items are taken here. Co-interactions, their cosine
-    and the order of those equally near are this package's own choice.
+    Weighting frequencies by a polynomial filter is the paper's idea; its description of the graph
+    was not available to us. The form of :math:`H`, its place before the projector and both losses
+    are those of the authors' code. The version of that code called FreqD uses ``"interactions"``
+    with :math:`\alpha = 0.2` and no dropout; later versions use 5 neighbours in the teacher's
+    space, :math:`\alpha = 0.5`, half of the edges and another hidden width. It takes half the loss
+    of the unique positives plus half that of the unique negatives; this class takes the unique
+    items. The co-interaction graph, its cosine and its tie-breaking are this package's choice.
 
     Args:
         graph: The graph of the filter.
-        num_neighbors: Neighbours that each entity chooses; not used with ``"interactions"``.
-        alpha: :math:`\alpha`; 0 leaves representations as they are.
-        dropout: The share of entries of :math:`\hat A` that is left out, anew in every forward
-            pass, the same for student and teacher. The others are scaled up.
+        num_neighbors: Neighbours chosen by each entity; ignored with ``"interactions"``.
+        alpha: :math:`\alpha`; 0 leaves the representations unchanged.
+        dropout: Share of the entries of :math:`\hat A` to drop, redrawn in every forward pass and
+            the same for student and teacher. The remaining entries are scaled up.
         loss: ``"cosine"`` (default) or ``"squared"``.
-        hidden: Width of the hidden layer, half of the teacher's by default.
+        hidden: Width of the hidden layer; half of the teacher's by default.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -106,7 +105,7 @@ class FrequencyDistillation(Distillation):
         self.projectors = nn.ModuleDict()
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the filters and the projectors."""
+        """Create the filters and the projectors."""
         for node_type in (USER, ITEM):
             teacher = graph[node_type].teacher_x
             self.filters[node_type] = HeldCSR(self._adjacency(graph, node_type))
@@ -131,16 +130,16 @@ class FrequencyDistillation(Distillation):
         return symmetric_normalized(row, col, x)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The distance of the unique users and items of the batch, both smoothed."""
+        """Compute the distance between filtered student and teacher over the batch's entities."""
         self.ensure_bound(x_dict, graph)
         t_dict = {node_type: graph[node_type].teacher_x for node_type in (USER, ITEM)}
         losses: list[Tensor] = []
         for node_type, rows in ((USER, batch.unique_users), (ITEM, batch.unique_items)):
-            matrix, net = self._dropped(node_type), self.projectors[node_type]
-            dtype = next(net.parameters()).dtype
-            teacher = self._smooth(matrix, node_type, rows, t_dict).to(dtype)
-            student = self._smooth(matrix, node_type, rows, x_dict).to(dtype)
-            losses.append(self._distance(net(student).to(dtype), teacher))
+            matrix, projector = self._dropped(node_type), self.projectors[node_type]
+            dtype = next(projector.parameters()).dtype
+            teacher = self._filtered(matrix, node_type, rows, t_dict).to(dtype)
+            student = self._filtered(matrix, node_type, rows, x_dict).to(dtype)
+            losses.append(self._distance(projector(student).to(dtype), teacher))
         return losses[0] + losses[1]
 
     def _dropped(self, node_type: str) -> CSR:
@@ -152,13 +151,14 @@ class FrequencyDistillation(Distillation):
         kept = torch.rand_like(matrix.value) >= self.dropout
         return matrix._replace(value=matrix.value * kept / (1 - self.dropout))
 
-    def _smooth(self, matrix: CSR, node_type: str, rows: Tensor, x_dict: XDict) -> Tensor:
-        """Rows of H X: those of the batch only, and of X what their neighbours need."""
-        around = node_type
+    def _filtered(self, matrix: CSR, node_type: str, rows: Tensor, x_dict: XDict) -> Tensor:
+        """The rows of H X in the batch; only they and their neighbours are read."""
+        neighbor_type = node_type
         if self.graph == "interactions":
-            around = ITEM if node_type == USER else USER
+            neighbor_type = ITEM if node_type == USER else USER
         own = gather_rows(x_dict[node_type], rows)
-        return (1 - self.alpha) * own + self.alpha * row_matmul(matrix, rows, x_dict[around])
+        smoothed = row_matmul(matrix, rows, x_dict[neighbor_type])
+        return (1 - self.alpha) * own + self.alpha * smoothed
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.loss == "squared":
@@ -167,11 +167,11 @@ class FrequencyDistillation(Distillation):
 
 
 def nearest_to_teacher(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Each row of ``x`` (``[n, d]``) beside each of its ``k`` nearest others, int64 ``[E]``."""
+    """Pairs of each row of ``x`` (``[n, d]``) and its ``k`` nearest others, two int64 ``[E]``."""
     itself = torch.arange(len(x) + 1, device=x.device)
-    # The nearest has the largest 2 <a, b> - |b|^2, which is an inner product too.
-    length = x.square().sum(1, keepdim=True)
-    left, right = torch.cat([2 * x, -torch.ones_like(length)], 1), torch.cat([x, length], 1)
+    # The nearest maximises 2 <a, b> - |b|^2, which is an inner product as well.
+    square = x.square().sum(1, keepdim=True)
+    left, right = torch.cat([2 * x, -torch.ones_like(square)], 1), torch.cat([x, square], 1)
     near = top_unseen(left, right, itself, itself[:-1], k).long()
     row, place = (near >= 0).nonzero(as_tuple=True)
     return row, near[row, place]
@@ -180,26 +180,26 @@ def nearest_to_teacher(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def nearest_by_interactions(
     own: Neighbors, other: Neighbors, x: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """Each entity beside each of the ``k`` that share most with it, int64 ``[E]``.
+    """Pairs of each entity and the ``k`` whose interactions are most similar, two int64 ``[E]``.
 
     Args:
         own: What each entity interacted with.
         other: The same edges from the other side.
-        x: ``[n, d]``; its cosine decides among those that are equally near.
-        k: Most neighbours of an entity; it has none among those it shares nothing with.
+        x: Representations, ``[n, d]``, whose cosine breaks ties.
+        k: Maximum number of neighbours; entities that share nothing are never neighbours.
     """
     direction = normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
     degree, found = own.degree, [own.ptr.new_empty(2, 0)]
     for rows in _blocks_of_paths(own, other):
         row, col, shared = _co_interactions(rows, own, other)
-        # The cosine squared, times the degree of the row: the same number where two are equal.
+        # The squared cosine times the degree of the row: exactly equal for exact ties.
         near = shared.double().square() / degree[col]
         order, place = _ranked(row, near)
         last = near.new_zeros(len(x))
         last[row[order[place == k - 1]]] = near[order[place == k - 1]]
         row, col, near = (v[near >= last[row]] for v in (row, col, near))
         alike = edge_scores(direction, direction, torch.stack([row, col]))
-        order, place = _ranked(row, alike, near)  # some have more than k as near as the last
+        order, place = _ranked(row, alike, near)  # ties at the k-th place
         order = order[place < k]
         found.append(torch.stack([row[order], col[order]]))
     row, col = torch.cat(found, 1)
@@ -207,9 +207,9 @@ def nearest_by_interactions(
 
 
 def _blocks_of_paths(own: Neighbors, other: Neighbors) -> tuple[Tensor, ...]:
-    """All rows, in blocks whose paths of two edges fit into memory beside the edges."""
+    """All row ids, in blocks whose two-edge paths need about as much memory as the edges."""
     paths = torch.cat([own.ptr.new_zeros(1), other.degree[own.col].cumsum(0)])[own.ptr[1:]]
-    limit = min(max(own.col.numel(), LEAST_PATHS), MOST_PATHS)
+    limit = min(max(own.col.numel(), MIN_PATHS), MAX_PATHS)
     sizes = torch.bincount(paths // limit)
     rows = torch.arange(len(paths), device=paths.device)
     return tuple(torch.split(rows, sizes[sizes > 0].tolist()))
@@ -218,7 +218,7 @@ def _blocks_of_paths(own: Neighbors, other: Neighbors) -> tuple[Tensor, ...]:
 def _co_interactions(
     rows: Tensor, own: Neighbors, other: Neighbors
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Some rows of X X^T but for its diagonal: row, column and value of what is not zero."""
+    """Off-diagonal nonzeros of some rows of X X^T: their rows, columns and values."""
     size = own.ptr.numel() - 1
     place, via = own.of(rows)
     path, col = other.of(via)
@@ -228,7 +228,7 @@ def _co_interactions(
 
 
 def _ranked(row: Tensor, *keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The order by row and then by keys, the last one first, descending; the place in each row."""
+    """The order by row, then by keys, the last most significant, descending; and places in rows."""
     order = lexsort([*keys, -row], descending=True)
     _, size = row[order].unique_consecutive(return_counts=True)
     start = torch.repeat_interleave(size.cumsum(0) - size, size)
@@ -236,9 +236,12 @@ def _ranked(row: Tensor, *keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def symmetric_normalized(row: Tensor, col: Tensor, x: Tensor) -> CSR:
-    r""":math:`D^{-1/2} A D^{-1/2}` for :math:`A = (N + N^\top) / 2` of the links from row to col.
+    r""":math:`D^{-1/2} A D^{-1/2}` of :math:`A = (N + N^\top) / 2`, :math:`N` having given entries.
 
-    Its dtype is that of ``x`` (``[n, d]``), or float32 where that is half.
+    Args:
+        row: Rows of the entries of :math:`N`, int64 ``[E]``.
+        col: Their columns, int64 ``[E]``.
+        x: ``[n, d]``, for the size and dtype of the result (float32 if that is half precision).
     """
     size = len(x)
     key, times = torch.cat([row * size + col, col * size + row]).unique(return_counts=True)

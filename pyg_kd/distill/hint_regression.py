@@ -1,4 +1,4 @@
-"""Hint regression: a projector per node type maps the student to the teacher."""
+"""Hint regression: a projector per node type maps the student's space to the teacher's."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ class HintRegression(Distillation):
     .. math::
         L = \sum_{e} \| t_e - f(s_e) \|^2, \qquad f(s) = W s + b
 
-    over the unique users and items of a batch, with a projector :math:`f` for
-    users and one for items. FitNets halves the error. Work on recommendation,
-    where this is the baseline of :class:`DistillationExperts`, does not, and
-    neither does this class.
+    over the unique users and items of a batch, with separate projectors :math:`f` for users and
+    items. FitNets halves the error; work on recommendation, where this is the baseline of
+    :class:`DistillationExperts`, does not, and neither does this class.
 
     Args:
         projector: ``"linear"`` (default), or ``"mlp"`` with one hidden layer of
             width :math:`\lfloor (d_s + d_t) / 2 \rfloor` and ReLU, which for :math:`d_s < d_t`
-            is a single expert of :class:`DistillationExperts`.
+            equals a single expert of :class:`DistillationExperts`.
 
     Raises:
         ValueError: If ``projector`` is unknown.
@@ -50,19 +49,21 @@ class HintRegression(Distillation):
         self.projectors = nn.ModuleDict()
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the projectors."""
+        """Create the projectors."""
         for node_type in (USER, ITEM):
             teacher = graph[node_type].teacher_x
-            self.projectors[node_type] = self._project(dim, teacher.size(1)).to(teacher.device)
+            self.projectors[node_type] = self._new_projector(dim, teacher.size(1)).to(
+                teacher.device
+            )
 
-    def _project(self, dim: int, teacher_dim: int) -> nn.Module:
+    def _new_projector(self, dim: int, teacher_dim: int) -> nn.Module:
         if self.projector == "linear":
             return nn.Linear(dim, teacher_dim)
         hidden = (dim + teacher_dim) // 2
         return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, teacher_dim))
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The squared error of the unique users and items of the batch."""
+        """Compute the squared error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
         losses: list[Tensor] = []
         for node_type, index in ((USER, batch.unique_users), (ITEM, batch.unique_items)):

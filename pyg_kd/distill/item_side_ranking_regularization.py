@@ -1,8 +1,8 @@
-"""IR: items, too, keep their users in the teacher's order."""
+"""IR: the student ranks the users of each item in the teacher's order, too."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from pyg_kd.checks import require_choice, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.relaxed_ranking_distillation import (
     ListOptions,
+    Position,
     RankedLists,
     RelaxedRankingDistillation,
 )
@@ -23,7 +24,8 @@ from pyg_kd.functional.sampling import distinct_ids
 from pyg_kd.functional.sparse import csr_matmul, gather_rows, sampled_matmul
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-EXPAND = ("both", "interesting")
+Expand = Literal["both", "interesting"]
+EXPAND: tuple[Expand, ...] = get_args(Expand)
 
 
 class ItemSideRankingRegularization(Distillation):
@@ -34,39 +36,38 @@ class ItemSideRankingRegularization(Distillation):
         L = - \sum_{i} \sum_{k=1}^{K} \log \frac{\exp(s_{\pi_k, i})}
         {\sum_{j \geq k} \exp(s_{\pi_j, i}) + \sum_{l=1}^{L} \exp(s_{li})}
 
-    over the distinct items :math:`i` in the lists that
-    :class:`RelaxedRankingDistillation` holds for the users of a batch, with
-    :math:`\pi` *interesting* users of an item in the teacher's order and
-    :math:`L` *uninteresting* ones, uniform among the users that neither
-    interacted with the item nor stand in its list. Both are drawn anew every
-    epoch. It is the regularizer alone: IR-RRD is the two in one list,
+    over the distinct items :math:`i` in the lists that :class:`RelaxedRankingDistillation` holds
+    for the users of a batch. :math:`\pi` are the *interesting* users of an item in the teacher's
+    order, and the :math:`L` *uninteresting* users are uniform among those that neither interacted
+    with the item nor appear in its list. Both are redrawn every epoch. This class is the
+    regularizer alone; IR-RRD combines it with RRD:
 
     .. code-block:: python
 
         rrd = RelaxedRankingDistillation()
         distillations = [(rrd, 1e-3), (ItemSideRankingRegularization(ranking=rrd), 5e-4)]
 
-    Without ``ranking`` the items are those of lists drawn apart, by the same
-    law: the expected loss is the same.
+    Without ``ranking`` the items come from separate lists, drawn from the same distribution: the
+    expected loss is the same.
 
     Args:
         num_interesting: Length :math:`K` of an item's ranked list.
         num_uninteresting: Number :math:`L` of users below it.
         position: ``"top"`` (default) or ``"exponential"``, as in
             :class:`RelaxedRankingDistillation`.
-        temperature: Of the exponential scheme, in ranks.
-        num_ranked: Length of the teacher's list of users that is used, all of it at most; by
-            default 500, or half of the users where that is less.
-        scale: Factor of the student's scores.
-        expand: Items of a user's list to act on: ``"both"`` (default) or the
-            ``"interesting"`` ones alone.
-        ranking: The method whose lists are meant, shared with it. By default
-            a :class:`RelaxedRankingDistillation` of its own, with the default options.
+        temperature: Temperature of the exponential scheme, in ranks.
+        num_ranked: Maximum number of entries used of the teacher's list of users; by default 500,
+            or half of the users if that is less.
+        scale: Factor on the student's scores.
+        expand: Which items of a user's list to regularise: ``"both"`` (default) parts, or only the
+            ``"interesting"`` ones.
+        ranking: The method whose lists are shared. By default a separate
+            :class:`RelaxedRankingDistillation` with default options.
 
     Raises:
-        TypeError: If ``ranking`` is something else.
+        TypeError: If ``ranking`` is not a :class:`RelaxedRankingDistillation`.
         ValueError: If an option is unknown or out of range, or the graph
-            carries fewer than ``num_interesting`` users an item.
+            carries fewer than ``num_interesting`` users per item.
 
     Example:
         >>> ItemSideRankingRegularization(expand="interesting").num_uninteresting
@@ -80,11 +81,11 @@ class ItemSideRankingRegularization(Distillation):
         *,
         num_interesting: int = 20,
         num_uninteresting: int = 20,
-        position: str = "top",
+        position: Position = "top",
         temperature: float = 10.0,
         num_ranked: int | None = None,
         scale: float = 1.0,
-        expand: str = "both",
+        expand: Expand = "both",
         ranking: RelaxedRankingDistillation | None = None,
     ) -> None:
         super().__init__()
@@ -101,28 +102,28 @@ class ItemSideRankingRegularization(Distillation):
         self.scale, self.expand = scale, expand
         self.position, self.temperature, self.num_ranked = position, temperature, num_ranked
         self.ranking = ranking
-        #: Whose lists of items are taken.
+        #: The method whose lists of items are used.
         self.source = RelaxedRankingDistillation() if ranking is None else ranking
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Note which users are neither seen nor ranked."""
+        """Find the users of each item that neither interacted with it nor are ranked."""
         self.source.bind(graph, dim)
         self.num_users, self.num_items = graph[USER].num_nodes, graph[ITEM].num_nodes
         self.rankings = RankedLists(graph, ITEM, self.options)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Draw the lists of all users and items anew."""
-        # Whoever else draws a shared list, before or after: all hooks come before the batches.
+        """Redraw the lists of all users and items."""
+        # A shared list may be redrawn by its own method as well: all hooks run before any batch.
         self.source.on_epoch_start(epoch, max_epochs, x_dict)
         super().on_epoch_start(epoch, max_epochs, x_dict)
 
     def draw(self) -> None:
-        """Draw the lists of all items anew."""
+        """Redraw the lists of all items."""
         self.candidates = CandidateLists(self.rankings.draw(), self.num_users)
 
     @property
     def lists(self) -> Tensor:
-        """Users of every item in this epoch, ``[I, K + L]``, padded with -1."""
+        """The users listed for every item in this epoch, int32 ``[I, K + L]``, padded with -1."""
         return self.candidates.lists
 
     def items(self, batch: Batch) -> Tensor:
@@ -134,7 +135,7 @@ class ItemSideRankingRegularization(Distillation):
         return items
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The list loss of the items that the batch's users list."""
+        """Compute the list loss of the items in the lists of the batch's users."""
         self.ensure_bound(x_dict, graph)
         self.source.ensure_bound(x_dict, graph)
         scores = self.candidates.scores(x_dict[ITEM], x_dict[USER] * self.scale, self.items(batch))
@@ -142,16 +143,16 @@ class ItemSideRankingRegularization(Distillation):
         return list_likelihood_loss(*scores.split(listed, dim=1))
 
 
-#: A batch of less than this share of the rows sorts its own edges sooner than it passes over all.
+#: For a batch of fewer rows than this share, sorting its own edges beats a pass over all edges.
 SMALL_SHARE = 1 / 8
 
 
 class CandidateLists(torch.nn.Module):
-    r"""The columns listed for each row of a table.
+    r"""Columns listed for each row of a table, and their scores.
 
-    The same as :func:`~pyg_kd.functional.list_scores` on some of the rows. What the gradient of
-    the columns needs, all edges in the order of their columns, is sorted once, not in every
-    batch. A Module so that the owner's `.to()` moves its buffers.
+    :meth:`scores` equals :func:`~pyg_kd.functional.list_scores` on some of the rows, but the sort
+    by column that its gradient needs is done once for all rows, not in every batch. A Module so
+    that the owner's ``.to()`` moves its buffers.
 
     Args:
         lists: Column ids, int32 ``[R, K]``, padded with -1.
@@ -180,8 +181,8 @@ class CandidateLists(torch.nn.Module):
         r"""Inner products of some rows with their lists.
 
         Args:
-            x_row: ``[R, d]``.
-            x_col: ``[num_cols, d]``.
+            x_row: Representations of all rows, ``[R, d]``.
+            x_col: Representations of all columns, ``[num_cols, d]``.
             rows: Row ids, int64 ``[B]``.
 
         Returns:
@@ -196,7 +197,7 @@ class CandidateLists(torch.nn.Module):
         return scores
 
     def _group_by_column(self) -> None:
-        # Padding stands with column 0 and gets no gradient.
+        # Padding is sorted with column 0 and gets no gradient.
         col, self.place = self.lists.clamp(min=0).flatten().sort(stable=True)
         self.ptr = index2ptr(col, self.num_cols)
         self.row = self.place.div(self.lists.size(1), rounding_mode="floor").to(torch.int32)

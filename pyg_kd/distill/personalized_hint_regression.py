@@ -1,4 +1,4 @@
-"""PHR: each entity has its own projection, computed from the teacher's view of it."""
+"""PHR: each entity has its own projection, generated from its teacher representation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyg_kd.functional.sparse import csr_matmul, gather_rows
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-#: Entries of the projections that exist at once, whatever the size of the batch.
+#: Entries of the projections held at once, whatever the size of the batch.
 BLOCK_ENTRIES = 2**21
 
 
@@ -31,19 +31,20 @@ class PersonalizedHintRegression(Distillation):
 
     over the unique users and items of a batch. The personalization net :math:`p`
     (:math:`d_t \to h \to d_t d_s`, ReLU) sees the teacher's representation averaged with the mean
-    of its neighbours in the training graph, computed once; without neighbours :math:`v_e = t_e`.
+    of its neighbours' in the training graph, computed once; without neighbours :math:`v_e = t_e`.
 
-    A step takes :math:`6 h d_t d_s` operations per entity, nearly all in matrix products, which run
-    in bfloat16 under autocast to it. Projections are computed block by block and not kept.
+    A step takes :math:`6 h d_t d_s` operations per entity, nearly all of them in matrix products,
+    which run in bfloat16 under bfloat16 autocast. Projections are computed block by block and never
+    stored.
 
     Args:
-        hidden: Width :math:`h`. ``None`` (default) is :math:`\lfloor (d_t + d_t d_s) / 2 \rfloor`,
-            as in the paper; time is proportional to it.
-        enrich: ``False`` feeds :math:`t_e` in place of :math:`v_e`.
-        shared: One net for users and items (default), or one for each.
+        hidden: Width :math:`h`. ``None`` (default) takes the paper's
+            :math:`\lfloor (d_t + d_t d_s) / 2 \rfloor`; time is proportional to it.
+        enrich: ``False`` feeds :math:`t_e` instead of :math:`v_e`.
+        shared: Share one net between users and items (default), or give each its own.
 
     Raises:
-        ValueError: If ``hidden`` is not positive.
+        ValueError: If ``hidden`` is not a positive integer.
 
     Example:
         >>> PersonalizedHintRegression(hidden=128)
@@ -64,7 +65,7 @@ class PersonalizedHintRegression(Distillation):
         self.register_buffer("item_view", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the nets, and average the neighbours once."""
+        """Create the nets, and average the neighbours once."""
         t_user, t_item = graph[USER].teacher_x, graph[ITEM].teacher_x
         width = t_user.size(1)
         hidden = (width + width * dim) // 2 if self.hidden is None else self.hidden
@@ -78,7 +79,7 @@ class PersonalizedHintRegression(Distillation):
             self.item_view = _with_neighbors(t_item, t_user, edges.by_item())
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The squared error of the unique users and items of the batch."""
+        """Compute the squared error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
         parts: list[tuple[Tensor, ...]] = []
         for node_type, index in ((USER, batch.unique_users), (ITEM, batch.unique_items)):
@@ -93,7 +94,7 @@ class PersonalizedHintRegression(Distillation):
 
 
 def _with_neighbors(x: Tensor, x_other: Tensor, neighbors: Neighbors) -> Tensor:
-    """Halfway from each row of ``x`` to the mean of its neighbours in ``x_other``."""
+    """The average of each row of ``x`` and the mean of its neighbours in ``x_other``."""
     degree = neighbors.degree
     weight = torch.repeat_interleave(degree.to(x.dtype).reciprocal(), degree)
     mean = csr_matmul(neighbors.ptr.int(), neighbors.col.int(), weight, x_other)
@@ -101,7 +102,7 @@ def _with_neighbors(x: Tensor, x_other: Tensor, neighbors: Neighbors) -> Tensor:
 
 
 class _Regression(torch.autograd.Function):
-    """Value and gradient block by block in one pass: no projection is kept or recomputed."""
+    """Value and gradient block by block in one pass: no projection is stored or recomputed."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, view: Tensor, *net: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""PCKD: the projectors of DE keep the order in which the student ranks items."""
+"""PCKD: DE whose projectors preserve the order in which the student ranks items."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ class PreferenceConsistentDistillation(Distillation):
     scores before the projectors :math:`f`, the expert mixtures of :class:`DistillationExperts`,
     and :math:`z_{ui} = \langle f(s_u), f(s_i) \rangle` those after them, both with :math:`s`
     detached: only :math:`f` is regularised. :math:`\sigma` is the softmax over the items
-    :math:`i` of a user, drawn from the top of the teacher's list with
-    :math:`p(r) \propto e^{-r / T_r}`, without replacement, anew every epoch.
+    :math:`i` of a user, which are drawn from the top of the teacher's list without replacement,
+    with :math:`p(r) \propto e^{-r / T_r}`, and redrawn every epoch.
 
-    The formulas are those of the authors' public code; the paper's hybrid of the two is in
-    neither. Unlike this class, that code counts a user as often as it occurs in a batch, its lists
-    include the user's own items, and its :math:`L_{DE}` is the ``"reference"`` variant of
-    :class:`DistillationExperts`.
+    The formulas are those of the authors' public code. The paper also describes a hybrid of the
+    two regularisers, which neither that code nor this class implements. Unlike this class, that
+    code counts a user as often as it occurs in a batch, its lists include the user's own items, and
+    its :math:`L_{DE}` is the ``"reference"`` variant of :class:`DistillationExperts`.
 
     Args:
         regularizer: ``"list"`` (default), or ``"pair"``, which draws two items per user.
         alpha: Weight :math:`\alpha`.
-        num_items: Items drawn for each user under ``"list"``; a pair has two.
+        num_items: Number of items drawn per user with ``"list"``; ``"pair"`` always draws two.
         softmax_temperature: :math:`T`.
-        num_ranked: Length of the teacher's list that is drawn from, all of it at most.
+        num_ranked: Maximum number of entries of the teacher's list to draw from.
         rank_temperature: :math:`T_r`, in ranks.
         num_experts, temperature: As in :class:`DistillationExperts`.
 
     Raises:
-        ValueError: If an option is unknown or out of range, or the graph carries fewer
-            items per user than are drawn.
+        ValueError: If an option is unknown or out of range, or the graph ranks fewer items per
+            user than are drawn.
 
     Example:
         >>> PreferenceConsistentDistillation(regularizer="pair").num_items
@@ -78,7 +78,7 @@ class PreferenceConsistentDistillation(Distillation):
         super().__init__()
         require_choice(REGULARIZERS, regularizer=regularizer)
         require_at_least(0, alpha=alpha)
-        require_count(2, num_items=num_items)  # one item has no order
+        require_count(2, num_items=num_items)  # a single item has no order
         require_positive(softmax_temperature=softmax_temperature)
         require_positive(rank_temperature=rank_temperature)
         self.regularizer, self.alpha = regularizer, alpha
@@ -94,24 +94,24 @@ class PreferenceConsistentDistillation(Distillation):
         self.register_buffer("places", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the projectors."""
+        """Create the projectors."""
         ranked = graph[USER].teacher_items[:, : self.num_ranked]
         check_width(graph, type(self).__name__, "teacher_items", self.num_items, "num_items")
         self.experts.bind(graph, dim)
         self.width, self.length = ranked.size(1), (ranked >= 0).sum(1, keepdim=True)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """Anneal the routing, and draw anew."""
+        """Anneal the routing, and redraw the items."""
         self.experts.on_epoch_start(epoch, max_epochs, x_dict)
         super().on_epoch_start(epoch, max_epochs, x_dict)
 
     def draw(self) -> None:
-        """Draw places in the lists anew: ``[U, num_items]``."""
+        """Redraw places in the teacher's lists, int64 ``[U, num_items]``."""
         padding = torch.arange(self.width, device=self.length.device) >= self.length
         self.places = draw_places(padding, self.num_items, self.rank_temperature)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The loss of DE, and the regulariser of the unique users of the batch."""
+        """Compute the loss of DE plus the regulariser of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         items = (
             graph[USER].teacher_items[batch.unique_users].gather(1, self.places[batch.unique_users])
@@ -119,8 +119,8 @@ class PreferenceConsistentDistillation(Distillation):
         constant = {key: x.detach() for key, x in x_dict.items()}
         before = list_scores(constant[USER][batch.unique_users], constant[ITEM], items)
         after = self._projected_scores(constant, graph, batch.unique_users, items)
-        rebuilding: Tensor = self.experts(x_dict, graph, batch)
-        return rebuilding + self.alpha * self._inconsistency(before, after)
+        reconstruction: Tensor = self.experts(x_dict, graph, batch)
+        return reconstruction + self.alpha * self._inconsistency(before, after)
 
     def _projected_scores(
         self, x_dict: XDict, graph: HeteroData, users: Tensor, items: Tensor

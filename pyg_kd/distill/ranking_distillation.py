@@ -1,4 +1,4 @@
-"""RD: the teacher's first items are positives, weighted by how far the student misplaces them."""
+"""RD: the teacher's top items as positives, weighted by how far the student misplaces them."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class RankingDistillation(Distillation):
         L = - \sum_{u} \sum_{r=0}^{K-1} w_{ur} \log \sigma(s_{u, \pi_r}), \qquad
         w_{ur} = \frac{w^a_r w^b_{ur}}{\sum_{q} w^a_q w^b_{uq}}
 
-    over the unique users of a batch, with :math:`\pi` the teacher's first :math:`K` unseen items,
+    over the unique users of a batch, with :math:`\pi` the teacher's top :math:`K` unseen items,
     the position weight :math:`w^a_r \propto e^{-r / \lambda}` (summing to 1) and the discrepancy
     weight :math:`w^b_{ur} = \tanh(\max(\mu (\hat r_{ur} - r), 0))`, which ignores items that the
-    student ranks high enough. The student's rank is estimated from uniform samples of the user's
-    unseen items, drawn with replacement every epoch: with :math:`n_u` unseen items and :math:`N`
-    samples, :math:`\hat r_{ur} = \lfloor n_u \cdot \#\{\text{samples scored above}\} / N
+    student already ranks high enough. The student's rank is estimated from uniform samples of the
+    user's unseen items, redrawn with replacement every epoch: with :math:`n_u` unseen items and
+    :math:`N` samples, :math:`\hat r_{ur} = \lfloor n_u \cdot \#\{\text{samples scored above}\} / N
     \rfloor`. In the first ``warm_up`` epochs :math:`w = w^a`. Weights get no gradient.
 
     The paper weights the base loss by :math:`1 - \alpha` and this one by :math:`\alpha`; here the
-    total is :math:`L_{base} + \mathit{weight} \cdot L`, so the weight is
-    :math:`\alpha / (1 - \alpha)`. The authors' code has weight 1, takes the size of the catalogue
-    (in its last version less 1) for :math:`n_u`, and does not divide by the sum of the products
+    total is :math:`L_{base} + \mathit{weight} \cdot L`, so the equivalent weight is
+    :math:`\alpha / (1 - \alpha)`. The authors' code uses weight 1, takes :math:`n_u` as the size of
+    the catalogue (minus 1 in its latest version), and does not divide by the sum of the products
     (``normalize=False``).
 
     Args:
         num_listed: Length :math:`K` of the teacher's list.
         position_decay: :math:`\lambda`, in ranks.
         discrepancy_sharpness: :math:`\mu`.
-        num_samples: Number :math:`N` of samples of a user.
-        warm_up: Epochs without :math:`w^b`.
-        normalize: ``False`` leaves :math:`w^a w^b` as it is, with :math:`\sum_r w^a_r = 1`:
-            users for whom the student ranks well fade out.
-        scale: Factor of the student's scores :math:`s_{ui}`: the inverse of the temperature of
-            its base loss, where that has one.
+        num_samples: Number :math:`N` of samples per user.
+        warm_up: Number of epochs without :math:`w^b`.
+        normalize: ``False`` uses :math:`w^a w^b` as it is, with :math:`\sum_r w^a_r = 1`: users
+            that the student already ranks well fade out.
+        scale: Factor on the student's scores :math:`s_{ui}`: the inverse temperature of its base
+            loss, if that has one.
 
     Raises:
         ValueError: If an option is out of range, or the graph carries fewer than ``num_listed``
@@ -85,7 +85,7 @@ class RankingDistillation(Distillation):
         self.register_buffer("lists", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Take the teacher's first items."""
+        """Take the teacher's top items."""
         ranked = graph[USER].teacher_items
         check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
         edges = interactions(graph)
@@ -93,12 +93,12 @@ class RankingDistillation(Distillation):
         self.lists = ranked[:, : self.num_listed]
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
-        """End the warm-up when it is over, and draw anew."""
+        """End the warm-up when it is over, and redraw the samples."""
         self.hybrid = epoch >= self.warm_up
         super().on_epoch_start(epoch, max_epochs, x_dict)
 
     def draw(self) -> None:
-        """Draw the samples of all users anew."""
+        """Redraw the samples of all users."""
         left = self.unseen.num_left.unsqueeze(1)
         shape, device = (len(left), self.num_samples), left.device
         place = (torch.rand(shape, dtype=torch.double, device=device) * left).long()
@@ -107,7 +107,7 @@ class RankingDistillation(Distillation):
         self.lists = torch.cat([self.lists[:, : self.num_listed], drawn], dim=1)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The weighted log-likelihood of the listed items of the unique users of the batch."""
+        """Compute the weighted negative log-likelihood of the listed items of the unique users."""
         self.ensure_bound(x_dict, graph)
         x_user = gather_rows(x_dict[USER], batch.unique_users) * self.scale
         listed, drawn = self.lists[batch.unique_users].tensor_split([self.num_listed], dim=1)
@@ -123,10 +123,10 @@ class RankingDistillation(Distillation):
         return -(weight * logsigmoid(torch.where(listed < 0, 0.0, scores))).sum()
 
     def _rank(self, scores: Tensor, sampled: Tensor, num_unseen: Tensor) -> Tensor:
-        """The student's ranks of listed items, from the share of samples above, ``[B, K]``."""
+        """Estimate the student's ranks ``[B, K]`` from the share of samples scored above."""
         ascending = sampled.sort(dim=1).values
         not_above = torch.searchsorted(ascending, scores, right=True)
-        # In integers: a floating point share would miss the floor now and then.
+        # In integers: a floating point share would occasionally round across the floor.
         rank = (self.num_samples - not_above) * num_unseen.unsqueeze(1) // self.num_samples
         return rank.to(scores.dtype)
 

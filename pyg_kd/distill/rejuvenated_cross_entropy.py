@@ -1,6 +1,8 @@
-"""RCE-KD: cross-entropy where it bounds the NDCG, on lists of the student's own favourites."""
+"""RCE-KD: cross-entropy on lists closed under the student's top items, where it bounds NDCG."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,42 +19,51 @@ from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-VARIANTS = ("paper", "reference")
+Variant = Literal["paper", "reference"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+#: Items that the reference variant counts below a candidate, at most.
+MAX_BELOW = 50
 
 
 class RejuvenatedCrossEntropy(Distillation):
     r"""RCE-KD of `"Rejuvenating Cross-Entropy Loss in Knowledge Distillation for Recommender
     Systems" <https://arxiv.org/abs/2509.20989>`_.
 
-    With :math:`Q^T_u, Q^S_u` the first :math:`K` unseen items of teacher and student,
+    With :math:`Q^T_u, Q^S_u` the top :math:`K` unseen items of teacher and student,
 
     .. math::
         L = \sum_u (1 - \gamma_u) H_u(Q^S_u) + \gamma_u H_u(A_u), \quad
         H_u(J) = - \sum_{i \in J} \sigma_J(t_{ui}) \log \sigma_J(s_{ui}), \quad
         \gamma_u = e^{-\beta |Q^T_u \cap Q^S_u| / |Q^T_u|}
 
-    over the unique users of a batch (the paper takes the mean), :math:`\sigma_J` the softmax over a
-    set. When an epoch or the first batch starts, the student ranks candidates and :math:`L` of
-    them are drawn without replacement, :math:`p_j \propto e^{z_j / \tau}` where :math:`z_j` items
-    of :math:`Q^T_u \setminus Q^S_u` come below :math:`j`. With that set they are :math:`A_u`.
+    over the unique users of a batch (the paper takes the mean), where :math:`\sigma_J` is the
+    softmax over the set :math:`J`. At the start of every epoch, or with the first batch, the
+    student ranks its candidates, and :math:`L` of them are drawn without replacement with :math:`p_j \propto e^{z_j / \tau}`,
+    where :math:`z_j` is the number of items of :math:`Q^T_u \setminus Q^S_u` that the student ranks
+    below :math:`j`. :math:`A_u` is the union of the drawn items and
+    :math:`Q^T_u \setminus Q^S_u`.
 
-    The formulas are those of two summaries of the paper, which agree, and of its authors' code.
-    Only the code has the limit on candidates, draws without replacement and ``temperature``; its
-    lists hold training items too. A user without a teacher's list contributes nothing.
+    The formulas are those of two summaries of the paper, which agree, and of the authors' code.
+    The limit on candidates, drawing without replacement and ``temperature`` come from the code
+    alone; its lists also contain training items. A user without a teacher's list contributes
+    nothing.
 
     Args:
         num_listed: Length :math:`K` of both lists.
         num_sampled: Number :math:`L` of items drawn.
-        num_candidates: Items of the student's ranking that may be drawn.
+        num_candidates: Length of the student's ranking to draw from.
         sampling_temperature: :math:`\tau`.
-        beta: :math:`\beta`: the larger, the sooner the student's own list counts.
+        beta: :math:`\beta`: the larger it is, the sooner the student's own list dominates.
         temperature: Divides the scores of student and teacher.
-        variant: ``"paper"`` (default) or ``"reference"``, as the code: all of :math:`Q^T_u` not
-            above :math:`j` makes :math:`z_j`, 50 at most, and all of it drawn :math:`\gamma_u`.
-        scale: Factor of the student's scores :math:`s_{ui}`.
+        variant: ``"paper"`` (default), or ``"reference"`` for the authors' code: :math:`z_j` counts
+            all items of :math:`Q^T_u` at or below :math:`j`, up to 50, and :math:`\gamma_u` takes
+            the share of :math:`Q^T_u` that is among the drawn items.
+        scale: Factor on the student's scores :math:`s_{ui}`.
 
     Raises:
-        ValueError: If an option is out of range, or the graph lists fewer than ``num_listed``.
+        ValueError: If an option is unknown or out of range, or the graph carries fewer than
+            ``num_listed`` items per user.
 
     Example:
         >>> RejuvenatedCrossEntropy(beta=5.0).num_candidates
@@ -71,7 +82,7 @@ class RejuvenatedCrossEntropy(Distillation):
         sampling_temperature: float = 10.0,
         beta: float = 3.0,
         temperature: float = 1.0,
-        variant: str = "paper",
+        variant: Variant = "paper",
         scale: float = 1.0,
     ) -> None:
         super().__init__()
@@ -90,7 +101,7 @@ class RejuvenatedCrossEntropy(Distillation):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Note what is seen and what the teacher lists; the student's lists come later."""
+        """Store what is seen and what the teacher lists; the student's lists come later."""
         ranked = graph[USER].teacher_items[:, : self.num_listed]
         check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
         self.seen = HeldCSR(interactions(graph).by_user())
@@ -106,8 +117,8 @@ class RejuvenatedCrossEntropy(Distillation):
         if self.variant == "paper":
             taught[:, : self.num_listed] = False  # on both lists
         below = taught.sum(1, keepdim=True) - taught.cumsum(1)
-        below = below if self.variant == "paper" else (below + taught).clamp(max=50)
-        # The largest of log-weights with Gumbel noise are a draw without replacement.
+        below = below if self.variant == "paper" else (below + taught).clamp(max=MAX_BELOW)
+        # Gumbel top-k: the largest perturbed log-weights are a draw without replacement.
         key = (below / self.sampling_temperature).masked_fill_(candidates < 0, -torch.inf)
         key -= torch.rand_like(key).log_().neg_().log_()
         place = key.topk(self.num_sampled, dim=1, sorted=False).indices
@@ -115,24 +126,24 @@ class RejuvenatedCrossEntropy(Distillation):
         self.lists, self.target = torch.cat([part.sort(1).values for part in parts], 1), None
 
     def _add_teacher(self, graph: HeteroData, lists: Tensor) -> Tensor:
-        """Complete the lists, and return the teacher's weighted distributions over them."""
+        """Append the teacher's items, and return its weighted distributions over both lists."""
         k, taught = self.num_listed, graph[USER].teacher_items[:, : self.num_listed]
         both, drawn = (find_in_lists(part, taught)[1] for part in (lists[:, :k], lists[:, k:]))
         self.lists = torch.cat([lists, taught.masked_fill(both | drawn, -1).to(lists.dtype)], 1)
         logits = list_scores(graph[USER].teacher_x, graph[ITEM].teacher_x, self.lists)
         near, far = (padded_softmax(v / self.temperature) for v in (logits[:, :k], logits[:, k:]))
-        listed, learned = taught >= 0, both if self.variant == "paper" else drawn
-        share = (learned & listed).sum(1, keepdim=True) / listed.sum(1, keepdim=True)
+        listed, shared = taught >= 0, both if self.variant == "paper" else drawn
+        share = (shared & listed).sum(1, keepdim=True) / listed.sum(1, keepdim=True)
         gamma = (-self.beta * share).exp()
         return torch.cat([(1 - gamma) * near, gamma * far], 1).masked_fill(share.isnan(), 0.0)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The two cross-entropies of the unique users of the batch."""
+        """Compute the two cross-entropies of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         if self.lists is None:
             self.on_epoch_start(0, 1, x_dict)
         assert self.lists is not None
-        if self.target is None:  # once an epoch: the teacher is wide
+        if self.target is None:  # once an epoch, since the teacher is wide
             self.target = self._add_teacher(graph, self.lists)
         x_user = gather_rows(x_dict[USER], batch.unique_users) * (self.scale / self.temperature)
         scores = list_scores(x_user, x_dict[ITEM], self.lists[batch.unique_users])

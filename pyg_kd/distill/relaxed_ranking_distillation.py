@@ -1,8 +1,9 @@
-"""RRD: the student puts the teacher's favourites first, in the teacher's order."""
+"""RRD: the student ranks the teacher's top items first, in the teacher's order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from pyg_kd.graph import Neighbors, interactions, neighbors_of_keys
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
+#: Which of the teacher's ranks the interesting items come from.
+Position = Literal["top", "exponential"]
+POSITIONS: tuple[Position, ...] = get_args(Position)
+
 
 class RelaxedRankingDistillation(Distillation):
     r"""Relaxed Ranking Distillation (RRD) of `"DE-RRD: A Knowledge Distillation Framework for
@@ -27,10 +32,9 @@ class RelaxedRankingDistillation(Distillation):
         L = - \sum_{u} \sum_{k=1}^{K} \log \frac{\exp(s_{u, \pi_k})}
         {\sum_{j \geq k} \exp(s_{u, \pi_j}) + \sum_{l=1}^{L} \exp(s_{ul})}
 
-    over the unique users of a batch, with :math:`\pi` *interesting* items in
-    the teacher's order and :math:`L` *uninteresting* ones, uniform among the
-    items that are neither the user's own nor in the teacher's list. Both are
-    drawn anew every epoch.
+    over the unique users of a batch. :math:`\pi` are the *interesting* items in the teacher's
+    order, and the :math:`L` *uninteresting* items are uniform among those that are neither the
+    user's own nor in the teacher's list. Both are redrawn every epoch.
 
     Args:
         num_interesting: Length :math:`K` of the ranked list.
@@ -38,15 +42,16 @@ class RelaxedRankingDistillation(Distillation):
         position: ``"top"`` (default) takes the teacher's first :math:`K`;
             ``"exponential"`` draws :math:`K` ranks :math:`r` without
             replacement with :math:`p(r) \propto e^{-r / T}` and sorts them.
-        temperature: :math:`T` of the exponential scheme, in ranks.
-        num_ranked: Length of the teacher's list that is used, all of it at most; by default
-            500, or half of the items where that is less.
-        scale: Factor of the student's scores :math:`s_{ui}`: the inverse of the
-            temperature of its base loss, where that has one.
+        temperature: Temperature :math:`T` of the exponential scheme, in ranks.
+        num_ranked: Maximum number of entries used of the teacher's list; by default 500, or half
+            of the items if that is less.
+        scale: Factor on the student's scores :math:`s_{ui}`: the inverse temperature of its base
+            loss, if that has one.
 
     Raises:
-        ValueError: If an option is unknown or out of range, or the graph
-            carries fewer than ``num_interesting`` items a user, or nothing is left below them.
+        ValueError: If an option is unknown or out of range, or the graph carries fewer than
+            ``num_interesting`` items per user, or ``num_ranked`` leaves no items to draw below
+            the list.
 
     Example:
         >>> RelaxedRankingDistillation(num_interesting=10).num_uninteresting
@@ -60,7 +65,7 @@ class RelaxedRankingDistillation(Distillation):
         *,
         num_interesting: int = 40,
         num_uninteresting: int = 40,
-        position: str = "top",
+        position: Position = "top",
         temperature: float = 10.0,
         num_ranked: int | None = None,
         scale: float = 1.0,
@@ -77,15 +82,15 @@ class RelaxedRankingDistillation(Distillation):
         self.register_buffer("lists", None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Note which items are neither seen nor ranked."""
+        """Find the items of each user that are neither seen nor ranked."""
         self.rankings = RankedLists(graph, USER, self.options)
 
     def draw(self) -> None:
-        """Draw the lists of all users anew: ``[U, K + L]``, padded with -1."""
+        """Redraw the lists of all users, int32 ``[U, K + L]``, padded with -1."""
         self.lists = self.rankings.draw()
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The list loss of the unique users of the batch."""
+        """Compute the list loss of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         x_user, x_item = gather_rows(x_dict[USER], batch.unique_users), x_dict[ITEM]
         scores = list_scores(x_user * self.scale, x_item, self.lists[batch.unique_users])
@@ -93,9 +98,7 @@ class RelaxedRankingDistillation(Distillation):
         return list_likelihood_loss(*scores.split(listed, dim=1))
 
 
-POSITIONS = ("top", "exponential")
-
-#: Length of the teacher's list that is used, where nothing is said and the catalogue is large.
+#: Number of entries used of the teacher's list by default, for a large catalogue.
 NUM_RANKED = 500
 
 #: Ranked entries sorted at once.
@@ -104,11 +107,11 @@ BLOCK_ENTRIES = 2**17
 
 @dataclass(frozen=True)
 class ListOptions:
-    """What lists are drawn: see :class:`~pyg_kd.distill.RelaxedRankingDistillation`."""
+    """Options of the lists: see :class:`~pyg_kd.distill.RelaxedRankingDistillation`."""
 
     num_interesting: int
     num_uninteresting: int
-    position: str
+    position: Position
     temperature: float
     num_ranked: int | None
 
@@ -121,8 +124,8 @@ class ListOptions:
         if self.num_ranked is not None:
             require_count(self.num_interesting, num_ranked=self.num_ranked)
 
-    def ranked_of(self, num_cols: int) -> int:
-        """How long a list is used of so many: half of them has to be left below it."""
+    def num_used(self, num_cols: int) -> int:
+        """Number of ranked entries used out of ``num_cols``; by default half stay unlisted."""
         if self.num_ranked is not None:
             return self.num_ranked
         return max(min(NUM_RANKED, num_cols // 2), self.num_interesting)
@@ -135,19 +138,20 @@ class ListOptions:
 
 
 class RankedLists(nn.Module):
-    r"""Lists of the other side for every user, or every item.
+    r"""Lists of items for every user, or of users for every item.
 
-    The first ``num_interesting`` columns come from the teacher's ranking, in its order; the
-    ``num_uninteresting`` after them are uniform among what neither interacted nor is ranked.
+    The first ``num_interesting`` entries come from the teacher's ranking, in its order; the
+    ``num_uninteresting`` after them are uniform among nodes without an interaction that are not
+    ranked.
 
     Args:
         graph: A graph with the teacher's rankings.
-        node_type: Whose lists: ``"user"`` or ``"item"``.
-        options: How they are drawn.
+        node_type: Whose lists to draw: ``"user"`` or ``"item"``.
+        options: How to draw them.
 
     Raises:
-        ValueError: If the rankings are shorter than ``num_interesting``, or leave nothing below
-            them in most rows.
+        ValueError: If the rankings are shorter than ``num_interesting``, or leave nothing to draw
+            below them in most rows.
     """
 
     ranked: Tensor
@@ -163,7 +167,7 @@ class RankedLists(nn.Module):
         check_width(graph, method, need, options.num_interesting, "num_interesting")
         ranked = graph[node_type][need]
         self.options = options
-        num_ranked = options.ranked_of(num_cols)
+        num_ranked = options.num_used(num_cols)
         self.register_buffer("ranked", ranked[:, :num_ranked], persistent=False)
         seen = edges.by_user() if node_type == USER else edges.by_item()
         listed = _seen_or_ranked(seen, self.ranked, num_cols)
@@ -171,18 +175,18 @@ class RankedLists(nn.Module):
         if len(left) and int(left.median()) == 0:
             raise ValueError(
                 f"'num_ranked' is {num_ranked}, which leaves none of {num_cols} "
-                f"{need.removeprefix('teacher_')} below the teacher's list in most rows: "
-                "take a smaller one"
+                f"{need.removeprefix('teacher_')} to draw below the teacher's list in most rows: "
+                "choose a smaller value"
             )
         self.unlisted = UnseenItems(listed, num_cols)
 
     def draw(self) -> Tensor:
-        """Lists of all rows, ``[n, num_interesting + num_uninteresting]``, padded with -1."""
+        """Draw the lists of all rows, ``[n, num_interesting + num_uninteresting]``, -1 padded."""
         ranked, num = self.ranked, self.options.num_uninteresting
         lists = ranked.new_empty(len(ranked), self.options.num_interesting + num)
         for rows in row_blocks(len(ranked), num, BLOCK_ENTRIES, ranked.device):
             below = self.unlisted.sample(rows, num, replace=False)
-            # What the teacher has not ranked has no list, and so no tail either.
+            # A row without a teacher's ranking gets no tail either.
             lists[rows, -num:] = below.masked_fill_(ranked[rows, :1] < 0, -1).to(lists.dtype)
         lists[:, :-num] = self._interesting()
         return lists
@@ -196,7 +200,7 @@ class RankedLists(nn.Module):
 
 
 def _seen_or_ranked(seen: Neighbors, ranked: Tensor, num_cols: int) -> Neighbors:
-    """Both together, in blocks of rows: a sort of all at once takes several times the result."""
+    """The union of both, by blocks of rows: one sort would need several times its memory."""
     degree, cols, step = [], [], max(BLOCK_ENTRIES // ranked.size(1), 1)
     for first in range(0, len(ranked), step):
         block, ptr = ranked[first : first + step], seen.ptr[first : first + step + 1]

@@ -1,8 +1,9 @@
-"""Soft labels: the student's softmax over the catalogue has the teacher's list as its target."""
+"""Soft labels: the teacher's list as the target of the student's softmax over the catalogue."""
 
 from __future__ import annotations
 
 from math import inf
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,12 +18,14 @@ from pyg_kd.functional.sparse import CSR, HeldCSR, gather_rows
 from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-TARGETS = ("rank", "score")
-TAILS = ("catalogue", "list")
+Target = Literal["rank", "score"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+Tail = Literal["catalogue", "list"]
+TAILS: tuple[Tail, ...] = get_args(Tail)
 
 
 class SoftLabel(Distillation):
-    r"""Softmax cross-entropy with the teacher's ranked list as soft target, after
+    r"""Softmax cross-entropy with the teacher's ranked list as a soft target, after
     `"Distilling the Knowledge in a Neural Network" <https://arxiv.org/abs/1503.02531>`_.
 
     .. math::
@@ -31,25 +34,26 @@ class SoftLabel(Distillation):
         p_u(i) = \frac{e^{s_{ui}}}{\sum_j e^{s_{uj}}}
 
     over the unique users of a batch, with :math:`\pi` the teacher's list and :math:`N_u` the
-    user's own training items. The cross-entropy is the paper's; weights by rank, own items as a
-    second target and a denominator over the *whole catalogue*
-    (:func:`~pyg_kd.functional.catalogue_logsumexp`) are this package's own choice. That
-    denominator holds the own items too: they are pushed down unless ``own_weight`` or a base loss
-    raises them. With ``own_weight`` the loss stands alone: ``base_weight=0``, batches of users.
+    user's own training items. The cross-entropy is the paper's; weights by rank, the user's own
+    items as a second target and a denominator over the *whole catalogue*
+    (:func:`~pyg_kd.functional.catalogue_logsumexp`) are this package's choice. The denominator
+    includes the own items, too: they are pushed down unless ``own_weight`` or a base loss raises
+    them. With ``own_weight`` this can be the only loss: ``base_weight=0, batch_by="user"``.
 
     Args:
-        num_listed: Length :math:`K` of the list, or all that the graph carries, if fewer.
+        num_listed: Length :math:`K` of the list; all that the graph carries if that is fewer.
         target: ``"rank"`` (default), :math:`q_{ur} \propto e^{-r / T}` with :math:`r` from 0, or
             ``"score"``, the softmax over the list of the teacher's inner products
             divided by ``temperature_score``, which needs ``teacher_x``.
-        temperature: :math:`T` in ranks.
+        temperature: :math:`T`, in ranks.
         temperature_score: Temperature of the teacher's softmax.
         tail: What :math:`j` runs over: the whole ``"catalogue"`` (default), or the ``"list"``.
-        own_weight: :math:`\beta`, for the catalogue only.
-        scale: Factor of the student's scores :math:`s_{ui}`.
+        own_weight: :math:`\beta`, for ``tail="catalogue"`` only.
+        scale: Factor on the student's scores :math:`s_{ui}`.
 
     Raises:
-        ValueError: If an option is unknown or out of range, or does not fit another.
+        ValueError: If an option is unknown or out of range, or ``own_weight`` is given with
+            ``tail="list"``.
 
     Example:
         >>> SoftLabel(own_weight=0.5).num_listed
@@ -62,10 +66,10 @@ class SoftLabel(Distillation):
         self,
         *,
         num_listed: int = 100,
-        target: str = "rank",
+        target: Target = "rank",
         temperature: float = 20.0,
         temperature_score: float = 1.0,
-        tail: str = "catalogue",
+        tail: Tail = "catalogue",
         own_weight: float = 0.0,
         scale: float = 1.0,
     ) -> None:
@@ -92,7 +96,7 @@ class SoftLabel(Distillation):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Make the target of every user, once."""
+        """Build the target of every user, once."""
         lists = graph[USER].teacher_items[:, : self.num_listed]
         share = self._shares(graph, lists)
         if self.tail == "list":
@@ -115,7 +119,7 @@ class SoftLabel(Distillation):
         """The teacher's distribution over each list, ``[U, K]``, zero at padding."""
         if self.target == "score":
             x_user, x_item = graph[USER].teacher_x, graph[ITEM].teacher_x
-            # Shares of half a precision do not add up to one.
+            # In half precision the shares would not add up to one.
             dtype = torch.promote_types(x_user.dtype, torch.float32)
             logit = list_scores(x_user.to(dtype), x_item.to(dtype), lists) / self.temperature_score
         else:
@@ -124,7 +128,7 @@ class SoftLabel(Distillation):
         return padded_softmax(logit.masked_fill(lists < 0, -torch.inf))
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The cross-entropy of the unique users of the batch."""
+        """Compute the cross-entropy of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         x_user, x_item = gather_rows(x_dict[USER], batch.unique_users) * self.scale, x_dict[ITEM]
         if self.tail == "list":

@@ -1,4 +1,4 @@
-"""UnKD: the teacher's order among items that are about as popular."""
+"""UnKD: the teacher's order among items of similar popularity."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ class UnbiasedDistillation(Distillation):
         L = - \sum_{u} \sum_{g=1}^{G} \sum_{(i, j) \in S_{ug}} \log \sigma(s_{ui} - s_{uj})
 
     over the unique users of a batch. Items are split by popularity into :math:`G` groups with
-    about the same number of interactions; items of one popularity stay together, and those
-    without interactions are in no group. At binding the teacher ranks a user's unseen items in
-    each group by inner products, its scores. Every epoch the same number of pairs is drawn from
-    every group: two distinct ranks, both with :math:`p(r) \propto e^{-r / \mu}`; :math:`i` is the
+    about the same number of interactions; equally popular items share a group, and items without
+    interactions belong to none. At binding, the teacher ranks a user's unseen items in each group
+    by inner products, its scores. Every epoch, the same number of pairs is drawn from every group:
+    two distinct ranks, both with :math:`p(r) \propto e^{-r / \mu}`, of which :math:`i` has the
     better one.
 
-    The paper averages over users, and a public port over the pairs of a user as well; this class
-    sums, so divide a weight from there by ``num_groups * num_pairs``. How :math:`j` is drawn
-    follows the authors' code (4 groups, 30 pairs of a user in all, :math:`\mu = 20`, the first
-    1000 items of a group). Only ``num_ranked`` items of a group are kept; the others would have a
-    share of :math:`e^{-\mathit{num\_ranked} / \mu}`.
+    The paper averages over users, and a public port also over the pairs of a user; this class
+    sums, so divide weights from the port by ``num_groups * num_pairs``. How :math:`j` is drawn
+    follows the authors' code (4 groups, 30 pairs per user in all, :math:`\mu = 20`, the first
+    1000 items of a group). Only ``num_ranked`` items per group are kept; the rest would have a
+    probability of :math:`e^{-\mathit{num\_ranked} / \mu}`.
 
     Args:
         num_groups: Number :math:`G` of groups.
-        num_pairs: Pairs of a user in each group.
-        num_ranked: Items kept of each group; memory is proportional to users times groups times
+        num_pairs: Number of pairs per user and group.
+        num_ranked: Number of items kept per group; memory grows with users times groups times
             this.
         temperature: :math:`\mu`, in ranks.
-        scale: Factor of the student's scores :math:`s_{ui}`: the inverse of the temperature of
-            its base loss, where that has one.
+        scale: Factor on the student's scores :math:`s_{ui}`: the inverse temperature of its base
+            loss, if that has one.
 
     Raises:
         ValueError: If an option is out of range or, at binding, no user has a pair to draw.
@@ -78,7 +78,7 @@ class UnbiasedDistillation(Distillation):
             self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
-        """Split the items, and rank each group for every user."""
+        """Group the items, and rank each group for every user."""
         edges = interactions(graph)
         seen, num_items = edges.by_user(), edges.num_items
         group = popularity_groups(torch.bincount(seen.col, minlength=num_items), self.num_groups)
@@ -93,18 +93,18 @@ class UnbiasedDistillation(Distillation):
             raise ValueError(
                 "UnbiasedDistillation has no pair to draw: none of the "
                 f"{edges.num_users} users of 'graph' has two unseen items in one popularity "
-                f"group, and items without interactions are in none (got num_groups="
+                f"group, and items without interactions belong to none (got num_groups="
                 f"{self.num_groups})"
             )
 
     def draw(self) -> None:
-        """Draw the pairs of all users, ``[U, G, 2, P]``, the better item first, -1 for none."""
+        """Redraw all pairs, int32 ``[U, G, 2, P]``, the better item first, -1 where there is none."""
         shape, device = (*self.ranked.shape[:2], self.num_pairs), self.ranked.device
         size = (self.ranked >= 0).sum(2, keepdim=True)
-        draw = torch.empty((2, *shape), dtype=torch.double, device=device).exponential_()
-        first, other = (draw * self.temperature).long()
-        # A geometric number modulo n follows the law cut off at n. The second skips the first:
-        # a pair a < b comes as (b, a) with p(a) p(b) and as (a, b) with e^(1/mu) times that.
+        waiting = torch.empty((2, *shape), dtype=torch.double, device=device).exponential_()
+        first, other = (waiting * self.temperature).long()
+        # A geometric number modulo n follows the distribution truncated at n. The second skips the
+        # first: a pair a < b comes as (b, a) with p(a) p(b), as (a, b) with e^(1/mu) times that.
         first, other = first % size.clamp(min=1), other % (size - 1).clamp(min=1)
         other = other + (other >= first)
         places = torch.stack([torch.minimum(first, other), torch.maximum(first, other)], dim=2)
@@ -112,7 +112,7 @@ class UnbiasedDistillation(Distillation):
         self.pairs = items.view_as(places)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
-        """The pairwise loss of the unique users of the batch."""
+        """Compute the pairwise loss of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         pairs = self.pairs[batch.unique_users]
         x_user = gather_rows(x_dict[USER], batch.unique_users) * self.scale
@@ -123,11 +123,11 @@ class UnbiasedDistillation(Distillation):
 
 
 def popularity_groups(popularity: Tensor, num_groups: int) -> Tensor:
-    """Groups of equal mass, the most popular items first, int64 ``[I]``; -1 for unused items."""
+    """Groups with equally many interactions, the most popular first, int64 ``[I]``; -1 for none."""
     value = torch.bincount(popularity)
     mass = value * torch.arange(value.numel(), device=value.device)
     above = mass.sum() - mass.cumsum(0)
-    # Items of one popularity go where the middle of their mass falls, so ids do not matter.
+    # Equally popular items go where the middle of their mass falls: ids do not matter.
     group = (2 * above + mass) * num_groups // (2 * mass.sum()).clamp(min=1)
     group[0] = -1
     return group.clamp(max=num_groups - 1)[popularity]

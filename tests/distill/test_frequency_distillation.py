@@ -208,8 +208,8 @@ def test_the_matrix_of_neighbours(problem: SimpleNamespace, k: int, graph: str) 
 
 def test_blocks_of_rows_change_nothing(problem, monkeypatch) -> None:
     method = FrequencyDistillation().bind(problem.graph, 4)
-    monkeypatch.setattr(frequency_distillation, "LEAST_PATHS", 1)
-    monkeypatch.setattr(frequency_distillation, "MOST_PATHS", 40)
+    monkeypatch.setattr(frequency_distillation, "MIN_PATHS", 1)
+    monkeypatch.setattr(frequency_distillation, "MAX_PATHS", 40)
     sizes, whole = [], frequency_distillation._co_interactions
 
     def recorded(rows: Tensor, *sides: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -225,7 +225,7 @@ def test_blocks_of_rows_change_nothing(problem, monkeypatch) -> None:
 
 
 def test_a_block_has_no_more_paths_than_there_are_edges(problem, monkeypatch) -> None:
-    monkeypatch.setattr(frequency_distillation, "LEAST_PATHS", 1)
+    monkeypatch.setattr(frequency_distillation, "MIN_PATHS", 1)
     x = interacted(problem.graph)
     paths, edges = (x @ x.sum(0)).astype(int), interactions(problem.graph)
     blocks = frequency_distillation._blocks_of_paths(edges.by_user(), edges.by_item())
@@ -245,7 +245,7 @@ def test_the_smoothest_signal_passes_whole(problem) -> None:
         assert values[-1] == pytest.approx(1) and values[0] >= -1 - 1e-12
         for value, vector in ((values[-1], vectors[:, -1]), (values[0], vectors[:, 0])):
             x = {node_type: torch.from_numpy(vector.copy()).unsqueeze(1)}
-            smooth = method._smooth(matrix, node_type, rows, x).squeeze(1).numpy()
+            smooth = method._filtered(matrix, node_type, rows, x).squeeze(1).numpy()
             factor = 1 - method.alpha + method.alpha * value
             np.testing.assert_allclose(smooth, factor * vector, atol=1e-9)
 
