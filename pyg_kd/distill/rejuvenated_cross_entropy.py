@@ -39,10 +39,10 @@ class RejuvenatedCrossEntropy(Distillation):
 
     over the unique users of a batch (the paper takes the mean), where :math:`\sigma_J` is the
     softmax over the set :math:`J`. At the start of every epoch, or with the first batch, the
-    student ranks its candidates, and :math:`L` of them are drawn without replacement with :math:`p_j \propto e^{z_j / \tau}`,
-    where :math:`z_j` is the number of items of :math:`Q^T_u \setminus Q^S_u` that the student ranks
-    below :math:`j`. :math:`A_u` is the union of the drawn items and
-    :math:`Q^T_u \setminus Q^S_u`.
+    student ranks its candidates, and :math:`L` of them are drawn without replacement, with
+    :math:`p_j \propto e^{z_j / \tau}` for the number :math:`z_j` of items of
+    :math:`Q^T_u \setminus Q^S_u` that the student ranks below :math:`j`. :math:`A_u` is the union
+    of the drawn items and :math:`Q^T_u \setminus Q^S_u`.
 
     The formulas are those of two summaries of the paper, which agree, and of the authors' code.
     The limit on candidates, drawing without replacement and ``temperature`` come from the code

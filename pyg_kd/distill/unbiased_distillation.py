@@ -98,7 +98,7 @@ class UnbiasedDistillation(Distillation):
             )
 
     def draw(self) -> None:
-        """Redraw all pairs, int32 ``[U, G, 2, P]``, the better item first, -1 where there is none."""
+        """Redraw all pairs, int32 ``[U, G, 2, P]``, the better item first; -1 where none exists."""
         shape, device = (*self.ranked.shape[:2], self.num_pairs), self.ranked.device
         size = (self.ranked >= 0).sum(2, keepdim=True)
         waiting = torch.empty((2, *shape), dtype=torch.double, device=device).exponential_()
