@@ -29,18 +29,22 @@ def _edge_digest(edges: Interactions) -> str:
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the class, the parameters and the persistent buffers of a model.
+    """SHA-256 of the class, the structure, the parameters and the persistent buffers of a model.
 
-    What a recommender was fitted on is not part of it.
+    The structure is the options that change what the same tensors compute, such as the number of
+    layers of LightGCN. The graph that a model was fitted on is not included.
     """
-    extra = {
-        f"{path}._extra_state".removeprefix(".")
-        for path, module in model.named_modules()
-        if hasattr(module, "fitted_on")
-    }
+    # Told by an attribute: methods import this module, and must not import models.
+    recommenders = {p: m for p, m in model.named_modules() if hasattr(m, "fitted_on")}
+    extra = {f"{path}._extra_state".removeprefix(".") for path in recommenders}
     state = sorted((name, x) for name, x in model.state_dict().items() if name not in extra)
     text = f"{type(model).__name__} {[(name, list(value.shape)) for name, value in state]}"
-    return _digest(text, [value for _, value in state])
+    structure = [
+        (path, name, getattr(module, name))
+        for path, module in recommenders.items()
+        for name in getattr(module, "structure", ())
+    ]
+    return _digest(f"{text} {structure}" if structure else text, [value for _, value in state])
 
 
 def _digest(text: str, tensors: list[Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Models: a graph goes in, representations come out. Teachers and students share classes."""
+"""Models that map a graph to representations; each can be a teacher or a student."""
 
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.cml import CML

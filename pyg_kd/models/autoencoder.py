@@ -1,4 +1,4 @@
-"""Rows of the graph and the first layer, which autoencoders of users and of items share."""
+"""The input rows and first layer shared by autoencoders of users and of items."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Rows(NamedTuple):
 
     Args:
         unit: The rows scaled to unit length; empty ones stay empty.
-        observed: The same rows with all entries one.
+        observed: The same rows with ones as entries.
     """
 
     unit: CSR
@@ -35,10 +35,10 @@ class Rows(NamedTuple):
         return cls(CSR(ptr, col, value), CSR(ptr, col, torch.ones_like(value)))
 
     def layer(self, index: Tensor, table: Tensor, p: float = 0.0) -> Tensor:
-        """Products of some rows with a table, ``[B, d]``.
+        """Products of the rows ``index`` with a table, ``[B, d]``.
 
-        Entries are dropped with probability ``p``, the others scaled by ``1 / (1 - p)``.
+        Entries are dropped with probability ``p`` and the rest scaled by ``1 / (1 - p)``.
         """
-        # Drawing for every edge is cheaper than finding the edges of these rows first.
+        # Drawing dropout for every edge is cheaper than first finding the edges of these rows.
         unit = self.unit._replace(value=dropout(self.unit.value, p))
         return row_matmul(unit, index, table)

@@ -1,4 +1,4 @@
-"""What every recommender has in common."""
+"""The base class of all recommenders."""
 
 from __future__ import annotations
 
@@ -24,53 +24,50 @@ T = TypeVar("T")
 
 
 class Recommender(nn.Module):
-    r"""A graph goes in, representations of its users and items come out.
+    r"""Base class of models that map a user-item graph to representations of its nodes.
 
-    Teachers and students are the same classes. A subclass writes
-    ``forward(data)``. If its score is not an inner product, it sets
-    ``inner_product = False`` and writes :meth:`score_block` and :meth:`score`; if it
-    has a loss of its own, it writes :meth:`own_loss`.
+    Teachers and students use the same classes. A subclass implements ``forward(data)``. If its
+    score is not an inner product, it sets ``inner_product = False`` and implements
+    :meth:`score_block` and :meth:`score`; if it has a loss of its own, :meth:`own_loss`.
 
     Args:
         data: The training graph; only its sizes are read here.
         dim: Width of the embeddings.
-        init_std: Standard deviation of the initial embeddings. Without it there are no embedding
-            tables: a subclass makes its own parameters and then calls
+        init_std: Standard deviation of the initial embeddings. If omitted, no embedding tables
+            are created: the subclass creates its own parameters, then calls
             :meth:`reset_parameters`, which it overrides.
 
     Raises:
-        ValueError: If ``dim`` is not a positive integer, or ``data`` not a user-item graph.
+        ValueError: If ``dim`` is not a positive integer, or ``data`` is not a user-item graph.
     """
 
-    #: The base loss that :class:`~pyg_kd.training.Trainer` takes by default:
-    #: ``"own"`` is :meth:`own_loss`.
+    #: The default base loss of :class:`~pyg_kd.training.Trainer`; ``"own"`` is :meth:`own_loss`.
     default_loss: ClassVar[str] = "bpr"
 
     #: Whether the score of a pair is the inner product of its representations. Ranking
-    #: methods distil into such models only; teachers may be others.
+    #: methods need a student of this kind; teachers can be of any kind.
     inner_product: ClassVar[bool] = True
 
     #: Whether representations are embeddings, which latent methods can imitate.
     latent: ClassVar[bool] = True
 
-    #: Whether there is anything to train. A model in closed form belongs to the graph that it
-    #: was computed from.
+    #: Whether there is anything to train. A closed-form model is tied to the graph that it was
+    #: computed from.
     trainable: ClassVar[bool] = True
 
-    #: Whether :meth:`own_loss` reads the representations it is given. Where neither it nor
-    #: anything else does, the trainer does not make them, and ``x_dict`` is empty.
+    #: Whether :meth:`own_loss` reads the representations it is given. If no term of the loss
+    #: does, the trainer skips computing them and ``x_dict`` is empty.
     own_loss_reads: ClassVar[bool] = True
 
-    #: Options that change what the same tensors compute: loading a state with other values of
-    #: them is refused.
+    #: Options that change what the same tensors compute: a state saved with other values is
+    #: refused, and :func:`~pyg_kd.knowledge.model_fingerprint` includes them.
     structure: ClassVar[tuple[str, ...]] = ()
 
-    #: The class that :meth:`from_embeddings` returns. It registers itself: a base class does not
-    #: import its subclasses.
+    #: The class that :meth:`from_embeddings` returns, which registers itself.
     embedding_class: ClassVar[type[Recommender]]
 
-    #: The fingerprint of the graph that the model was last fitted on, where that is known:
-    #: :class:`~pyg_kd.training.Trainer` sets it, and it is saved with the state.
+    #: Fingerprint of the graph that the model was last fitted on, if known. Set by
+    #: :class:`~pyg_kd.training.Trainer` and saved with the state.
     fitted_on: str | None = None
 
     def __init__(self, data: HeteroData, dim: int, init_std: float | None = None) -> None:
@@ -95,20 +92,21 @@ class Recommender(nn.Module):
         user_ids: Ids | None = None,
         item_ids: Ids | None = None,
     ) -> Recommender:
-        r"""A recommender with given vectors, wherever they come from: a teacher from elsewhere.
+        r"""Wrap existing embeddings in a recommender, such as a teacher trained elsewhere.
 
-        Use factors of another library, arrays on disk (``numpy.load(..., mmap_mode="r")``) or
-        representations of another PyG model. The score is their inner product; put biases into
-        a column of their own, with a column of ones on the other side.
+        They may be factors from another library, arrays on disk
+        (``numpy.load(..., mmap_mode="r")``) or representations of another PyG model. Scores are
+        inner products; to include biases, append them as a column, and a column of ones on the
+        other side.
 
         Args:
-            data: The training graph. Vectors do not tell what they were trained on: make sure
-                that they have not seen validation or test targets.
-            x_user: Vectors of the users, floating point, ``[U, d]``; copied as float32. Rows
-                are in the order of the graph's nodes, unless ``user_ids`` say otherwise.
-            x_item: Vectors of the items, ``[I, d]``.
-            user_ids: The ``data["user"].raw_id`` of each row of ``x_user``; users that are not
-                in the graph are left out.
+            data: The training graph. Embeddings do not reveal what they were trained on: make
+                sure that they have not seen validation or test targets.
+            x_user: Embeddings of the users, floating point, ``[U, d]``; copied as float32. Rows
+                follow the order of the graph's nodes, unless ``user_ids`` is given.
+            x_item: Embeddings of the items, ``[I, d]``.
+            user_ids: The ``data["user"].raw_id`` of each row of ``x_user``; rows of users that
+                are not in the graph are ignored.
             item_ids: The ``data["item"].raw_id`` of each row of ``x_item``.
 
         Returns:
@@ -132,7 +130,7 @@ class Recommender(nn.Module):
         return model
 
     def reset_parameters(self) -> None:
-        """Draw the embeddings anew from a normal distribution."""
+        """Reinitialise the embeddings from a normal distribution."""
         if not hasattr(self, "init_std"):
             name = type(self).__name__
             raise NotImplementedError(f"{name} has no embedding tables: override reset_parameters")
@@ -157,29 +155,28 @@ class Recommender(nn.Module):
         return edge_scores(x_dict[USER], x_dict[ITEM], edge_index)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Scores of all pairs of ``b`` users and ``t`` items, ``[b, t]``."""
+        """Scores of every pair of ``b`` users and ``t`` items, ``[b, t]``."""
         return x_user @ x_item.t()
 
     def recommend(
         self, data: HeteroData, k: int = 20, *, users: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        r"""The best ``k`` items for each user, among those that it has no edge to.
+        r"""The top ``k`` unseen items of each user.
 
-        Users are scored in blocks and items in tiles: nothing with users times items entries
-        is allocated.
+        Users are scored in blocks and items in tiles, so a full score matrix is never allocated.
 
         Args:
-            data: The graph: its edges are what users have already seen.
+            data: The graph, whose edges are the items that users have already seen.
             k: Length of the lists.
-            users: The users, ``[n]`` integers; all of them by default.
+            users: Ids of the users, ``[n]`` integers; all users by default.
 
         Returns:
-            The items, int64 ``[n, k]``, best first and padded with -1, and their scores
-            ``[n, k]``, padded with ``-inf``: lists are shorter only where fewer items are left.
+            The items, int64 ``[n, k]``, best first, and their scores ``[n, k]``. A user with
+            fewer than ``k`` unseen items gets padding: items of -1 with scores of ``-inf``.
 
         Raises:
             TypeError: If ``k`` or a user is not an integer.
-            ValueError: If ``k`` or a user is out of range, or the graph is another.
+            ValueError: If ``k`` or a user is out of range, or the graph has other sizes.
 
         Example:
             >>> from pyg_kd.datasets import SyntheticInteractions
@@ -199,7 +196,7 @@ class Recommender(nn.Module):
 
     def check_data(self, data: HeteroData) -> None:
         """Raise ``ValueError`` unless ``data`` has as many users and items as this model."""
-        interaction_type(data)  # is it a graph of users and items?
+        interaction_type(data)  # raises unless this is a user-item graph
         sizes = data[USER].num_nodes, data[ITEM].num_nodes
         if sizes != (self.num_users, self.num_items):
             raise ValueError(
@@ -208,38 +205,35 @@ class Recommender(nn.Module):
             )
 
     def cached(self, data: HeteroData, make: Callable[[HeteroData], T]) -> T:
-        """What ``make`` returns for ``data``, computed once per graph and device, and again when
-        its edges, of any type, change.
+        """``make(data)``, computed once per graph and device, and again when any edges change.
 
         A model keeps one such value, which is not part of its state.
         """
         self.check_data(data)
         edges = {kind: store.get("edge_index") for kind, store in data.edge_items()}
         tensors = [edge_index for edge_index in edges.values() if isinstance(edge_index, Tensor)]
-        # The tensors themselves are kept, so `is` is safe. A version counts changes in place;
-        # tensors made in inference mode have none.
+        # The version counts changes in place; tensors made in inference mode have none.
         versions = [None if t.is_inference() else t._version for t in tensors]
         cached = self._cached
         if cached is None or not _same(cached[0], edges) or cached[1] != versions:
-            cached = (edges, versions, make(data))
-            self._cached = cached
+            cached = self._cached = (edges, versions, make(data))
         made: T = cached[2]
         return made
 
     def get_extra_state(self) -> Tensor:
-        """What a state says besides tensors: the class, its structure, and :attr:`fitted_on`."""
+        """Class, structure and :attr:`fitted_on`, which a state holds besides tensors."""
         return pack(self, self.fitted_on)
 
     def set_extra_state(self, state: object) -> None:
-        """Take :attr:`fitted_on` from a state."""
+        """Restore :attr:`fitted_on` from a state."""
         self.fitted_on = graph_of(state)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # Checked before a tensor is copied. States saved earlier do not name their model.
-        told = state_dict.setdefault(f"{prefix}_extra_state", pack(self, None))
-        check_class(self, unpack(told))
+        # Checked before any tensor is copied. States of older versions do not name their class.
+        packed = state_dict.setdefault(f"{prefix}_extra_state", pack(self, None))
+        check_class(self, unpack(packed))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __repr__(self) -> str:
@@ -247,10 +241,10 @@ class Recommender(nn.Module):
 
 
 def _same(one: dict[EdgeType, Any], other: dict[EdgeType, Any]) -> bool:
-    """Whether two graphs have the very same edges under the same types."""
+    """Whether two graphs hold the very same edge tensors under the same types."""
     return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
 
 
 def _forget(model: Recommender, _: object) -> None:
-    """A cached value may depend on the state that was replaced."""
+    """Drop the cached value, which may depend on the replaced state."""
     model._cached = None

@@ -17,23 +17,24 @@ from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
 class CML(Recommender):
-    r"""The metric of `"Collaborative Metric Learning" <https://doi.org/10.1145/3038912.3052639>`_.
+    r"""The metric model of `"Collaborative Metric Learning"
+    <https://doi.org/10.1145/3038912.3052639>`_.
 
-    Users and items are points of the unit ball, and a user's items are drawn near:
+    Users and items are points in the unit ball, and items are pulled towards their users:
 
     .. math::
         x = \frac{e}{\max(1, \|e\|)}, \qquad s_{ui} = -\|x_u - x_i\|^2, \qquad
         L = \sum_{(u, p, n)} \max\left(0,\; m + \|x_u - x_p\|^2 - \|x_u - x_n\|^2\right)
 
-    The paper projects vectors into the ball after every step; here they are clipped where they
-    are used. Of its objective this is the hinge loss alone, without weights by an estimated rank
-    (WARP), without a penalty on covariances and without features of items. Each of several
-    negatives makes a triple of its own.
+    The paper projects vectors into the ball after every step; here they are clipped when they
+    are used. Only the hinge loss of its objective is implemented, without the weights by
+    estimated rank (WARP), the covariance penalty and the item features. Each negative of an
+    interaction forms its own triple.
 
     Args:
         data: The training graph.
         dim: Width of the embeddings.
-        margin: The margin :math:`m`, of squared distances that are at most 4.
+        margin: The margin :math:`m`; squared distances are at most 4.
         init_std: Standard deviation of the initial embeddings.
 
     Raises:
@@ -67,7 +68,7 @@ class CML(Recommender):
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
         """The hinge loss of the batch's triples."""
         x_user = gather_rows(x_dict[USER], batch.user).unsqueeze(1)
-        # One lookup for positives and negatives, so that the table gets one gradient.
+        # One lookup for positives and negatives, so that the table gets a single gradient.
         x_item = gather_rows(x_dict[ITEM], batch.candidates)
         distance = (x_user - x_item).square().sum(2)
         return (self.margin + distance[:, :1] - distance[:, 1:]).relu().sum()
@@ -80,7 +81,7 @@ class CML(Recommender):
         return (2 * product - square).clamp(max=0)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Negative squared distances of all pairs, ``[b, t]``."""
+        """Negative squared distances of every pair, ``[b, t]``."""
         square = x_item.square().sum(1).unsqueeze(0)
         scores = torch.addmm(-square, x_user, x_item.t(), alpha=2)
         return scores.sub_(x_user.square().sum(1, keepdim=True)).clamp_(max=0)

@@ -21,28 +21,28 @@ class EASE(Fitted):
         S = X B, \qquad B = I - P \operatorname{diag}(1 / \operatorname{diag}(P)), \qquad
         P = (X^\top X + \lambda I)^{-1}
 
-    :math:`B` minimises :math:`\|X - XB\|^2 + \lambda \|B\|^2` with a diagonal of zeros. Only
-    :math:`X P` and the diagonal of :math:`P` are needed, which are, with
-    :math:`M = (X X^\top + \lambda I)^{-1}`,
+    :math:`B` minimises :math:`\|X - XB\|^2 + \lambda \|B\|^2` subject to a zero diagonal. Scoring
+    needs only :math:`X P` and the diagonal of :math:`P`, which, with
+    :math:`M = (X X^\top + \lambda I)^{-1}`, are
 
     .. math::
         X P = M X, \qquad \lambda P_{ii} = 1 - x_i^\top M x_i
 
-    so the matrix that is inverted is that of the items *or that of the users*, whichever are
-    fewer. The model keeps one float32 matrix of that size; inverting it needs two to three of
-    them and takes time cubic in the size.
+    so the matrix to invert is that of the items *or that of the users*, whichever are fewer. The
+    model keeps one float32 matrix of that size; inversion needs memory for two or three of them
+    and cubic time.
 
     Scores are not inner products of narrow vectors: representations are the ids of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``.
 
     Args:
-        data: The training graph. The model is tied to its edges, and refuses others.
+        data: The training graph. The model is tied to its edges and refuses other graphs.
         l2: The penalty :math:`\lambda`, in interactions.
-        max_size: The largest matrix that is inverted, in rows.
+        max_size: The most rows that the inverted matrix may have.
 
     Raises:
-        ValueError: If ``l2`` is not positive or too small for float32, or both users and items
-            are more than ``max_size``.
+        ValueError: If ``l2`` is not positive or too small for float32, or there are more than
+            ``max_size`` users and more than ``max_size`` items.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -62,7 +62,7 @@ class EASE(Fitted):
             raise ValueError(
                 f"'data' has {self.num_users} users and {self.num_items} items: a matrix of "
                 f"{size} x {size} would have to be inverted, {4 * size**2 / 2**30:.1f} GiB "
-                f"({max_size=}, {4 * max_size**2 / 2**30:.1f} GiB, may be raised)"
+                f"({max_size=}, {4 * max_size**2 / 2**30:.1f} GiB, can be raised)"
             )
         self.l2, self.by_user = l2, self.num_users <= self.num_items
         edges = interactions(data)
@@ -83,9 +83,9 @@ class EASE(Fitted):
             scale = 1 / inverse.diagonal()
             self.register_buffer("scale", scale)
             self.register_buffer("weight", inverse.mul_(-scale).fill_diagonal_(0))
-        if not bool(self.scale.isfinite().all()):  # there is no inverse
+        if not bool(self.scale.isfinite().all()):  # not invertible
             raise ValueError(
-                f"'l2' is too small for this graph: the matrix has no inverse in float32 (got {l2})"
+                f"'l2' is too small for this graph: the matrix is singular in float32 (got {l2})"
             )
 
     def _pattern(self, side: str) -> CSR:
@@ -93,11 +93,11 @@ class EASE(Fitted):
 
     @property
     def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, user by user."""
+        """The edges of the graph that the model was fitted to, by user."""
         return self._pattern("user")
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Scores of all pairs of users and items with these ids, ``[b, t]``."""
+        """Scores of every pair of the users and items with these ids, ``[b, t]``."""
         users, items = x_user.squeeze(1), x_item.squeeze(1)
         if not self.by_user:
             return _product(self._pattern("user"), users, self.weight, items)
@@ -105,7 +105,7 @@ class EASE(Fitted):
         return self._block(users, items) - (product * self.scale[items].unsqueeze(1)).t()
 
     def _block(self, users: Tensor, items: Tensor) -> Tensor:
-        """The entries of X, ``[b, t]``."""
+        """The entries of X for some users and items, ``[b, t]``."""
         if len(users) <= len(items):
             signal = one_hot(users, self.ones.new_ones(self.num_users))
             return row_matmul(self._pattern("item"), items, signal).t()

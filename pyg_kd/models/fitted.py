@@ -1,4 +1,4 @@
-"""The base of models in closed form: numbered entities, and scores of pairs out of blocks."""
+"""The base class of closed-form models, whose representations are ids."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BLOCK_USERS = 256
 
 
 class Fitted(Recommender):
-    """A model in closed form, tied to the edges that it was made from.
+    """A closed-form model, tied to the edges that it was computed from.
 
     Scores are not inner products of narrow vectors: representations are the ids of users and
-    items, int64 ``[U, 1]`` and ``[I, 1]``. A subclass writes :attr:`observed` and
+    items, int64 ``[U, 1]`` and ``[I, 1]``. A subclass implements :attr:`observed` and
     :meth:`score_block`.
     """
 
@@ -31,12 +31,12 @@ class Fitted(Recommender):
 
     @property
     def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, user by user."""
+        """The edges of the graph that the model was fitted to, by user."""
         raise NotImplementedError
 
     @property
     def out_dim(self) -> int:
-        """One: the id."""
+        """1, the width of an id."""
         return 1
 
     def forward(self, data: HeteroData) -> XDict:
@@ -52,15 +52,15 @@ class Fitted(Recommender):
         same = torch.equal(ptr, observed.ptr.long()) and torch.equal(col, observed.col.long())
         if not same:
             raise ValueError(
-                "'data' has other edges than the graph that the model was fitted to: make a new one"
+                "'data' has other edges than the graph that the model was fitted to: fit a new one"
             )
 
     def score(self, x_dict: XDict, edge_index: Tensor) -> Tensor:
-        """Scores of user-item pairs, ``[E]``, from blocks of some users and all their items."""
+        """Scores of user-item pairs, ``[E]``, picked from blocks of users and their items."""
         user, order = edge_index[0].sort(stable=True)
         item = edge_index[1][order]
         users, place = user.unique_consecutive(return_inverse=True)
-        # Without any pair, this empty block is the result.
+        # This empty block is the result if there are no pairs.
         parts = [self.score_block(x_dict[USER][:0], x_dict[ITEM][:0]).flatten()]
         for start in range(0, len(users), BLOCK_USERS):
             inside = (place >= start) & (place < start + BLOCK_USERS)
@@ -73,7 +73,7 @@ class Fitted(Recommender):
 
 
 def one_hot(index: Tensor, value: Tensor) -> Tensor:
-    """Columns with ``value[i]`` in row ``i`` for each ``i`` of ``index``: ``[len(value), b]``."""
+    """A column for each ``i`` in ``index``, zero but for ``value[i]`` in row ``i``, ``[n, b]``."""
     signal = value.new_zeros(len(value), len(index))
     signal[index, torch.arange(len(index), device=index.device)] = value[index]
     return signal

@@ -15,7 +15,7 @@ from pyg_kd.functional.sparse import CSR, csr_matmul, row_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.models.fitted import Fitted, one_hot
 
-#: Default rank of the filter on graphs that are large enough.
+#: Default rank of the filter, if the graph is large enough.
 DIM = 256
 
 #: Names of the buffers that hold the adjacency.
@@ -24,28 +24,28 @@ PARTS = tuple(f"{side}_{name}" for side in Adjacency._fields for name in CSR._fi
 
 class GFCF(Fitted):
     r"""The graph filter (GF-CF) of `"How Powerful is Graph Convolution for Recommendation?"
-    <https://arxiv.org/abs/2108.07567>`_, which is not trained.
+    <https://arxiv.org/abs/2108.07567>`_, which needs no training.
 
     .. math::
         S = R \left( \tilde R^\top \tilde R
         + \alpha D_I^{-1/2} V V^\top D_I^{1/2} \right), \qquad
         \tilde R = D_U^{-1/2} R D_I^{-1/2}
 
-    with :math:`V` the right singular vectors of :math:`\tilde R` that belong to its ``dim``
-    largest singular values. The first term is a linear filter, the second an ideal low-pass
-    filter; the public code leaves the second one out on Amazon-Book (``alpha=0``). If the
-    singular values on both sides of ``dim`` are equal, as happens when the graph has several
-    components, the filter is not unique: the order of the nodes decides which vectors are taken.
+    with :math:`V` the right singular vectors of :math:`\tilde R` for its ``dim`` largest singular
+    values. The first term is a linear filter, the second an ideal low-pass filter; the authors'
+    code omits the second on Amazon-Book (``alpha=0``). If the singular values number ``dim`` and
+    ``dim + 1`` are equal, which can happen if the graph has several components, the filter is not
+    unique and depends on the order of the nodes.
 
     Scores are not inner products of narrow vectors: representations are the ids of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``, and :meth:`score_block` propagates the signals of the
-    users (or of the items, where those are fewer) over the graph, which takes memory of
-    ``min(b, t) * max(U, I)``.
+    users (or of the items, if those are fewer) over the graph. It needs memory for
+    ``min(b, t) * max(U, I)`` numbers.
 
     Args:
-        data: The training graph. The model is tied to its edges, and refuses others.
-        dim: Rank of the low-pass filter, below the numbers of users and items. By default 256, or
-            the highest possible.
+        data: The training graph. The model is tied to its edges and refuses other graphs.
+        dim: Rank of the low-pass filter, less than the number of users and of items. By default
+            256, or the highest possible if that is less.
         alpha: Weight :math:`\alpha` of the low-pass filter.
 
     Raises:
@@ -63,19 +63,19 @@ class GFCF(Fitted):
     def __init__(self, data: HeteroData, dim: int | None = None, *, alpha: float = 0.3) -> None:
         smaller = min(interactions(data)[1:])
         if smaller < 2:
-            raise ValueError(f"'data' must have two users and two items at least (got {smaller})")
+            raise ValueError(f"'data' must have at least two users and two items (got {smaller})")
         dim = min(DIM, smaller - 1) if dim is None else dim
         super().__init__(data, dim)
         if dim >= smaller:
             raise ValueError(
-                f"'dim' must be below {smaller}, the smaller of the numbers of users and items "
+                f"'dim' must be below {smaller}, the smaller number of users and of items "
                 f"(got {dim})"
             )
         require_at_least(0, alpha=alpha)
         self.alpha = alpha
         adjacency = normalized_adjacency(data)
         for name, part in zip(PARTS, (part for block in adjacency for part in block), strict=True):
-            # A state is loaded in place, and others read these tensors of the graph.
+            # Cloned: loading a state writes in place, and the graph shares these tensors.
             self.register_buffer(name, part.clone())
         self.user_root: Tensor
         self.item_root: Tensor
@@ -83,7 +83,7 @@ class GFCF(Fitted):
         self.item_filter: Tensor
         roots = [block.ptr.diff().float().sqrt() for block in adjacency]
         vectors = _singular_vectors(adjacency.user, self.num_items, dim)
-        # R D^-1/2 is the adjacency with its rows scaled back.
+        # R D^-1/2 is the adjacency without its scaling of rows.
         user = csr_matmul(*adjacency.user, vectors) * roots[0].unsqueeze(1)
         self.register_buffer("user_root", roots[0])
         self.register_buffer("item_root", roots[1])
@@ -98,11 +98,11 @@ class GFCF(Fitted):
 
     @property
     def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, user by user."""
+        """The edges of the graph that the model was fitted to, by user."""
         return self.adjacency.user
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Scores of all pairs of users and items with these ids, ``[b, t]``."""
+        """Scores of every pair of the users and items with these ids, ``[b, t]``."""
         users, items = x_user.squeeze(1), x_item.squeeze(1)
         of_user, of_item = self.adjacency
         if len(users) <= len(items):
@@ -120,7 +120,7 @@ class GFCF(Fitted):
 
 
 def _singular_vectors(matrix: CSR, num_cols: int, rank: int) -> Tensor:
-    """The first right singular vectors, float32 ``[num_cols, rank]``, by ARPACK."""
+    """The leading right singular vectors, float32 ``[num_cols, rank]``, by ARPACK."""
     ptr, col, value = (part.cpu().numpy() for part in matrix)
     rows = csr_matrix((value.astype(np.float64), col, ptr), shape=(len(ptr) - 1, num_cols))
     if rows.nnz == 0:

@@ -1,4 +1,4 @@
-"""Gram matrices of the rows of a sparse matrix, in tiles of columns."""
+"""Gram matrices of sparse matrices, computed in tiles of columns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TILE = 256
 
 
 def inverse_gram(rows: CSR, cols: CSR, l2: float) -> Tensor:
-    r"""The inverse of :math:`R R^\top + \lambda I`, for R by rows and by columns.
+    r"""The inverse of :math:`R R^\top + \lambda I`, given R by rows and by columns.
 
-    All NaN if there is none in the precision of the values.
+    All NaN if the matrix is singular in the precision of the values.
     """
     size, value = len(rows.ptr) - 1, rows.value
     gram = value.new_empty(size, size)
@@ -29,7 +29,7 @@ def inverse_gram(rows: CSR, cols: CSR, l2: float) -> Tensor:
 
 
 def quadratic_forms(cols: CSR, matrix: Tensor) -> Tensor:
-    r"""The form :math:`r^\top M r` of every column :math:`r` of R, ``[columns]``."""
+    r"""The quadratic form :math:`r^\top M r` of every column :math:`r` of R, ``[columns]``."""
     total = cols.value.new_zeros(len(cols.ptr) - 1)
     for tile in torch.arange(len(matrix), device=matrix.device).split(TILE):
         own = csr_matmul(*cols, one_hot(tile, cols.value.new_ones(len(matrix))))

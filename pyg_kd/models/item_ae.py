@@ -18,36 +18,36 @@ from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
 class ItemAE(Recommender):
-    r"""An item is encoded from the users who interacted with it, after I-AutoRec of `"AutoRec:
-    Autoencoders Meet Collaborative Filtering" <https://doi.org/10.1145/2740908.2742726>`_.
+    r"""Encodes each item from its users, after I-AutoRec of `"AutoRec: Autoencoders Meet
+    Collaborative Filtering" <https://doi.org/10.1145/2740908.2742726>`_.
 
-    With :math:`r_i` the users of an item, scaled to unit length and, in training, thinned by
-    dropout,
+    With :math:`r_i` the indicator of an item's users, scaled to unit length and, in training,
+    subject to dropout,
 
     .. math::
         h_i = \tanh(V^\top r_i + b), \qquad z_{ui} = \langle w_u, h_i \rangle + b_u, \qquad
         L = - \sum_i \sum_{u \in N_i} \log \frac{e^{z_{ui}}}{\sum_v e^{z_{vi}}}
 
     over the unique items of the batch, positives and negatives together, and *all* users. The
-    paper fits observed ratings by least squares, which learns nothing from implicit feedback, all
-    of it ones. The likelihood is MultVAE's with the sides exchanged. Least squares over all
-    pairs, zeros included, reached .20 where the likelihood reaches .29 (validation Recall@50,
-    CiteULike).
+    paper fits observed ratings by least squares, which learns nothing from implicit feedback,
+    where every rating is one. The likelihood is that of MultVAE with users and items swapped.
+    Least squares over all pairs, zeros included, reached .20 where the likelihood reaches .29
+    (validation Recall@50, CiteULike).
 
-    What is learnt is :math:`p(u \mid i)`, which does not compare items. The score therefore
-    counts how frequent an item is:
+    The model learns :math:`p(u \mid i)`, which is not comparable between items. The score
+    therefore includes the frequency of the item:
 
     .. math::
         s_{ui} = \log p(u \mid i) + \log |N_i| = z_{ui} - \log \sum_v e^{z_{vi}} + \log |N_i|
 
     This is still an inner product, of ``[w_u, b_u, 1]`` and
-    ``[h_i, 1, log |N_i| - log sum_v exp z_vi]``, for which :meth:`forward` visits all pairs
-    once, in tiles. An item without users counts as one with a single user.
+    ``[h_i, 1, log |N_i| - log sum_v exp z_vi]``; to compute the last term, :meth:`forward` visits
+    all pairs once, in tiles. An item without users is treated as having one.
 
     Args:
         data: The training graph.
         dim: Width of the hidden layer.
-        dropout: Share of an item's interactions hidden from the encoder in training.
+        dropout: Probability of hiding an interaction from the encoder in training.
 
     Raises:
         ValueError: If ``dropout`` is not in [0, 1).
@@ -73,7 +73,7 @@ class ItemAE(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Reinitialise all parameters."""
         nn.init.xavier_normal_(self.user_input)
         nn.init.xavier_normal_(self.user_output)
         for bias in (self.hidden_bias, self.user_output[:, -1]):
@@ -81,11 +81,11 @@ class ItemAE(Recommender):
 
     @property
     def out_dim(self) -> int:
-        """Width of the hidden layer, and two columns: of biases, and of the items' offsets."""
+        """Width of the hidden layer plus two columns: users' biases and items' offsets."""
         return self.dim + 2
 
     def forward(self, data: HeteroData) -> XDict:
-        """Representations to serve: items encoded from all of their users, without noise."""
+        """Representations, with items encoded from all their users, without dropout."""
         rows, items = self._rows(data), torch.arange(self.num_items, device=self.user_input.device)
         x_item = self._encode(rows, items, 0.0)
         degree = rows.observed.ptr.diff().clamp(min=1).to(x_item.dtype)
@@ -96,7 +96,7 @@ class ItemAE(Recommender):
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
         """The negative log-likelihood of the users of the batch's unique items.
 
-        The items are encoded anew, with dropout in training: ``x_dict`` is not read.
+        The items are encoded again, with dropout in training; ``x_dict`` is not read.
         """
         rows, items = self._rows(data), batch.unique_items
         x_item = self._encode(rows, items, self.dropout if self.training else 0.0)

@@ -19,7 +19,7 @@ class LightGCN(Recommender):
         X' = \frac{1}{L + 1} \sum_{l=0}^{L} \hat A^l X, \qquad
         s_{ui} = \langle x'_u, x'_i \rangle
 
-    The normalised adjacency of the last graph is kept.
+    The normalised adjacency of the last graph is cached.
 
     Args:
         data: The training graph.
@@ -34,7 +34,7 @@ class LightGCN(Recommender):
         torch.Size([10, 4])
     """
 
-    # It converges in a tenth of the epochs that BPR needs.
+    # Converges in a tenth of the epochs that BPR needs.
     default_loss: ClassVar[str] = "sampled_softmax"
 
     structure: ClassVar[tuple[str, ...]] = ("num_layers",)
@@ -47,7 +47,7 @@ class LightGCN(Recommender):
         self.num_layers = num_layers
 
     def forward(self, data: HeteroData) -> XDict:
-        """Embeddings propagated over the message edges of ``data``."""
+        """The embeddings, propagated over the message edges of ``data``."""
         adjacency = self.adjacency(data)
         x_user, x_item = propagate(
             self.user_embedding, self.item_embedding, adjacency, self.num_layers
@@ -55,7 +55,7 @@ class LightGCN(Recommender):
         return {USER: x_user, ITEM: x_item}
 
     def adjacency(self, data: HeteroData) -> Adjacency:
-        """The normalised adjacency of ``data``, built once a graph and device."""
+        """The normalised adjacency of ``data``, built once per graph and device."""
         return self.cached(data, normalized_adjacency)
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from pyg_kd.typing import ITEM, USER, XDict
 
 class MF(Recommender):
     r"""Matrix factorisation of `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
-    <https://arxiv.org/abs/1205.2618>`_: representations are embeddings.
+    <https://arxiv.org/abs/1205.2618>`_, whose representations are the embeddings themselves.
 
     .. math::
         s_{ui} = \langle e_u, e_i \rangle

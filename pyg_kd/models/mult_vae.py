@@ -21,8 +21,8 @@ class MultVAE(Recommender):
     r"""The autoencoder of `"Variational Autoencoders for Collaborative Filtering"
     <https://arxiv.org/abs/1802.05814>`_ (Mult-VAE).
 
-    With :math:`r_u` the items of a user, scaled to unit length and, in training, thinned by
-    dropout,
+    With :math:`r_u` the indicator of a user's items, scaled to unit length and, in training,
+    subject to dropout,
 
     .. math::
         (\mu_u, \log \sigma_u^2) = A \tanh(V^\top r_u + b) + a, \qquad
@@ -33,22 +33,23 @@ class MultVAE(Recommender):
         L = \sum_u \Big[ - \sum_{i \in N_u} \log \frac{e^{s_{ui}}}{\sum_j e^{s_{uj}}}
         + \beta \, \tfrac{1}{2} \big\| \mu_u^2 + \sigma_u^2 - \log \sigma_u^2 - 1 \big\|_1 \Big]
 
-    over the unique users of a batch and the whole catalogue. Served scores are encoded without
-    dropout and at :math:`\epsilon = 0`; they are inner products of ``[h_u, 1]`` and
-    ``[w_i, b_i]``. Train it in batches of users: ``Trainer(batch_by="user", batch_size=512)``.
+    over the unique users of a batch and the whole catalogue. Scores are inner products of
+    ``[h_u, 1]`` and ``[w_i, b_i]``, encoded without dropout and with :math:`\epsilon = 0`. Train
+    in batches of users: ``Trainer(batch_by="user", batch_size=512)``.
 
-    The loss encodes the batch's users itself, with noise, and does not read the representations,
-    which have none. So the trainer does not encode all users at every batch.
+    The loss encodes the users of the batch itself, with noise, instead of reading the noiseless
+    representations, so the trainer need not encode all users for every batch.
 
     Args:
         data: The training graph.
         dim: Width of the latent variables.
         hidden_dim: Width of the hidden layers of encoder and decoder. By default three times
             ``dim``, as in the paper (600 and 200).
-        dropout: Share of a user's interactions hidden from the encoder in training.
-        kl_weight: The weight :math:`\beta`, or what it grows to.
-        anneal_steps: Batches over which :math:`\beta` grows linearly to ``kl_weight``; 0 (default)
-            starts with it. (The authors' code counts the batches to 1, and stops after a fifth.)
+        dropout: Probability of hiding an interaction from the encoder in training.
+        kl_weight: The weight :math:`\beta`, or its final value if annealed.
+        anneal_steps: Batches over which :math:`\beta` grows linearly from 0 to ``kl_weight``; 0
+            (default) disables annealing. (The authors' code counts the batches to a weight of 1
+            and stops at 0.2, a fifth of the way.)
 
     Raises:
         ValueError: If an option is out of range.
@@ -93,7 +94,7 @@ class MultVAE(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, and restart the annealing."""
+        """Reinitialise all parameters and restart the annealing."""
         linear = [self.to_latent, self.from_latent]
         for weight in (self.item_input, self.item_output, *(layer.weight for layer in linear)):
             nn.init.xavier_normal_(weight)
@@ -104,19 +105,19 @@ class MultVAE(Recommender):
 
     @property
     def out_dim(self) -> int:
-        """Width of the hidden layer, and a column of biases."""
+        """Width of the hidden layer plus a column of biases."""
         return self.hidden_dim + 1
 
     def forward(self, data: HeteroData) -> XDict:
-        """Representations to serve: users encoded from all of their items, without noise."""
+        """Representations, with users encoded from all their items, without noise."""
         users = torch.arange(self.num_users, device=self.item_input.device)
         mean, _ = self._encode(self._rows(data), users, 0.0)
         return {USER: self._decode(mean), ITEM: self.item_output}
 
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
-        """The negative log-likelihood of the items of the batch's unique users, and the KL term.
+        """The negative log-likelihood of the items of the batch's unique users, plus the KL term.
 
-        In training it is noisy and counts as a step. ``x_dict`` is not read.
+        In training mode a call adds noise and counts as an annealing step. ``x_dict`` is not read.
         """
         rows, users = self._rows(data), batch.unique_users
         mean, log_var = self._encode(rows, users, self.dropout if self.training else 0.0)

@@ -18,7 +18,7 @@ from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
-#: Hidden values of a layer held at once: 1 MiB on a CPU, to stay in its caches.
+#: Hidden activations held at once: 1 MiB on a CPU, to stay in its caches.
 CPU_ENTRIES, OTHER_ENTRIES = 2**18, 2**22
 
 
@@ -26,7 +26,7 @@ class NeuMF(Recommender):
     r"""The fused network of `"Neural Collaborative Filtering" <https://arxiv.org/abs/1708.05031>`_.
 
     A node has two embeddings, :math:`p` for generalised matrix factorisation and :math:`q` for
-    a multi-layer perceptron, which see the pair side by side:
+    a multi-layer perceptron over the concatenated pair:
 
     .. math::
         s_{ui} = \langle h, p_u \odot p_i \rangle + \langle g, a_n \rangle + b, \qquad
@@ -37,18 +37,18 @@ class NeuMF(Recommender):
 
     A representation is :math:`[p \,\|\, q]`. The paper's output layer has no bias :math:`b`, the
     authors' code has one; rankings don't depend on it. Both parts are trained together from the
-    start rather than pretrained separately, and layers are initialised as PyTorch does it, not
-    from a normal distribution of deviation 0.01. A score costs a pass through the perceptron: a
-    full ranking takes tens of times as long as one by inner products.
+    start rather than pretrained separately, and layers keep PyTorch's default initialisation
+    instead of a normal distribution with standard deviation 0.01. Every score is a pass through
+    the perceptron: a full ranking takes tens of times as long as one by inner products.
 
     Args:
         data: The training graph.
-        dim: Width of either embedding.
-        hidden: Widths of the perceptron's layers. By default ``dim`` and half of it.
+        dim: Width of each of the two embeddings.
+        hidden: Widths of the perceptron's layers; ``(dim, dim // 2)`` by default.
         init_std: Standard deviation of the initial embeddings.
 
     Raises:
-        ValueError: If ``hidden`` is empty or holds something other than positive integers.
+        ValueError: If ``hidden`` is empty or holds anything but positive integers.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -74,7 +74,7 @@ class NeuMF(Recommender):
         super().__init__(data, dim)
         hidden = (dim, max(dim // 2, 1)) if hidden is None else hidden
         if not isinstance(hidden, Sequence) or not hidden or not all(map(_is_width, hidden)):
-            raise ValueError(f"'hidden' must be positive widths (got {hidden!r})")
+            raise ValueError(f"'hidden' must be a list of positive widths (got {hidden!r})")
         self.hidden = tuple(hidden)
         self.init_std = init_std
         self.user_embedding = nn.Parameter(torch.empty(self.num_users, 2 * dim))
@@ -85,18 +85,18 @@ class NeuMF(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the embeddings and the layers anew."""
+        """Reinitialise the embeddings and the layers."""
         super().reset_parameters()
         for layer in (self.first, *self.deeper, self.output):
             layer.reset_parameters()
 
     @property
     def out_dim(self) -> int:
-        """Two embeddings."""
+        """Width of both embeddings together."""
         return 2 * self.dim
 
     def forward(self, data: HeteroData) -> XDict:
-        """The tables, both embeddings of a node in a row."""
+        """The embedding tables; a row holds both embeddings of a node."""
         self.check_data(data)
         return {USER: self.user_embedding, ITEM: self.item_embedding}
 
@@ -111,7 +111,7 @@ class NeuMF(Recommender):
         return binary_cross_entropy_with_logits(logits, label, reduction="sum")
 
     def score(self, x_dict: XDict, edge_index: Tensor) -> Tensor:
-        """Logits of user-item pairs, ``[E]``; the backward pass recomputes hidden values."""
+        """Logits of user-item pairs, ``[E]``; the backward pass recomputes activations."""
         p_user, q_user = x_dict[USER].split(self.dim, 1)
         p_item, q_item = x_dict[ITEM].split(self.dim, 1)
         product = edge_scores(self._h * p_user, p_item, edge_index)
@@ -123,7 +123,7 @@ class NeuMF(Recommender):
         return product + torch.cat(deep)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Logits of all pairs, ``[b, t]``."""
+        """Logits of every pair, ``[b, t]``."""
         p_user, q_user = x_user.split(self.dim, 1)
         p_item, q_item = x_item.split(self.dim, 1)
         first_user, first_item = self._first_user(q_user), self._first_item(q_item)
@@ -140,7 +140,7 @@ class NeuMF(Recommender):
         return self.output.weight[0, : self.dim]
 
     def _first_user(self, q_user: Tensor) -> Tensor:
-        """The user's half of the first layer, before its activation."""
+        """The users' half of the first layer, before the activation."""
         return linear(q_user, self.first.weight[:, : self.dim], self.first.bias)
 
     def _first_item(self, q_item: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class NGCF(Recommender):
     r"""The graph recommender of `"Neural Graph Collaborative Filtering"
     <https://arxiv.org/abs/1905.08108>`_.
 
-    A message carries the neighbour itself and what it has in common with the node:
+    A message carries the neighbour itself and its interaction with the node:
 
     .. math::
         M_l = \hat A X_{l-1}, \qquad
@@ -31,23 +31,23 @@ class NGCF(Recommender):
     Scores are inner products. All layers have the width of the embeddings. Message dropout drops
     entries of :math:`X_l`, as in the authors' code; there is no node dropout.
 
-    :math:`\hat A = D^{-1/2} A D^{-1/2}` and one activation around the sum are the paper's. The
-    authors' code computes
+    :math:`\hat A = D^{-1/2} A D^{-1/2}` and a single activation around the sum follow the paper.
+    The authors' code instead computes
     :math:`\mathrm{LeakyReLU}(M_l W_l^\top + b) + \mathrm{LeakyReLU}((M_l \odot X_{l-1})
-    V_l^\top + c)` instead, with :math:`M_l = D^{-1} (A + I) X_{l-1}` in *both* terms
-    (:math:`D` counts the loops): a mean over the neighbours and the node itself. It also scales
-    rows to unit length before they are concatenated; that alone is an option, ``normalize``.
+    V_l^\top + c)`, with :math:`M_l = D^{-1} (A + I) X_{l-1}` in *both* terms
+    (:math:`D` counts the self-loops): a mean over the neighbours and the node itself. It also
+    scales rows to unit length before concatenating them; only that is an option, ``normalize``.
 
     Args:
         data: The training graph.
         dim: Width of the embeddings and of every layer.
         num_layers: Number of layers :math:`L`.
-        dropout: Share of the entries of a layer's output that are dropped in training.
+        dropout: Probability of dropping an entry of a layer's output in training.
         normalize: Scale the rows of every layer's output to unit length.
         init_std: Standard deviation of the initial embeddings.
 
     Raises:
-        ValueError: If ``num_layers`` is not positive or ``dropout`` lies outside of [0, 1).
+        ValueError: If ``num_layers`` is not positive or ``dropout`` lies outside [0, 1).
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -82,24 +82,24 @@ class NGCF(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the embeddings anew, and the layers after Glorot, as the paper does."""
+        """Reinitialise the embeddings, and the layers by Glorot's rule, as the paper does."""
         super().reset_parameters()
         for layer in (*self.neighbor, *self.affinity):
             nn.init.xavier_uniform_(layer.weight)
 
     @property
     def out_dim(self) -> int:
-        """The embeddings and all layers side by side."""
+        """Width of the embeddings and all layers together."""
         return (self.num_layers + 1) * self.dim
 
     def forward(self, data: HeteroData) -> XDict:
-        """The embeddings and what every layer makes of them over the edges of ``data``."""
+        """The embeddings and the output of every layer, concatenated."""
         adjacency = self.cached(data, normalized_adjacency)
         x: list[Tensor] = [self.user_embedding, self.item_embedding]
         out = [[embedding] for embedding in x]
         for neighbor, affinity in zip(self.neighbor, self.affinity, strict=True):
             for side, mean in enumerate(propagate(x[0], x[1], adjacency, num_layers=1)):
-                total = 2 * mean  # X + M, for one layer of propagation is the mean of the two
+                total = 2 * mean  # X + M: propagation averages the two
                 message = total - x[side]
                 x[side] = leaky_relu(neighbor(total) + affinity(message * x[side]), 0.2)
                 if self.training:

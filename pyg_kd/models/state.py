@@ -1,4 +1,4 @@
-"""What a state says of its model besides tensors: the class, its structure, and its graph."""
+"""What a saved state holds besides tensors: class, structure and graph of the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class HasStructure(Protocol):
-    """A model as far as its state needs to know it."""
+    """The part of a model that its saved state describes."""
 
     @property
     def structure(self) -> tuple[str, ...]:
@@ -18,48 +18,49 @@ class HasStructure(Protocol):
 
 
 def pack(model: HasStructure, fitted_on: str | None) -> Tensor:
-    """Class, structure and graph of a model as UTF-8, uint8 ``[n]``: whatever takes tensors, as
-    safetensors does, takes it too.
+    """Class, structure and graph of a model as UTF-8 bytes, uint8 ``[n]``.
+
+    A tensor, since formats like safetensors store nothing else.
     """
-    told = {
+    description = {
         "class": type(model).__name__,
         "structure": {name: getattr(model, name) for name in model.structure},
-        "fitted_on": (fitted_on or "").ljust(64),  # states of one model have one size
+        "fitted_on": (fitted_on or "").ljust(64),  # padded, so that the size never changes
     }
-    return torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(json.dumps(description).encode()), dtype=torch.uint8)
 
 
 def unpack(state: object) -> dict[str, Any]:
-    """What :func:`pack` wrote; nothing, if it was something else that did."""
+    """What :func:`pack` wrote; an empty dictionary for anything else."""
     if not isinstance(state, Tensor) or state.dtype != torch.uint8:
         return {}
     try:
-        told = json.loads(bytes(state.tolist()))
+        description = json.loads(bytes(state.tolist()))
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return description if isinstance(description, dict) else {}
 
 
 def graph_of(state: object) -> str | None:
-    """The fingerprint of the graph that a saved model was fitted on, where that is known."""
+    """The fingerprint of the graph that a saved model was fitted on, if known."""
     return str(unpack(state).get("fitted_on", "")).strip() or None
 
 
-def check_class(model: HasStructure, told: dict[str, Any]) -> None:
-    """Raise ``ValueError`` if a state is of another class, or computes something else.
+def check_class(model: HasStructure, saved: dict[str, Any]) -> None:
+    """Raise ``ValueError`` if a state comes from another class or structure.
 
-    Tensors of the same names and shapes do not make the same model.
+    Different models can have tensors of the same names and shapes.
     """
     own = unpack(pack(model, None))
-    if told.get("class", own["class"]) != own["class"]:
+    if saved.get("class", own["class"]) != own["class"]:
         raise ValueError(
-            f"the state is of {told['class']}, the model is {own['class']}: load it into a "
-            f"{told['class']}, or leave '_extra_state' out of it to copy the tensors nevertheless"
+            f"the state was saved by {saved['class']}, the model is {own['class']}: load it into "
+            f"{saved['class']}, or remove '_extra_state' from it to copy the tensors anyway"
         )
     for name, value in own["structure"].items():
-        found = told.get("structure", {}).get(name, value)
+        found = saved.get("structure", {}).get(name, value)
         if found != value:
             raise ValueError(
-                f"the state is of {own['class']} with {name}={found!r}, the model has "
+                f"the state was saved by {own['class']} with {name}={found!r}, the model has "
                 f"{name}={value!r}"
             )

@@ -1,4 +1,4 @@
-"""Vectors from elsewhere, in the order of a graph."""
+"""Embeddings from elsewhere, matched to the nodes of a graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch_geometric.data.storage import NodeStorage
 from pyg_kd.graph import interactions
 from pyg_kd.typing import ITEM, USER
 
-#: A matrix of any library that NumPy reads.
+#: A matrix from any library that NumPy reads.
 Vectors = Tensor | ArrayLike
 
 #: Identifiers of rows: a sequence of numbers or names.
@@ -24,8 +24,8 @@ Ids = Tensor | np.ndarray | Sequence[Hashable]
 def both_sides(
     data: HeteroData, x_user: Vectors, x_item: Vectors, user_ids: Ids | None, item_ids: Ids | None
 ) -> tuple[Tensor, Tensor]:
-    """Rows for the users and for the items of a graph, ``[U, d]`` and ``[I, d]``."""
-    interactions(data)  # is it a graph of users and items?
+    """Embeddings of the users and the items of a graph, ``[U, d]`` and ``[I, d]``."""
+    interactions(data)  # raises unless this is a user-item graph
     user = vectors_of(data[USER], "x_user", x_user, user_ids)
     item = vectors_of(data[ITEM], "x_item", x_item, item_ids)
     if user.size(1) != item.size(1):
@@ -35,21 +35,21 @@ def both_sides(
 
 
 def vectors_of(store: NodeStorage, name: str, value: Vectors, ids: Ids | None = None) -> Tensor:
-    """Rows for the nodes of a graph, floating point ``[n, d]``.
+    """Embeddings of the nodes of one type, floating point ``[n, d]``.
 
     Args:
-        store: The nodes, with their ``raw_id`` where ``ids`` are given.
-        name: How messages call the vectors.
-        value: One row per node in their order, or one for each of ``ids``.
-        ids: The ``raw_id`` of each row; ids of other nodes are allowed.
+        store: The nodes, with a ``raw_id`` if ``ids`` are given.
+        name: Name of the argument, for messages.
+        value: One row per node, in order, or one per entry of ``ids``.
+        ids: The ``raw_id`` of each row; rows of unknown nodes are ignored.
 
     Raises:
-        ValueError: If rows are missing or too many, or a value is not finite.
+        ValueError: If rows are missing or surplus, or a value is not finite.
     """
     x = value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, "f4"))
     rows = int(store.num_nodes or 0) if ids is None else len(ids)
     if x.dim() != 2 or x.size(0) != rows:
-        raise ValueError(f"{name!r} must be a matrix of {rows} rows (got {list(x.shape)})")
+        raise ValueError(f"{name!r} must be a matrix with {rows} rows (got shape {list(x.shape)})")
     finite = x.isfinite().all(1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
@@ -58,23 +58,25 @@ def vectors_of(store: NodeStorage, name: str, value: Vectors, ids: Ids | None = 
 
 
 def _places(store: NodeStorage, name: str, ids: Ids, device: torch.device) -> Tensor:
-    """The row of each node."""
+    """For each node, its row."""
     if "raw_id" not in store:
-        raise ValueError(f"ids of {name!r} are matched with 'raw_id', which the graph lacks")
+        raise ValueError(f"the ids of {name!r} are matched with 'raw_id', which the graph lacks")
     place = {key: row for row, key in enumerate(_plain(ids))}
     if len(place) < len(ids):
-        raise ValueError(f"the ids of {name!r} must differ ({len(place)} of {len(ids)} do)")
+        raise ValueError(
+            f"the ids of {name!r} must be distinct (got {len(place)} different of {len(ids)})"
+        )
     wanted = list(_plain(store.raw_id))
     missing = [key for key in wanted if key not in place]
     if missing:
         raise ValueError(
-            f"{name!r} must have a row for every node, {len(missing)} of {len(wanted)} are "
-            f"missing, the first is {missing[0]!r}"
+            f"{name!r} must have a row for every node (got none for {len(missing)} of "
+            f"{len(wanted)}, the first is {missing[0]!r})"
         )
     return torch.tensor([place[key] for key in wanted], device=device)
 
 
 def _plain(ids: Ids) -> Iterable[Hashable]:
-    """As Python's own numbers and names, which compare across libraries."""
+    """Ids as plain Python values, which compare equal across libraries."""
     found: Iterable[Hashable] = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else ids
     return found

@@ -18,7 +18,7 @@ from pyg_kd.knowledge.requirements import (
     knowledge_key,
     model_fingerprint,
 )
-from pyg_kd.models import EASE, MF, LightGCN
+from pyg_kd.models import EASE, MF, LightGCN, MultiBranch
 from pyg_kd.typing import INTERACTS
 
 
@@ -218,6 +218,27 @@ def test_class_and_precision_of_a_teacher_count(data) -> None:
     prints = {model_fingerprint(model), model_fingerprint(other)}
     prints.add(model_fingerprint(model.double()))
     assert len(prints) == 3
+
+
+def test_options_that_change_what_the_same_weights_compute(data) -> None:
+    shallow, deep = LightGCN(data, 3, num_layers=1), LightGCN(data, 3, num_layers=2)
+    deep.load_state_dict(
+        {name: x for name, x in shallow.state_dict().items() if "_extra" not in name}
+    )
+    assert model_fingerprint(shallow) != model_fingerprint(deep)
+    shallow.num_layers = 2
+    assert model_fingerprint(shallow) == model_fingerprint(deep)
+    wrapped = [torch.nn.Sequential(LightGCN(data, 3, num_layers=n)) for n in (1, 2)]
+    wrapped[1][0].user_embedding, wrapped[1][0].item_embedding = wrapped[0][0].parameters()
+    assert model_fingerprint(wrapped[0]) != model_fingerprint(wrapped[1])
+
+
+def test_views_of_one_model_differ(data) -> None:
+    model = MultiBranch(data, 8)
+    views = [model.head(name) for name in model.heads]
+    views += [model.consensus(), model.consensus(num_listed=5), model.consensus(temperature=2.0)]
+    assert len(set(map(model_fingerprint, views))) == len(views)
+    assert model_fingerprint(model.head("bpr")) == model_fingerprint(views[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

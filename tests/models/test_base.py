@@ -194,8 +194,8 @@ class TestFromEmbeddings:
     @pytest.mark.parametrize(
         ("user", "item", "message"),
         [
-            ((2, 5), (5, 5), r"'x_user' must be a matrix of 4 rows \(got \[2, 5\]\)"),
-            ((4, 5), (5, 5, 1), r"'x_item' must be a matrix of 5 rows \(got \[5, 5, 1\]\)"),
+            ((2, 5), (5, 5), r"'x_user' must be a matrix with 4 rows \(got shape \[2, 5\]\)"),
+            ((4, 5), (5, 5, 1), r"'x_item' must be a matrix with 5 rows \(got shape \[5, 5, 1\]\)"),
             ((4, 5), (5, 6), r"same width \(got 5 and 6\)"),
         ],
     )
@@ -233,9 +233,9 @@ def test_rows_of_other_libraries_by_their_ids(names: bool) -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([0, 1, 2, 4], "'x_user' must have a row for every node, 1 of 4 are missing.*first is 3"),
-        ([0, 1, 2, 2], r"ids of 'x_user' must differ \(3 of 4 do\)"),
-        ([0, 1, 2], r"'x_user' must be a matrix of 3 rows \(got \[4, 2\]\)"),
+        ([0, 1, 2, 4], r"'x_user' must have a row .* \(got none for 1 of 4, the first is 3\)"),
+        ([0, 1, 2, 2], r"ids of 'x_user' must be distinct \(got 3 different of 4\)"),
+        ([0, 1, 2], r"'x_user' must be a matrix with 3 rows \(got shape \[4, 2\]\)"),
     ],
 )
 def test_refused_ids(ids: list[int], message: str) -> None:

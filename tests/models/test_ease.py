@@ -80,7 +80,7 @@ def test_a_matrix_that_is_too_large():
         EASE(data, max_size=29)
     assert EASE(data, max_size=30).weight.shape == (30, 30)
     data["user"].num_nodes = data["item"].num_nodes = 60_000
-    with pytest.raises(ValueError, match=r"13.4 GiB \(max_size=20000, 1.5 GiB, may be raised\)"):
+    with pytest.raises(ValueError, match=r"13.4 GiB \(max_size=20000, 1.5 GiB, can be raised\)"):
         EASE(data)
 
 

@@ -178,7 +178,7 @@ def test_options_and_name():
     assert (net.default_loss, net.inner_product, net.latent) == ("own", False, True)
     assert repr(NeuMF(graph(), 5, hidden=[7])) == "NeuMF(6, 9, dim=5, hidden=(7,))"
     for hidden in ((), (3, 0), [-1], 3, (2.5,), "84"):
-        message = rf"'hidden' must be positive widths \(got {re.escape(repr(hidden))}\)"
+        message = rf"'hidden' must be a list of positive widths \(got {re.escape(repr(hidden))}\)"
         with pytest.raises(ValueError, match=message):
             NeuMF(graph(), DIM, hidden=hidden)
     with pytest.raises(ValueError, match=r"'dim' must be a positive integer \(got -3\)"):

@@ -26,7 +26,7 @@ def test_the_state_of_another_class(one, other) -> None:
     model, before = other(graph(), 3), None
     before = [p.detach().clone() for p in model.parameters()]
     state = one(graph(), 3).state_dict()
-    message = f"the state is of {one.__name__}, the model is {other.__name__}"
+    message = f"the state was saved by {one.__name__}, the model is {other.__name__}"
     for module, found in (
         (model, state),
         (torch.nn.Sequential(model), {f"0.{name}": x for name, x in state.items()}),

@@ -1,4 +1,4 @@
-"""A model with several objectives: branches, their losses and weights, and views of its heads."""
+"""A model with several objectives: its branches, losses, weights and views of its heads."""
 
 from pyg_kd.models.multi_branch.model import MultiBranch
 

@@ -11,40 +11,40 @@ from pyg_kd.functional.consensus import Kind
 from pyg_kd.functional.edge_scores import with_ones
 from pyg_kd.models.layers import dropout, unit_ball
 
-#: A head is named after its objective; the last is none of the paper's five.
+#: A head is named after its objective; the last one is not among the paper's five.
 HeadName = Literal["bpr", "cml", "bce", "mse", "multinomial", "item_multinomial"]
 HEADS: tuple[HeadName, ...] = get_args(HeadName)
 
-#: After the paper, or like the network of its authors' code.
+#: The network of the paper, or that of the authors' code.
 Variant = Literal["paper", "reference"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
-#: The heads with a weight vector of their own for every item, or every user.
+#: Heads with a weight vector for every item, or for every user.
 TABLES = {"multinomial": "item", "item_multinomial": "user"}
 
 
 class Branch(nn.Module):
-    r"""Networks on top of shared embeddings, and the head that ends them.
+    r"""Two networks on top of shared embeddings, followed by a head.
 
-    On either side :math:`h = W_2\,\operatorname{drop}(\operatorname{relu}(W_1 e + b_1)) + b_2`
-    of width ``dim // 4``; the hidden width is ``dim // 2``. The head turns :math:`h` into vectors
-    whose inner products are scores, or whose distances are:
+    On both sides :math:`h = W_2\,\operatorname{drop}(\operatorname{relu}(W_1 e + b_1)) + b_2`
+    has width ``dim // 4``; the hidden width is ``dim // 2``. The head turns :math:`h` into vectors
+    that score a pair by inner product or distance:
 
     * ``"bpr"``: :math:`\langle W h_u, W h_i \rangle`,
     * ``"cml"``: :math:`-\|h_u - h_i\|^2`, both clipped to the unit ball,
     * ``"bce"``, ``"mse"``: :math:`w \cdot (h_u \circ h_i)`,
-    * ``"multinomial"``: :math:`\langle h_u, W_i \rangle + b_i`, without a network of items,
-    * ``"item_multinomial"``: :math:`\langle W_u, h_i \rangle + b_u`, without one of users.
+    * ``"multinomial"``: :math:`\langle h_u, W_i \rangle + b_i`, without an item network,
+    * ``"item_multinomial"``: :math:`\langle W_u, h_i \rangle + b_u`, without a user network.
 
     In the reference variant users and items share one network, the first four heads have biases,
-    and ``"cml"`` has a linear layer :math:`W h + b` before the ball.
+    and ``"cml"`` applies a linear layer :math:`W h + b` before clipping.
 
     Args:
         name: The head.
         dim: Width of the embeddings.
         num_users: Number of users.
         num_items: Number of items.
-        dropout: Share of the hidden units left out in training.
+        dropout: Probability of dropping a hidden unit in training.
         variant: ``"paper"`` or ``"reference"``.
     """
 
@@ -61,7 +61,7 @@ class Branch(nn.Module):
         self.name, self.dropout = name, dropout
         hidden, out = max(dim // 2, 1), max(dim // 4, 1)
         reference = variant == "reference"
-        #: The network of both sides, or one for each that is no table.
+        #: One network for both sides, or one per side that has no table.
         self.shared = _network(dim, hidden, out) if reference else None
         self.user, self.item = (
             None if reference or TABLES.get(name) == side else _network(dim, hidden, out)
@@ -71,12 +71,12 @@ class Branch(nn.Module):
         sizes |= {"multinomial": num_items, "item_multinomial": num_users}
         biased = reference or name in TABLES
         self.head = nn.Linear(out, sizes[name], bias=biased) if name in sizes else None
-        #: Width of the vectors: a bias of the score is a column beside a column of ones.
+        #: Width of the vectors; a bias adds a column, matched by ones on the other side.
         self.width = out + (biased and name not in ("bpr", "cml"))
         self.kind: Kind = "distance" if name == "cml" else "inner"
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew."""
+        """Reinitialise all weights."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 module.reset_parameters()

@@ -17,7 +17,7 @@ from pyg_kd.functional.sparse import CSR, gather_rows
 from pyg_kd.graph import as_edges
 from pyg_kd.typing import ITEM, USER, Batch
 
-#: Sums over triples, of the scores of positives ``[B, 1]`` and negatives ``[B, N]``.
+#: Losses summed over triples, of positive scores ``[B, 1]`` and negative scores ``[B, N]``.
 PAIRED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "bpr": lambda p, n: bpr_loss(p.squeeze(1), n),
     "cml": lambda p, n: (1 - p + n).relu().sum(),
@@ -34,8 +34,8 @@ class Observed(NamedTuple):
 
     @classmethod
     def of(cls, data: HeteroData) -> Observed:
-        """Read them from the edges of a graph."""
-        # Ids have been checked where batches are made; checking again would wait for the device.
+        """The interactions of ``data``."""
+        # The loader has checked the ids; checking again would synchronise with the device.
         user, item = as_edges(data[interaction_type(data)].edge_index)
         sizes = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
         return cls(_csr(user, item, sizes[0]), _csr(item, user, sizes[1]))
@@ -55,18 +55,18 @@ def branch_losses(
     *,
     with_negatives: bool = False,
 ) -> Tensor:
-    r"""The objective of each head, all of them sums over the batch.
+    r"""The objective of each head, summed over the batch.
 
     Args:
         names: The heads, named after their objectives.
-        vectors: Of each head, those of the distinct users and items of the batch; of all items
+        vectors: For each head, its vectors of the batch's unique users and items; of all items
             for ``"multinomial"``, and of all users for ``"item_multinomial"``.
         batch: The triples.
         observed: The interactions of the training graph.
         with_negatives: Sum ``"item_multinomial"`` over the unique negatives too.
 
     Returns:
-        ``[len(names)]``.
+        The losses, floating point ``[len(names)]``.
     """
     user_at = torch.searchsorted(batch.unique_users, batch.user.contiguous())
     item_at = torch.searchsorted(batch.unique_items, batch.candidates)

@@ -1,4 +1,4 @@
-"""One model with several objectives, each with a branch of its own."""
+"""A model with several objectives, each with its own branch."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class MultiBranch(Recommender):
     r"""The model of `"Consensus Learning from Heterogeneous Objectives for One-Class
     Collaborative Filtering" <https://arxiv.org/abs/2202.13140>`_ (ConCF).
 
-    All objectives share one embedding table for users and one for items; on top of these each has
-    a branch of its own (:class:`~pyg_kd.models.multi_branch.branch.Branch`). The loss is
+    All objectives share one embedding table for users and one for items; on top of these, each has
+    its own branch (:class:`~pyg_kd.models.multi_branch.branch.Branch`). The loss is
 
     .. math::
         L = \sum_x w_x L_x
@@ -38,40 +38,40 @@ class MultiBranch(Recommender):
     :math:`- \sum_{i \in N_u} \log \operatorname{softmax}(s_u)_i`, with a softmax over the whole
     catalogue, over the unique users of the batch; ``"item_multinomial"`` does the same for its
     unique positive items, over all users. The weights are balanced by gradient norms
-    (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`), before each batch scaled to a mean
-    of one and kept at 0.01 or more.
+    (:class:`~pyg_kd.models.multi_branch.weights.BranchWeights`); before each batch they are scaled
+    to a mean of one and kept at 0.01 or more.
 
-    ``model(data)`` returns the vectors of all heads side by side, laid out as :attr:`layout` says.
-    The model scores by its first head; :meth:`head` returns a recommender by any of them, and
-    :meth:`consensus` one by all of them.
+    ``model(data)`` concatenates the vectors of all heads; :attr:`layout` gives their columns.
+    The model scores by its first head; :meth:`head` returns a recommender for any single head, and
+    :meth:`consensus` one for all of them together.
 
-    The authors' code, ``variant="reference"``, differs from this in that
+    ``variant="reference"`` follows the authors' code, where
 
     * users and items share the network of a branch, the first four heads have biases, and
       ``"cml"`` has a linear layer. The default is the branch that the paper describes.
-    * ``"item_multinomial"`` is a sixth head, and sums over the unique positives *and* negatives
-      of a batch. The default sums over the positives alone: the items of the batch's
-      interactions, as the user side takes their users.
+    * ``"item_multinomial"`` is a sixth head and sums over the unique positives *and* negatives
+      of a batch. The default sums over the positives only: the items of the batch's
+      interactions, just as the user side sums over their users.
     * the weights follow :class:`~pyg_kd.models.multi_branch.reference_weights.ReferenceWeights`:
       without weight decay, with the gradient of the consensus loss in the balance, and with
-      initial losses taken after 11 epochs. The default balances the model's own objectives, so
-      its weights do not depend on what else is trained with it, and reads the embeddings of a
-      batch alone, where the reference variant makes gradients of whole tables.
+      initial losses taken after 11 epochs. The default balances only the model's own objectives,
+      so its weights do not depend on what else is trained with it, and reads only the embeddings
+      of a batch, whereas the reference variant computes gradients of whole tables.
     * embeddings start with a standard deviation of 0.01.
 
-    In both, dropout is drawn once for each user and item of a batch; the authors' code draws it
-    for every occurrence.
+    Both draw dropout once per user and item of a batch; the authors' code draws it for every
+    occurrence.
 
     Args:
         data: The training graph.
         dim: Width of the embeddings.
-        heads: The objectives; ``"item_multinomial"`` is none of the paper's five. By default
-            those five, in the reference variant all six.
-        dropout: Share of the hidden units left out in training.
-        balance: Learn the weights of the branches; otherwise all of them are one.
+        heads: The objectives. By default the paper's five, which exclude
+            ``"item_multinomial"``; in the reference variant all six.
+        dropout: Probability of dropping a hidden unit in training.
+        balance: Whether to learn the weights of the branches; otherwise all of them are one.
         init_std: Standard deviation of the initial embeddings. By default 0.1, in the reference
             variant 0.01.
-        variant: ``"paper"`` (default) or ``"reference"``, the network of the authors' code.
+        variant: ``"paper"`` (default), or ``"reference"`` for the model of the authors' code.
 
     Raises:
         ValueError: If a head is unknown or named twice, or an option is out of range.
@@ -115,11 +115,11 @@ class MultiBranch(Recommender):
         branches = [Branch(name, *sizes, dropout, variant) for name in heads]
         self.branches = nn.ModuleList(branches)
         self.weights = (ReferenceWeights if reference else BranchWeights)(len(branches), balance)
-        #: Where the vectors of each head are found.
+        #: Where to find the vectors of each head.
         self.layout = _layout(branches)
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, and forget the weights of the branches."""
+        """Reinitialise all parameters and reset the weights of the branches."""
         super().reset_parameters()
         for module in self.modules():
             if isinstance(module, (Branch, BranchWeights, ReferenceWeights)):
@@ -127,7 +127,7 @@ class MultiBranch(Recommender):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The names of the heads, in their order."""
+        """The names of the heads, in order."""
         return tuple(head.name for head in self.layout)
 
     @property
@@ -136,7 +136,7 @@ class MultiBranch(Recommender):
         return self.layout[-1].stop
 
     def forward(self, data: HeteroData) -> XDict:
-        """The vectors of all heads, side by side."""
+        """The vectors of all heads, concatenated."""
         self.check_data(data)
         tables = self.user_embedding, self.item_embedding
         if not (isinstance(self.weights, ReferenceWeights) and torch.is_grad_enabled()):
@@ -150,10 +150,10 @@ class MultiBranch(Recommender):
         return {USER: x_user, ITEM: x_item}
 
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
-        """The weighted sum of the objectives, from the entities of the batch alone.
+        """The weighted sum of the objectives, computed for the users and items of the batch.
 
-        ``x_dict`` is not read, but for what the reference variant balances it matters that it is
-        the one that other losses of the same step have.
+        ``x_dict`` is not read. The reference variant, however, balances the gradients that flow
+        through it, so it must be the one that other losses of the step use.
         """
         if isinstance(self.weights, ReferenceWeights):
             return self._reference_loss(self.weights, x_dict, data, batch)
@@ -190,7 +190,7 @@ class MultiBranch(Recommender):
         batch: Batch,
         **options: bool,
     ) -> Tensor:
-        """The objective of every branch, from the embeddings of the batch's users and items."""
+        """The loss of every branch, from the embeddings of the batch's users and items."""
         observed, names = self.cached(data, Observed.of), [head.name for head in self.layout]
         vectors = [branch(*pair) for branch, pair in zip(self.branches, inputs, strict=True)]
         return branch_losses(names, vectors, batch, observed, **options)
@@ -205,11 +205,11 @@ class MultiBranch(Recommender):
         return names.index(name)
 
     def head(self, name: str) -> HeadView:
-        """One head as a recommender of its own, sharing the parameters."""
+        """One head as a recommender, which shares the model's parameters."""
         return HeadView(self, self.layout[self._place(name)])
 
     def consensus(self, *, num_listed: int = 100, temperature: float = 10.0) -> Consensus:
-        """A recommender by all heads: see :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
+        """All heads as one recommender, a :class:`~pyg_kd.models.multi_branch.views.Consensus`."""
         return Consensus(self, self.layout, num_listed=num_listed, temperature=temperature)
 
     def score(self, x_dict: XDict, edge_index: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The weights of several objectives as the authors' code learns them."""
+"""The weights of several objectives, learned as in the authors' code."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pyg_kd.typing import XDict
 
 Pair = tuple[Tensor, Tensor]
 
-#: Epochs of which the last batch gives the initial losses: 0 to 10.
+#: Warm-up epochs; the last batch of the last one gives the initial losses.
 WARM_UP = 11
 
 
 class BranchInputs:
-    """Two tables once more for every branch: to its objective, and to all else that reads it.
+    """Two views of both tables per branch: one for its objective, one for everything else.
 
-    Going backward, the gradients of a branch can so be told from those of the others, and those
-    of its objective from the rest.
+    In the backward pass they separate the gradients of the branches, and within a branch the
+    gradient of its objective from the rest.
     """
 
     def __init__(self, weights: Tensor, user: Tensor, item: Tensor) -> None:
-        #: The losses relative to what they were at first, once they are known. A list of its own,
-        #: so that the graph that waits for them doesn't refer to the tensors that refer to it.
+        #: The losses relative to their initial values, once known. A separate list, so that the
+        #: autograd graph holds no reference to tensors that refer back to it.
         self.rates: list[Tensor] = []
         copies = _Copies.apply(weights, self.rates, user, item)
         pairs: list[Pair] = list(zip(copies[::2], copies[1::2], strict=True))
@@ -36,7 +36,7 @@ class BranchInputs:
 
 
 class BranchVectors(dict[str, Tensor]):
-    """Representations that remember the inputs of the branches they come from."""
+    """Representations that keep the branch inputs they were computed from."""
 
     def __init__(self, x_dict: XDict, inputs: BranchInputs) -> None:
         super().__init__(x_dict)
@@ -44,29 +44,29 @@ class BranchVectors(dict[str, Tensor]):
 
 
 class ReferenceWeights(nn.Module):
-    r"""Weights :math:`w_x` of the branches of a model, learnt beside it as in the authors' code.
+    r"""Weights :math:`w_x` of the branches of a model, learned as in the authors' code.
 
     .. math::
         L_w = \sum_x \Bigl| G_x - \bar G\, r_x^{0.15} \Bigr|, \qquad
         r_x = \frac{w_x L_x / L_x^0}{\operatorname{mean}_y w_y L_y / L_y^0}
 
-    with :math:`G_x` the norm of *all* the gradient that branch :math:`x` hands to the embeddings
-    of users, that of a consensus loss included, plus half of that to those of items. Only
-    :math:`w_x L_x` in it depends on the weights; targets are constant. The :math:`L_x^0` are
-    weighted losses, those of the current batch as long as the warm-up of 11 epochs lasts
-    (:math:`r_x = 1`), then those of its last batch. An epoch is as many interactions as the graph
-    has edges. Before each batch weights are scaled to a mean of one and *then* raised to 0.01.
+    with :math:`G_x` the norm of the *whole* gradient that branch :math:`x` passes to the user
+    embeddings, including that of a consensus loss, plus half of that to the item embeddings. Only
+    its part from :math:`w_x L_x` depends on the weights; targets are constants. :math:`L_x^0` is
+    the weighted loss of the current batch during the warm-up of 11 epochs (:math:`r_x = 1`), and
+    afterwards that of the last warm-up batch. An epoch counts as many interactions as the graph
+    has edges. Before each batch, weights are scaled to a mean of one and *then* raised to 0.01.
 
-    Their code also lets :math:`L_w` reach the parameters of the model, through second
-    derivatives; here, as in the paper, it reaches the weights alone.
+    The authors' code also lets :math:`L_w` reach the model's parameters through second
+    derivatives; here, as in the paper, it reaches only the weights.
 
     Args:
         num_branches: Number of branches.
-        learn: Learn the weights; otherwise all stay one.
+        learn: Whether to learn the weights; otherwise all stay one.
     """
 
-    #: The authors train the weights by an Adam of their own, at the rate of the model and without
-    #: its weight decay. An entry has its own moments in any case.
+    #: No weight decay: the authors train the weights with a separate Adam at the model's learning
+    #: rate. Its moments are per entry, so sharing the optimiser changes nothing else.
     decays = False
 
     initial: Tensor
@@ -81,22 +81,22 @@ class ReferenceWeights(nn.Module):
         self.register_buffer("num_seen", seen)
 
     def reset_parameters(self) -> None:
-        """All weights are one, and no loss has been seen."""
+        """Set all weights to one and restart the warm-up."""
         nn.init.ones_(self.value)
         self.initial.fill_(torch.nan)
         self.num_seen.zero_()
 
     def inputs(self, user: Tensor, item: Tensor) -> BranchInputs:
-        """Embeddings of users and items, ``[U, d]`` and ``[I, d]``, as the branches read them."""
+        """Wrap the embeddings ``[U, d]`` and ``[I, d]`` for the branches to read."""
         return BranchInputs(self.value, user, item)
 
     def forward(
         self, losses: Tensor, inputs: BranchInputs, batch_size: int, num_edges: int
     ) -> Tensor:
-        """The weighted sum of the losses. Going backward, the weights get their gradient too.
+        """The weighted sum of the losses, whose backward pass also sets the weights' gradient.
 
         Args:
-            losses: ``[X]``, made of ``inputs.objective``.
+            losses: The unweighted losses, ``[X]``, computed from ``inputs.objective``.
             inputs: What the branches read.
             batch_size: Interactions in the batch.
             num_edges: Interactions of an epoch.
@@ -123,15 +123,16 @@ def balance_gradient(
     rates: Tensor,
     power: float = 0.15,
 ) -> Tensor:
-    r"""The gradient of the balance :math:`L_w` in the weights.
+    r"""The gradient of the balance :math:`L_w` with respect to the weights.
 
     A part :math:`w g + c` of the gradient with norm :math:`n` grows by
     :math:`\langle w g + c, g \rangle / n` with its weight.
 
     Args:
         weights: :math:`w_x`, ``[X]``.
-        total: All that a branch hands to users, to items, then the next branch: ``2 X`` gradients.
-        own: Of it :math:`w_x g_x`, what its weighted objective hands down.
+        total: The gradients that each branch passes to users and to items, ``2 X`` in all, branch
+            by branch.
+        own: Their part :math:`w_x g_x` from the branch's weighted objective.
         rates: :math:`r_x`, ``[X]``.
         power: Exponent of the rates in the targets.
     """
@@ -148,13 +149,13 @@ def balance_gradient(
 
 
 class _Copies(torch.autograd.Function):
-    """The same two tables ``2 X`` times; all gradients of all branches come together again here."""
+    """``2 X`` views of both tables, whose backward pass sees every branch's gradients."""
 
     @staticmethod
     def forward(
         ctx: Any, weights: Tensor, rates: list[Tensor], user: Tensor, item: Tensor
     ) -> tuple[Tensor, ...]:
-        # Weights are rescaled in place before they are used: what counts is how they are then.
+        # Not saved for backward: weights are rescaled in place later, and the new values count.
         ctx.weights, ctx.rates = weights, rates
         ctx.set_materialize_grads(False)
         pairs = ((user.view_as(user), item.view_as(item)) for _ in range(2 * len(weights)))

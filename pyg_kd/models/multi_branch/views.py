@@ -1,4 +1,4 @@
-"""Recommenders that share the parameters of a model with heads: one head, or their consensus."""
+"""Recommenders that share the parameters of a multi-head model: one head, or their consensus."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
 
-#: A float32 holds ids up to here exactly.
+#: float32 represents ids exactly up to here.
 MAX_ITEMS = 2**24
 
 
 class View(Recommender):
-    """A recommender on top of a model, whose sizes and parameters it shares.
+    """Base class of recommenders that share the sizes and parameters of a model.
 
     Args:
         model: The model, which is shared and not copied.
     """
 
     def __init__(self, model: Recommender) -> None:
-        nn.Module.__init__(self)  # no tables beside those of the model
+        nn.Module.__init__(self)  # skips Recommender's: no tables besides the model's
         self.model, self._cached = model, None
         self.num_users, self.num_items, self.dim = model.num_users, model.num_items, model.dim
 
     @property
     def fitted_on(self) -> str | None:
-        """The graph that the whole model was fitted on."""
+        """The fingerprint of the graph that the model was fitted on."""
         return self.model.fitted_on
 
     @fitted_on.setter
@@ -42,20 +42,22 @@ class View(Recommender):
         self.model.fitted_on = fingerprint
 
     def reset_parameters(self) -> None:
-        """Draw the parameters of the whole model anew."""
+        """Reinitialise the parameters of the model."""
         self.model.reset_parameters()
 
 
 class HeadView(View):
-    r"""A head of a :class:`~pyg_kd.models.MultiBranch`, to be evaluated, to teach or to serve.
+    r"""One head of a :class:`~pyg_kd.models.MultiBranch`, to evaluate, to teach or to serve.
 
-    Scores are inner products of its representations; those of a head of distances have two extra
+    Scores are inner products of its representations; a head that scores by distance has two extra
     columns, see :class:`~pyg_kd.functional.consensus.Head`.
 
     Args:
         model: The model, which is shared and not copied.
-        head: Where the head is in the representations of the model.
+        head: Where to find the head in the representations of the model.
     """
+
+    structure: ClassVar[tuple[str, ...]] = ("head",)
 
     def __init__(self, model: Recommender, head: Head) -> None:
         super().__init__(model)
@@ -82,17 +84,17 @@ class Consensus(View):
     .. math::
         s_{ui} = \sum_{x:\, r_x(u, i) < K} e^{-r_x(u, i) / T}
 
-    with :math:`r` the rank of the item, from 0, by one head among the items that the user has no
-    edge to. An item that no head lists scores 0.
+    with :math:`r_x(u, i)` the rank of the item, from 0, among the user's unseen items by head
+    :math:`x`. An item that no head lists scores 0.
 
-    A user is represented by the ids and scores of its list, an item by its id. Blocks of scores
-    are looked up from these, so no matrix of users and items is ever stored.
+    A user is represented by the ids and scores of its consensus list, an item by its id. Blocks
+    of scores are looked up in these, so no user-item matrix is ever stored.
 
     Args:
         model: The model, which is shared and not copied.
-        heads: Where its heads are in its representations.
-        num_listed: Length :math:`K` of the lists, and of what is kept of their consensus.
-        temperature: :math:`T`, in places.
+        heads: Where to find its heads in its representations.
+        num_listed: Length :math:`K` of the heads' lists and of the consensus list.
+        temperature: :math:`T`, in ranks.
 
     Raises:
         ValueError: If an option is not positive, or there are more than ``2**24`` items.
@@ -100,6 +102,7 @@ class Consensus(View):
 
     inner_product: ClassVar[bool] = False
     latent: ClassVar[bool] = False
+    structure: ClassVar[tuple[str, ...]] = ("heads", "num_listed", "temperature")
 
     def __init__(
         self,
@@ -113,12 +116,12 @@ class Consensus(View):
         require_count(num_listed=num_listed)
         require_positive(temperature=temperature)
         if model.num_items > MAX_ITEMS:
-            raise ValueError(f"'model' must have {MAX_ITEMS} items at most (got {model.num_items})")
+            raise ValueError(f"'model' must have at most {MAX_ITEMS} items (got {model.num_items})")
         self.heads, self.num_listed, self.temperature = tuple(heads), num_listed, temperature
 
     @torch.no_grad()
     def forward(self, data: HeteroData) -> XDict:
-        """Ids and scores of each user's list, ``[U, 2 K]``, and ids of items, ``[I, 1]``."""
+        """Ids and scores of each user's list, ``[U, 2 K]``, and the item ids, ``[I, 1]``."""
         x_dict, seen = self.model(data), interactions(data).by_user()
         lists = [
             top_unseen(*head.vectors(x_dict[USER], x_dict[ITEM]), *seen, self.num_listed)
@@ -140,12 +143,12 @@ class Consensus(View):
         return torch.where(same, scores, 0.0).sum(1)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
-        """Scores of all pairs, ``[b, t]``."""
+        """Scores of every pair, ``[b, t]``."""
         items, scores = x_user.chunk(2, dim=1)
         number, order = x_item.squeeze(1).sort()
         at = torch.searchsorted(number, items.contiguous()).clamp_(max=len(number) - 1)
         known = number[at] == items
-        # Ids outside of the block, padding included, add zero somewhere.
+        # Ids outside the block, including padding, add zero somewhere.
         out = scores.new_zeros(len(x_user), len(x_item))
         return out.scatter_add_(1, order[at], torch.where(known, scores, 0.0))
 

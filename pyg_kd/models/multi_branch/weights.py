@@ -1,4 +1,4 @@
-"""The weights of several objectives that share tables of embeddings."""
+"""Learned weights for objectives that share embedding tables."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch.autograd.function import once_differentiable
 def gradient_balance_loss(
     weights: Tensor, norms: Tensor, losses: Tensor, initial: Tensor, *, power: float = 0.15
 ) -> Tensor:
-    r"""The objective of the weights in `"GradNorm: Gradient Normalization for Adaptive Loss
+    r"""The loss for objective weights from `"GradNorm: Gradient Normalization for Adaptive Loss
     Balancing in Deep Multitask Networks" <https://arxiv.org/abs/1711.02257>`_.
 
     .. math::
         L_w = \sum_x \Bigl| G_x - \bar G\, r_x^{\alpha} \Bigr|, \qquad G_x = w_x g_x, \qquad
         r_x = \frac{L_x / L_x^0}{\operatorname{mean}_y L_y / L_y^0}
 
-    The norms :math:`g_x` are those of the gradients of the unweighted losses. They and the targets
-    :math:`\bar G\, r_x^{\alpha}` are constants: only the weights have a gradient.
+    :math:`g_x` is the gradient norm of the unweighted loss. The norms and the targets
+    :math:`\bar G\, r_x^{\alpha}` are treated as constants: only the weights get a gradient.
 
     Args:
-        weights: :math:`w_x`, ``[X]``, not negative.
+        weights: :math:`w_x`, floating point ``[X]``, non-negative.
         norms: :math:`g_x`, ``[X]``.
         losses: The losses :math:`L_x`, ``[X]``.
         initial: The initial losses :math:`L_x^0`, ``[X]``.
-        power: :math:`\alpha`; 0 draws all norms to their mean.
+        power: :math:`\alpha`; 0 pulls all norms towards their mean.
 
     Example:
         >>> ones, weights = torch.ones(2), torch.ones(2, requires_grad=True)
@@ -45,7 +45,7 @@ def gradient_balance_loss(
 
 @torch.no_grad()
 def rescale_(weights: Tensor, *, floor: float = 0.01) -> Tensor:
-    """Scale weights to a mean of one, then raise them to ``floor`` at least, in place.
+    """Scale weights to a mean of one, then raise them to at least ``floor``, in place.
 
     Example:
         >>> rescale_(torch.tensor([3.0, 0.005, 0.995]))
@@ -58,9 +58,9 @@ def rescale_(weights: Tensor, *, floor: float = 0.01) -> Tensor:
 def renormalize_(weights: Tensor, *, floor: float = 0.01) -> Tensor:
     """Scale weights to a mean of one with none below ``floor``, in place.
 
-    Raised before they are scaled, they have a positive sum whatever an optimiser made of them;
-    those that scaling takes below the floor are raised again, by which the mean may exceed one
-    by less than the floor.
+    Weights are raised to the floor before scaling, so that their sum is positive even after an
+    optimiser step made them negative. Those that scaling takes below the floor are raised again,
+    which can lift the mean above one by less than the floor.
 
     Example:
         >>> renormalize_(torch.tensor([3.0, -1.0, 0.99]))
@@ -70,16 +70,16 @@ def renormalize_(weights: Tensor, *, floor: float = 0.01) -> Tensor:
 
 
 class BranchWeights(nn.Module):
-    r"""Weights :math:`w_x` of the branches of a model, learnt beside it.
+    r"""Weights :math:`w_x` of the branches of a model, learned alongside it.
 
-    They follow :func:`~pyg_kd.models.multi_branch.weights.gradient_balance_loss` alone, with
-    :math:`g_x` the norm of the gradient of :math:`L_x` in the embeddings of users plus half of
-    that in those of items. The :math:`L_x^0` are those of the first batch; weights and
-    :math:`L_x^0` are part of the state.
+    They minimise only :func:`~pyg_kd.models.multi_branch.weights.gradient_balance_loss`, with
+    :math:`g_x` the gradient norm of :math:`L_x` with respect to the user embeddings plus half of
+    that with respect to the item embeddings. :math:`L_x^0` is the loss of the first batch; it is
+    part of the state, like the weights.
 
     Args:
         num_branches: Number of branches.
-        learn: Learn the weights; otherwise all stay one.
+        learn: Whether to learn the weights; otherwise all stay one.
     """
 
     initial: Tensor
@@ -91,7 +91,7 @@ class BranchWeights(nn.Module):
         self.register_buffer("initial", torch.full_like(self.value, torch.nan))
 
     def reset_parameters(self) -> None:
-        """All weights are one, and no loss has been seen."""
+        """Set all weights to one and forget the initial losses."""
         nn.init.ones_(self.value)
         self.initial.fill_(torch.nan)
 
@@ -101,14 +101,14 @@ class BranchWeights(nn.Module):
         inputs: Sequence[tuple[Tensor, Tensor]],
         parameters: Sequence[Sequence[Tensor]],
     ) -> Tensor:
-        r"""The weighted sum of the losses, whose gradient reaches the weights as well.
+        r"""The weighted sum of the losses, which also passes a gradient to the weights.
 
-        Branches share nothing above their inputs, so one backward pass from the sum of all losses
-        yields the gradient of each; those of the weighted sum are multiples of them.
+        Branches share nothing above their inputs, so a single backward pass from the sum of all
+        losses yields the gradient of each; the gradients of the weighted sum are multiples of them.
 
         Args:
-            losses: ``[X]``.
-            inputs: Embeddings of users and items, separate tensors for each branch.
+            losses: The unweighted losses, ``[X]``.
+            inputs: Embeddings of users and items, as separate tensors for each branch.
             parameters: The other tensors that each loss depends on.
         """
         if not (self.learn and losses.requires_grad):
@@ -131,7 +131,7 @@ class BranchWeights(nn.Module):
 
 
 class _KnownGradient(torch.autograd.Function):
-    """A value whose gradients have been computed already."""
+    """A value whose gradients are already known."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, num_leaves: int, *leaves_and_grads: Tensor) -> Tensor:

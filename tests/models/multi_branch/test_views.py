@@ -145,3 +145,14 @@ def test_repr_and_parameters(data_consensus) -> None:
     before = model.user_embedding.detach().clone()
     consensus.reset_parameters()
     assert not torch.equal(model.user_embedding, before)
+
+
+def test_the_state_of_another_head_is_refused(data) -> None:
+    model = MultiBranch(data, dim=8)
+    state = model.head("bpr").state_dict()
+    model.head("bpr").load_state_dict(state)
+    with pytest.raises(ValueError, match="saved by HeadView with head="):
+        model.head("mse").load_state_dict(state)
+    state = model.consensus(num_listed=5).state_dict()
+    with pytest.raises(ValueError, match="Consensus with num_listed=5, the model has num_listed=6"):
+        model.consensus(num_listed=6).load_state_dict(state)
