@@ -14,8 +14,9 @@ from report import RESULTS
 PAGE = RESULTS.parents[1] / "docs" / "results.md"
 FIGURE = PAGE.with_name("methods.png")
 
-#: DE-RRD and IR-RRD, leave-one-out against 499 sampled items, CiteULike, BPR, 200 -> 20: H@5, N@5.
-#: PHR is from an independent run of the same protocol, whose student has .4432 and .3403.
+#: From the papers of DE-RRD and IR-RRD: CiteULike, leave-one-out against 499 sampled items, BPR,
+#: width 20 from 200; H@5 and N@5. PHR is from an independent run of the same protocol, in which
+#: the student alone reached .4432 and .3403.
 PUBLISHED = {
     "teacher": (0.5135, 0.3970),
     "student alone": (0.4441, 0.3319),
@@ -28,44 +29,48 @@ PUBLISHED = {
 }
 
 
-#: What has to be known of each part of the comparison, in the order of the page.
+#: What a reader has to know about each part of the comparison, in the order of the page.
 WORLDS = {
-    "mf/bpr": "Matrix factorisation by BPR, 40 epochs: by then the student alone has not "
-    "converged, and part of what the methods bring is speed (next table). FreqD was run for the "
-    "first seed alone, beside the student and the teacher of that seed, on an Intel Xeon.",
-    "mf/bpr, 200 epochs": "The same with five times the epochs. SoftLabel was tuned again, and "
-    "RRD, whose weight of the table above, 3e-3, made the student worse here (R@50 .2451); for "
-    "the student alone, weight decays of 1e-3 and 3e-3 are equal. The other methods have the "
-    "weights of the table above.",
-    "mf/als": "The teacher is implicit ALS of width 200, students as in the first table. Only the "
-    "student alone and SoftLabel were tuned, alone and with RCE-KD, the other methods have the "
-    "weights of the first. For CD that of 0.033, tried before, is better (R@50 .2471).",
-    "mf/als, 200 epochs": "The same teacher and 200 epochs.",
-    "lightgcn/softmax": "Teacher and student are LightGCN, by sampled softmax, 24 epochs; "
-    "SoftLabel has 80 epochs of users, which take as long. The grids are others than those beside "
-    "BPR: with those, HTD seemed to bring nothing (its weights were too small) and IR-RRD and DCD "
-    "to do harm (theirs were too large).",
-    "mf/softmax": "Is it the student's propagation or its base loss that decides what a method "
-    "brings? The same LightGCN teacher, and of the student one thing changed: a factorisation by "
-    "sampled softmax, 24 epochs.",
-    "lightgcn/bpr": "The other thing changed: LightGCN by BPR, 40 epochs. HTD and IR-RRD had their "
-    "best weight of the first table and the next one.",
-    "mf/bpr, lightgcn": "Both changed: the student of the first table, from that teacher, with the "
-    "weights of the first table.",
-    "mf/bpr, bfloat16": 'The first table with `precision="bf16-mixed"`, in which the large '
-    "products of HTD and DE run, with its weights.",
+    "mf/bpr": "Matrix factorisation (MF) with BPR, 40 epochs. The student alone has not converged "
+    "by then, so part of each gain is faster training (see the next table). FreqD was run with the "
+    "first seed only, next to the student and the teacher of that seed, on an Intel Xeon.",
+    "mf/bpr, 200 epochs": "The same with five times as many epochs. SoftLabel was tuned again, and "
+    "so was RRD, whose weight of the first table, 3e-3, made the student worse here (R@50 .2451). "
+    "For the student alone, weight decays of 1e-3 and 3e-3 are equally good. The other methods use "
+    "their weights of the first table.",
+    "mf/als": "The teacher is implicit ALS of width 200; students are as in the first table. Only "
+    "the student alone, SoftLabel, and SoftLabel with RCE-KD were tuned; the other methods use "
+    "their weights of the first table. For CD, a weight of 0.033, tried earlier, is better "
+    "(R@50 .2471).",
+    "mf/als, 200 epochs": "The same teacher, and students trained for 200 epochs.",
+    "lightgcn/softmax": "Teacher and student are LightGCN with sampled softmax, 24 epochs. "
+    "SoftLabel runs for 80 epochs over users, which take as long. The grids differ from those for "
+    "BPR: with the BPR grids, HTD seemed to bring nothing because its weights were too small, and "
+    "IR-RRD and DCD seemed to do harm because theirs were too large.",
+    "mf/softmax": "Does the student's propagation or its base loss decide how much a method "
+    "brings? The teacher is the same LightGCN, and one thing about the student is changed: it is a "
+    "matrix factorisation with sampled softmax, 24 epochs.",
+    "lightgcn/bpr": "Here the other thing is changed: LightGCN with BPR, 40 epochs. HTD and IR-RRD "
+    "were tried with their best weight of the first table and with the next weight of the grid.",
+    "mf/bpr, lightgcn": "Both are changed: the student of the first table learns from the LightGCN "
+    "teacher, with the weights of the first table.",
+    "mf/bpr, bfloat16": 'The first table again with `precision="bf16-mixed"`, which runs the large '
+    "products of HTD and DE in bfloat16, and with the same weights.",
 }
 
-#: What was aimed at, seconds an epoch.
+#: Methods whose first epoch was drawn differently when rows without a "cpu" were run.
+REDRAWN = ("RD", "RRD", "IR-RRD", "UnKD", "PCKD")
+
+#: Targets, in seconds per epoch.
 AIMS = {
     "RRD": 0.6, "IR-RRD": 2.5, "DE, soft": 8.0, "DE, sharp": 2.0, "PHR": 8.0,
     "PHR, hidden 128": 1.0,
 }  # fmt: skip
-#: How many times the plain student's epoch the authors' takes, on their GPU.
+#: Cost of an epoch of the authors' code over that of their plain student, on their GPU.
 OVERHEAD = {"RRD": 3.5, "IR-RRD": 6.6, "DE": 12.7}
 
 
-COST_HEADER = ["Row", "Seconds", "authors' code", "ratio", "Peak GB"]
+COST_HEADER = ["Row", "Seconds", "Authors' code", "Ratio", "Peak GB"]
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -79,8 +84,9 @@ def section(title: str, text: str, header: list[str], rows: list[list[str]]) -> 
 
 def machine(result: dict[str, Any]) -> str:
     found = result["machine"]
+    threads = "thread" if found["threads"] == 1 else "threads"
     return (
-        f"{found['cores']} cores of {found['cpu']}, {found['threads']} threads, "
+        f"{found['cores']} cores of {found['cpu']}, {found['threads']} {threads}, "
         f"PyTorch {found['torch']}"
     )
 
@@ -103,21 +109,26 @@ def compare_methods(result: dict[str, Any]) -> str:
     draw_methods(result)
     parts = [
         "## All methods, CiteULike, width 20 from 200\n",
-        "`python benchmarks/compare_methods.py`: leave-one-out split, full ranking, means over "
-        "seeds with their standard deviation. Every method, the student alone included, had three "
-        "settings, and further ones as long as the best was the first or the last, chosen by "
-        "validation Recall@50 at the first seed, where nothing else is said. A combination had "
-        "those of its parts times 1, 1/2 and 1/4 (HTD + RRD and DE + RCE-KD: times 1 alone). "
-        "All of a table had the same number of epochs; an epoch of SoftLabel is one over "
-        "users, and it alone has another learning rate and larger first embeddings. "
-        "Weight decay was tuned for the student alone only, the methods have 1e-3 (MF) and 0. "
-        "*p*: paired t-test per user against the student alone on the same seeds, after Holm's "
-        "correction, with the sign of the difference. It tells how far a difference holds for "
-        "other users, not for other seeds: by it two seeds of the student alone differ "
-        "with p = 0.01 on NDCG@20, so a p above 1e-4 says little. "
-        "*Cost*: training time an epoch over that of the student alone, one thread. "
-        f"Machine: {machine(result)}, one thread a run.\n",
-        f"![Recall@50 of every method, beside its teacher and the student alone]({FIGURE.name})\n",
+        "`python benchmarks/compare_methods.py`: leave-one-out split, full ranking, means and "
+        "standard deviations over seeds.\n",
+        "*Setting* is the weight of a method (IR-RRD: that of RRD, twice the one of IR), the "
+        "`own_weight` of SoftLabel, or the weight decay of a row without a teacher. Unless a table "
+        "says otherwise, it was chosen by validation Recall@50 at the first seed. Every method, "
+        "and the student alone too, had three settings, and more for as long as the best was at "
+        "the edge of its grid. Combinations with SoftLabel had such a grid for the weight of the "
+        "other method; the others had the weights of their parts times 1, 1/2 and 1/4 (HTD + RRD "
+        "and DE + RCE-KD: times 1 only).\n",
+        "Weight decay was tuned for the student alone; the methods use 1e-3 (MF) or 0. The rows of "
+        "a table have the same number of epochs, unless it says otherwise. SoftLabel is different: "
+        "its epochs are over users, and it has another learning rate, no weight decay and larger "
+        "initial embeddings.\n",
+        "*p* is from a paired t-test per user against the student alone on the same seeds, after "
+        "Holm's correction; its sign is that of the difference. It says whether a difference holds "
+        "for other users, not for other seeds. By this test, two seeds of the student alone differ "
+        "with p = 0.01 on NDCG@20, so a p above 1e-4 means little.\n",
+        "*Cost* is training time per epoch relative to the student alone, on one thread. "
+        f"Machine: {machine(result)}, one thread per run.\n",
+        f"![Recall@50 of every method, with its teacher and the student alone]({FIGURE.name})\n",
     ]
     for world, note in WORLDS.items():
         if world not in result["worlds"]:
@@ -149,6 +160,7 @@ def compare_methods(result: dict[str, Any]) -> str:
             for name, row in found["rows"].items()
         ]
         parts += [f"### {world}\n", f"{note}\n", table([*header, "Cost", "Peak GB"], rows), ""]
+        parts += outdated(found["rows"])
     worlds = [result["worlds"][w]["rows"] for w in list(WORLDS)[:2] if w in result["worlds"]]
     rows = [
         [name]
@@ -164,26 +176,52 @@ def compare_methods(result: dict[str, Any]) -> str:
     header = ["Model", *(f"{metric}, {name}" for metric in ("H@5", "N@5") for name in names)]
     parts += [
         "### Beside published figures: against 499 sampled items\n",
-        "Sampled metrics do not keep the order of methods; they are here because the papers "
-        "print them. The runs are those of the first tables above: settings and epochs were "
-        "chosen for the full ranking, the published ones for this metric. With 200 epochs "
-        "the student alone is above its published figure, RRD and DE are within 0.02 of theirs and "
+        "Sampled metrics do not preserve the order of methods; they are here because the papers "
+        "report them. The runs are those of the first two tables. Their settings and epochs were "
+        "chosen by the full ranking, the published ones by this metric. With 200 epochs, the "
+        "student alone is above its published figure, RRD and DE are within 0.02 of theirs, and "
         "IR-RRD is 0.023 below.\n",
         table(header, rows),
         "",
+        *outdated({name: worlds[0][name] for name in PUBLISHED if name in worlds[0]}),
     ]
     return "\n".join(parts)
 
 
+def outdated(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """What has changed in the package since rows were run, those that name no processor."""
+    old = [name for name, row in rows.items() if "cpu" not in row]
+    notes = []
+    if "CD" in old:
+        notes.append(
+            "CD was run before it drew from exact ranks by default: its approximate sampler drew "
+            "from a flatter distribution than its formula."
+        )
+    redrawn = [name for name in old if set(name.split(" + ")) & set(REDRAWN)]
+    if redrawn:
+        notes.append(f"{listed(redrawn)} {'was' if len(redrawn) == 1 else 'were'} {REDRAW}")
+    return [" ".join(notes) + "\n"] if notes else []
+
+
+REDRAW = (
+    "run before a change in the random draws of the first epoch: a new run draws from the same "
+    "distribution, but its numbers differ slightly."
+)
+
+
+def listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def draw_methods(result: dict[str, Any]) -> None:
-    """Recall@50 of every method between its student and its teacher, a panel for each part."""
+    """Recall@50 of every method between its student and its teacher, one panel per part."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     worlds = {w: result["worlds"][w]["rows"] for w in WORLDS if w in result["worlds"]}
-    worlds = {w: rows for w, rows in worlds.items() if len(rows) > 7}  # a panel for a dot is none
+    worlds = {w: rows for w, rows in worlds.items() if len(rows) > 7}  # no panel for a dot or two
     ends = ("student alone", "teacher")
     names = [n for n in next(iter(worlds.values())) if n not in ends and not n.startswith("ALS")]
     figure, axes = plt.subplots(
@@ -228,31 +266,42 @@ def training_cost(result: dict[str, Any]) -> str:
     seconds = {name: row["seconds"] for name, row in result["ours"].items()}
     times = {name: value / seconds["student alone"] for name, value in seconds.items()}
     ours = {"RRD": times["RRD"], "IR-RRD": times["IR-RRD"], "DE": times["DE, sharp"]}
-    ratios = ", ".join(f"{n} {ours[n]:.1f}x (theirs {x}x)" for n, x in OVERHEAD.items())
+    ratios = ", ".join(f"{n} {ours[n]:.1f}x (authors {x}x)" for n, x in OVERHEAD.items())
     rows = [[*row, f"{AIMS[row[0]]:g}" if row[0] in AIMS else ""] for row in cost_rows(result)]
     return section(
         "Seconds an epoch",
         "`python benchmarks/training_cost.py`: CiteULike, leave-one-out, matrix factorisation "
         "of width 20 from 200, 113 batches of 1024, without evaluation. *Soft* is the first "
-        "epoch of an annealed routing, *sharp* its last, *100 epochs* the mean over the whole "
-        'schedule; *bfloat16* is `precision="bf16-mixed"`. The authors\' code ran on another '
-        f"machine of the same kind. Machine: {machine(result)}.\n\n"
-        "PHR multiplies 6 h d_t d_s numbers for every entity of a batch, 1.6e13 in an epoch at the "
-        "paper's width and 9e11 at 128: in float32 that is what two cores need the seconds for. "
-        f"Over the student alone, whose epoch is cheap here: {ratios}, theirs on their GPU, where "
-        "the plain student is slow.",
-        [*COST_HEADER, "Aim"],
+        "epoch of an annealed routing, *sharp* its last, and *100 epochs* the mean over the whole "
+        'schedule. *bfloat16* is `precision="bf16-mixed"`. The authors\' code was timed on another '
+        "machine of the same kind. *Ratio* is their time over ours, and *target* what we aimed at, "
+        f"in seconds. Machine: {machine(result)}.\n\n"
+        "PHR takes 6 h d_t d_s multiplications for every entity of a batch: 1.6e13 per epoch at "
+        "the paper's width and 9e11 at 128. In float32 they account for its seconds on two cores. "
+        f"Relative to the student alone, which is cheap here, methods cost: {ratios}. The authors' "
+        "ratios are from their GPU, on which the plain student is slow.",
+        [*COST_HEADER, "Target"],
         rows,
+    ) + outdated_cost(result["ours"])
+
+
+def outdated_cost(rows: dict[str, dict[str, Any]]) -> str:
+    """That CD costs something else by now, unless its row has been measured since."""
+    if "CPU seconds" in rows.get("CD", {"CPU seconds": 0}):
+        return ""
+    return (
+        "\nCD was timed before it drew from exact ranks by default, so its row is the cost of the "
+        "earlier, approximate sampler.\n"
     )
 
 
 def many_teachers_cost(result: dict[str, Any]) -> str:
     return section(
         "Seconds an epoch of ConCF and HetComp",
-        "`python benchmarks/many_teachers_cost.py`: CiteULike; ConCF on users and items of ten "
-        "interactions or more (33 batches of 1024), HetComp on users of five or more (78 "
-        "batches), students of width 20. The authors' code ran on another machine of the same "
-        f"kind. Machine: {machine(result)}.",
+        "`python benchmarks/many_teachers_cost.py`: CiteULike; ConCF on users and items with at "
+        "least ten interactions (33 batches of 1024), HetComp on users with at least five (78 "
+        "batches), students of width 20. The authors' code was timed on another machine of the "
+        f"same kind. Machine: {machine(result)}.",
         COST_HEADER,
         cost_rows(result),
     )
@@ -264,8 +313,9 @@ def concf(result: dict[str, Any]) -> str:
     arguments = "--subset " * subset + "--reference " * reference
     arguments += f"--seeds {' '.join(map(str, result['seeds']))} --epochs {result['epochs']}"
     several = len(result["seeds"]) > 1
-    over = f"means over seeds {result['seeds']}" if several else f"seed {result['seeds'][0]}"
-    spread = " with their standard deviation" * several
+    seeds = ", ".join(map(str, result["seeds"]))
+    over = f"means over seeds {seeds}" if several else f"seed {seeds}"
+    spread = " with standard deviations" * several
     whose = "network and schedule of the authors, " * reference
     decays = ", ".join(f"{value:g} for {name}" for name, value in result["weight decay"].items())
     rows = [
@@ -274,14 +324,21 @@ def concf(result: dict[str, Any]) -> str:
     ]
     return section(
         f"ConCF, {whose}CiteULike, {nodes['user']:,} users and {nodes['item']:,} items",
-        f"`python benchmarks/concf.py {arguments}`: 60/20/20 of every user, full ranking, "
-        f"width 64, at most {result['epochs']} epochs, the best validated one; {over} (of split, "
-        f"embeddings and batches){spread}. Weight decays, the best of three on the validation "
-        f"items of the {'first seed' if subset else 'smaller data below'}: {decays}. "
+        f"`python benchmarks/concf.py {arguments}`: 60/20/20 split per user, full ranking, width "
+        f"64, at most {result['epochs']} epochs, of which the best by validation counts; {over} "
+        f"(of split, embeddings and batches){spread}. Weight decays, the best of three on the "
+        f"validation items of the {'first seed' if subset else 'smaller data below'}: {decays}. "
         f"Machine: {machine(result)}.",
         ["Model", *names],
         rows,
-    )
+    ) + ("" if reference else FLOOR)
+
+
+#: Below the figures of the default network, which precede the change.
+FLOOR = (
+    "\nThese figures precede a fix of the floor of the branch weights: they are now at least 0.01, "
+    "where rescaling could push them below. Runs in which a weight reaches the floor differ.\n"
+)
 
 
 def hetcomp(result: dict[str, Any]) -> str:
@@ -294,15 +351,18 @@ def hetcomp(result: dict[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    return section(
-        "HetComp: six teachers in one student, CiteULike",
-        f"`python examples/hetcomp.py --seeds {result['seeds']}`: users of five or more, "
-        "60/20/20, full ranking, teachers of width "
-        f"{result['teacher dim']}, students of width {result['student dim']}; one split and "
-        "one run of every teacher, students with their standard deviation over seeds. "
-        f"Machine: {result['machine']}.",
-        ["Model", *names, "Epochs"],
-        rows,
+    return (
+        section(
+            "HetComp: six teachers in one student, CiteULike",
+            f"`python examples/hetcomp.py --seeds {result['seeds']}`: users with at least five "
+            "interactions, 60/20/20 split, full ranking, teachers of width "
+            f"{result['teacher dim']}, students of width {result['student dim']}; one split, one "
+            "run of each teacher, and for students means and standard deviations over seeds. "
+            f"Machine: {result['machine']}.",
+            ["Model", *names, "Epochs"],
+            rows,
+        )
+        + f"\nThe RRD rows were {REDRAW}\n"
     )
 
 
@@ -310,8 +370,9 @@ def kernels(result: dict[str, Any]) -> str:
     rows = [[name, f"{value:.2f}"] for name, value in result["ratios"].items()]
     return section(
         "The operations that carry the time",
-        f"`python benchmarks/kernels.py`: ratios within one run. Machine: {machine(result)}.",
-        ["Ratio", ""],
+        "`python benchmarks/kernels.py`: ratios of times within one run. "
+        f"Machine: {machine(result)}.",
+        ["Times", "Ratio"],
         rows,
     )
 
@@ -331,13 +392,16 @@ def gowalla(result: dict[str, Any]) -> str:
     ]
     seeds = len(result["recall@20"]["distilled"])
     header = ["Model", "Width", "MB", "Recall@20", "NDCG@20", "Gap closed", "Seconds an epoch"]
-    return section(
-        "Gowalla, the example",
-        f"`{result['command']}`: LightGCN by sampled softmax, FTD and RRD, full ranking, one "
-        f"teacher, {seeds} seeds of the students. Machine: {machine(result)}, another process "
-        "ran beside it.",
-        header,
-        rows,
+    return (
+        section(
+            "Gowalla, the example",
+            f"`{result['command']}`: LightGCN with sampled softmax, FTD and RRD, full ranking, one "
+            f"teacher, {seeds} seeds of the students. Machine: {machine(result)}; another process "
+            "was running on it.",
+            header,
+            rows,
+        )
+        + f"\nThe distilled student was {REDRAW}\n"
     )
 
 
@@ -348,16 +412,16 @@ def topology(result: dict[str, Any]) -> str:
         for name, curve in result["curves"].items()
     ]
     apart = "".join(
-        f" *{name}* was run apart: its teacher reached {run['teacher 200'][-1]:.4f} on "
-        f"{machine(run)}."
+        f" *{name}* was run separately, on {machine(run)}; its teacher reached "
+        f"{run['teacher 200'][-1]:.4f}."
         for name, run in result.get("run apart", {}).items()
     )
     return section(
         "Topology distillation beside the authors' curves",
         f"`python benchmarks/reproduce_topology.py`: {result['data']}, {result['metric']}, "
-        f"after {result['epochs'][-1]} epochs, one seed; *reference* is the variant of their "
-        f"code. Machine: {machine(result)}.{apart}",
-        ["Model", "here", "authors"],
+        f"after {result['epochs'][-1]} epochs, one seed. *Reference* is the variant that follows "
+        f"their code. Machine: {machine(result)}.{apart}",
+        ["Model", "Ours", "Authors"],
         rows,
     )
 
@@ -370,8 +434,8 @@ def scale(result: dict[str, Any]) -> str:
     return section(
         "A million users",
         f"`python benchmarks/scale.py`: {result['num_users']:,} users, {result['num_items']:,} "
-        f"items, {result['num_edges']:,} interactions, lists of {result['ranked_users']:,} "
-        f"users extracted. Machine: {machine(result)}.",
+        f"items, {result['num_edges']:,} interactions, with lists extracted for "
+        f"{result['ranked_users']:,} users. Machine: {machine(result)}.",
         ["Step", "Seconds", "Peak GB so far"],
         rows,
     )
@@ -394,7 +458,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    parts = ["# Results\n\nWritten by `benchmarks/render.py` from `benchmarks/results/*.json`.\n"]
+    parts = ["# Results\n\nGenerated by `benchmarks/render.py` from `benchmarks/results/*.json`.\n"]
     for name, render in SECTIONS.items():
         path: Path = RESULTS / f"{name}.json"
         if path.exists():

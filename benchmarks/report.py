@@ -1,4 +1,4 @@
-"""Timing and writing down, for all benchmarks."""
+"""Timing, tables and result files, shared by all benchmarks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """On what the figures were taken."""
+    """The machine on which figures are measured."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
 
 
 def milliseconds(*functions: Callable[[], Any], runs: int = 7) -> list[float]:
-    """Median milliseconds of each function, run in turn so that drift hits all alike."""
+    """Median milliseconds of each function, called in turn so that drift affects all equally."""
     for function in functions:
         function()
     taken: list[list[float]] = [[] for _ in functions]
@@ -56,17 +56,18 @@ def measure_rows(
     *,
     keep: bool,
 ) -> dict[str, dict[str, float]]:
-    """Measure rows, each in a process of its own, so that its peak memory is its own.
+    """Measure each row in its own process, so that peak memory is that of the row alone.
 
-    All are printed, beside the authors'.
+    All rows are printed next to the authors'.
 
     Args:
-        name: Of the results.
-        script: What prints one row as JSON, ``seconds`` and ``peak GB``, with ``--only ROW``.
+        name: Name of the results.
+        script: A script that, given ``--only ROW``, prints that row as JSON with ``seconds`` and
+            ``peak GB``.
         options: Further arguments of the script.
-        rows: Which rows.
+        rows: The rows to measure.
         authors: Seconds that the authors' code takes, by row.
-        keep: Other rows stay as ``results/<name>.json`` has them.
+        keep: Whether to keep all other rows of ``results/<name>.json``.
     """
     path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text())["ours"] if keep and path.exists() else {}
@@ -85,7 +86,7 @@ def measure_rows(
 
 
 def write(name: str, payload: dict[str, Any]) -> None:
-    """Write ``results/<name>.json``, machine included."""
+    """Write ``results/<name>.json``, including the machine."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **payload}, indent=1) + "\n")
@@ -93,7 +94,7 @@ def write(name: str, payload: dict[str, Any]) -> None:
 
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
-    """Print rows in columns."""
+    """Print rows as aligned columns."""
     cells = [header, *[[f"{c:.3g}" if isinstance(c, float) else str(c) for c in r] for r in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     for row in cells:
