@@ -21,7 +21,9 @@ def require_number(**options: object) -> None:
 
 
 def require_count(least: int = 1, **options: object) -> None:
-    """Raise ``ValueError`` for the first option that is no integer, or is below ``least``.
+    """Raise ``ValueError`` for the first option that is not an integer, or is below ``least``.
+
+    A bool is not an integer here.
 
     Example:
         >>> require_count(dim=8.0)
@@ -30,7 +32,7 @@ def require_count(least: int = 1, **options: object) -> None:
     """
     wanted = "a positive integer" if least == 1 else f"an integer of {least} or more"
     for name, value in options.items():
-        if not isinstance(value, Integral) or value < least:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name!r} must be {wanted} (got {value!r})")
 
 

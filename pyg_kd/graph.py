@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -185,7 +186,7 @@ def check_ids(name: str, ids: Tensor, size: int) -> None:
         raise ValueError(f"'{name}' must lie in 0..{size - 1} (got {low if low < 0 else high})")
 
 
-def as_ids(name: str, ids: object, size: int, device: torch.device) -> Tensor:
+def as_ids(name: str, ids: object, size: int, device: torch.device | None) -> Tensor:
     """Ids of nodes as int64 ``[n]`` on a device, from a tensor, an array or a list of them.
 
     Raises:
@@ -193,7 +194,9 @@ def as_ids(name: str, ids: object, size: int, device: torch.device) -> Tensor:
         ValueError: If they are not one-dimensional, or one is out of range.
     """
     try:
-        found = torch.as_tensor(ids, device=device)
+        # NumPy reads a pandas column by place, and PyTorch takes no array of negative strides.
+        plain = ids if isinstance(ids, Tensor) else np.array(ids, order="C")
+        found = torch.as_tensor(plain, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         shown = f"{ids!r:.60}"
         raise TypeError(f"'{name}' must be integers, ids of nodes (got {shown})") from error
@@ -201,8 +204,9 @@ def as_ids(name: str, ids: object, size: int, device: torch.device) -> Tensor:
         raise ValueError(f"'{name}' must be one-dimensional (got shape {list(found.shape)})")
     if found.numel() and (found.is_floating_point() or found.dtype == torch.bool):
         raise TypeError(f"'{name}' must be integers, ids of nodes (got {found.dtype})")
+    found = found.long()  # first: PyTorch compares no uint64
     check_ids(name, found, size)
-    return found.long()
+    return found
 
 
 def node_ids(data: HeteroData, node_type: str, name: str, ids: object) -> Tensor:

@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +15,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Data, HeteroData
 
 from pyg_kd.functional import Neighbors, interactions, sorted_neighbors
-from pyg_kd.graph import check_ids
+from pyg_kd.graph import as_ids, check_ids
 
 EDGES = torch.tensor([[0, 2, 2], [3, 0, 1]])
 
@@ -244,3 +245,32 @@ def test_sorting_leaves_the_edges_alone():
     edges = interactions(graph(edge_index))
     assert edges.by_user().col.tolist() == [3, 0, 1] and edges.by_item().col.tolist() == [2, 2, 0]
     assert torch.equal(edge_index, before)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([3, 1, 0])[::-1],
+        np.array([0, 1, 3], dtype=np.uint64),
+        pd.Series([9, 0, 1, 3])[1:],
+        range(0, 4),
+        [np.int64(0), torch.tensor(1), 3],
+    ],
+)
+def test_ids_as_users_hold_them(ids: object) -> None:
+    found = as_ids("users", ids, 4, torch.device("cpu"))
+    assert found.tolist() == np.asarray(ids).tolist() and found.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        (2, ValueError, r"'users' must be one-dimensional \(got shape \[\]\)"),
+        ([[0], [1, 2]], TypeError, r"'users' must be integers"),
+        ({0, 2}, TypeError, r"'users' must be integers"),
+        (np.array([2**64 - 1], dtype=np.uint64), ValueError, r"'users' must lie in 0..3"),
+    ],
+)
+def test_what_are_no_ids(ids: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        as_ids("users", ids, 4, torch.device("cpu"))

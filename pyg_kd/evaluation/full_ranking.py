@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, overload
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_count
 from pyg_kd.metrics.ranker import Ranker, representations
 from pyg_kd.metrics.ranking_metrics import METRICS, check_lengths, check_metrics, ranking_metrics
 from pyg_kd.metrics.ranking_task import ranking_task
@@ -91,15 +92,16 @@ def evaluate(
         ``{"recall@10": ..., "recall@20": ..., ...}``, or a :class:`PerUser`.
 
     Raises:
-        ValueError: If the sizes of the graphs and of the representations
-            differ, a representation or a score is NaN, ``k`` exceeds the
-            catalogue, a metric is unknown, there are no targets, or targets
-            are message edges too.
-        TypeError: If a graph is no ``HeteroData`` or the model cannot score.
+        ValueError: If the sizes or devices of the graphs and of the
+            representations differ, a representation or a score is NaN, ``k``
+            exceeds the catalogue, a metric is unknown, there are no targets,
+            or targets are message edges too.
+        TypeError: If a graph is not a ``HeteroData``, the model cannot score,
+            ``k`` is not an integer, or ``metrics`` is not a list.
     """
     check_metrics(metrics)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"'batch_size' must be at least 1 (got {batch_size})")
+    if batch_size is not None:
+        require_count(batch_size=batch_size)
     task = ranking_task(data, target_data)
     ks = check_lengths(k, task.num_items)
     with inference(model):

@@ -13,11 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyg_kd.checks import require_count
 from pyg_kd.functional.sparse import keep_float32, require_one_device
-from pyg_kd.graph import Neighbors, check_ids
+from pyg_kd.graph import Neighbors, as_ids, check_ids
 
 #: ``score_block(rows, cols)`` returns the scores ``[len(rows), len(cols)]`` of some
-#: rows (int64 ids) and a range of columns, in a tensor that may be overwritten.
+#: rows (int64 ids) and a range of columns, in a tensor that may be overwritten; a view of
+#: another tensor is copied first.
 ScoreBlock = Callable[[Tensor, slice], Tensor]
 
 #: Scores in a block of :func:`rank_unseen`: they stay in the caches of a CPU while they are
@@ -66,8 +68,8 @@ def rank_unseen(
 
     Args:
         score_block: Returns the scores of some rows and a range of columns,
-            shape ``[len(rows), len(cols)]``. The returned block is overwritten.
-            Half precision is ranked in float32.
+            shape ``[len(rows), len(cols)]``. The returned block is overwritten,
+            unless it is a view. Half precision is ranked in float32.
         num_rows: Number of rows in all.
         num_cols: Number of columns in all.
         k: Length of the lists. A row with fewer unseen columns is padded with
@@ -82,9 +84,10 @@ def rank_unseen(
         An iterator over blocks :class:`Ranked`, in the order of ``rows``.
 
     Raises:
-        ValueError: If a size is not positive, ``rows`` is out of range,
-            ``seen`` has another number of rows, or a score is NaN.
-        TypeError: If the scores are not floating point.
+        ValueError: If a size is not a positive integer, ``rows`` or ``seen`` is out of range,
+            ``seen`` has another number of rows, or the scores have another shape or are NaN.
+        TypeError: If ``rows`` are not integers, ``seen`` is not a pattern of neighbours, or
+            ``score_block`` is not a function that returns floating point tensors.
 
     Example:
         >>> scores = torch.tensor([[0.5, 2.0, 2.0, 1.0]])
@@ -92,19 +95,30 @@ def rank_unseen(
         >>> next(ranking).ids
         tensor([[1, 2, 3]])
     """
+    require_count(0, num_rows=num_rows)
+    require_count(num_cols=num_cols, k=k)
     col_tile = min(num_cols, MAX_TILE) if col_tile is None else col_tile
-    row_block = max(1, BLOCK_ENTRIES // max(col_tile, 1)) if row_block is None else row_block
-    sizes = {"num_cols": num_cols, "k": k, "row_block": row_block, "col_tile": col_tile}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"'{name}' must be at least 1 (got {size})")
-    if seen is not None and seen.ptr.numel() != num_rows + 1:
-        raise ValueError(f"'seen' must have {num_rows} rows (got {seen.ptr.numel() - 1})")
+    require_count(col_tile=col_tile)
+    row_block = max(1, BLOCK_ENTRIES // col_tile) if row_block is None else row_block
+    require_count(row_block=row_block)
+    if not callable(score_block):
+        raise TypeError(f"'score_block' must be a function (got {type(score_block).__name__})")
+    if seen is not None:
+        _check_seen(seen, num_rows, num_cols)
+    device = None if seen is None else seen.ptr.device
     if rows is None:
-        rows = torch.arange(num_rows, device=None if seen is None else seen.ptr.device)
-    check_ids("rows", rows, num_rows)
-    blocks = rows.split(row_block) if rows.numel() else ()
-    return _rank_blocks(score_block, blocks, num_cols, k, seen, col_tile, progress)
+        rows = torch.arange(num_rows, device=device)
+    rows = as_ids("rows", rows, num_rows, rows.device if isinstance(rows, Tensor) else device)
+    blocks = rows.split(min(int(row_block), len(rows))) if len(rows) else ()
+    return _rank_blocks(score_block, blocks, num_cols, int(k), seen, int(col_tile), progress)
+
+
+def _check_seen(seen: Neighbors, num_rows: int, num_cols: int) -> None:
+    if not isinstance(seen, Neighbors):
+        raise TypeError(f"'seen' must be Neighbors (got {type(seen).__name__})")
+    if seen.ptr.numel() != num_rows + 1:
+        raise ValueError(f"'seen' must have {num_rows} rows (got {seen.ptr.numel() - 1})")
+    check_ids("seen.col", seen.col, num_cols)
 
 
 @torch.no_grad()
@@ -122,7 +136,9 @@ def _rank_blocks(
         best: tuple[Tensor, Tensor] | None = None
         for start in range(0, num_cols, col_tile):
             stop = min(start + col_tile, num_cols)
-            scores = _unseen_scores(score_block(rows, slice(start, stop)), hidden, start, stop)
+            scores = score_block(rows, slice(start, stop))
+            check_scores(scores, len(rows), stop - start)
+            scores = _unseen_scores(scores, hidden, start, stop)
             values, ids = stable_topk(scores, k)
             # Earlier tiles hold lower ids, so a stable sort keeps ties in order.
             best = _merge(best, values, ids + start, k)
@@ -137,11 +153,22 @@ def _rank_blocks(
             progress(rows.numel())
 
 
+def check_scores(scores: object, num_rows: int, num_cols: int) -> None:
+    """Raise an error unless ``scores`` are a floating point tensor ``[num_rows, num_cols]``."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"'score_block' must return a tensor (got {type(scores).__name__})")
+    if not scores.is_floating_point():
+        raise TypeError(f"'score_block' must return floating point scores (got {scores.dtype})")
+    if scores.shape != (num_rows, num_cols):
+        raise ValueError(
+            f"'score_block' must return scores of shape [{num_rows}, {num_cols}] "
+            f"(got {list(scores.shape)})"
+        )
+
+
 def _unseen_scores(
     scores: Tensor, hidden: tuple[Tensor, Tensor] | None, start: int, stop: int
 ) -> Tensor:
-    if not scores.is_floating_point():
-        raise TypeError(f"'score_block' must return floating point scores (got {scores.dtype})")
     if scores.dtype.itemsize < 4:
         scores = scores.float()
     if hidden is None:
@@ -151,8 +178,16 @@ def _unseen_scores(
     row, col = row[inside], col[inside] - start
     if scores[row, col].isnan().any():  # the mask would hide it
         raise ValueError("'score_block' returned a score that is NaN")
+    if _shares_memory(scores):
+        scores = scores.clone(memory_format=torch.contiguous_format)
     scores[row, col] = -inf
     return scores
+
+
+def _shares_memory(x: Tensor) -> bool:
+    """Whether writing to ``x`` may change a tensor of the model, or several rows at once."""
+    # Tensors of the inference mode do not tell that they are views.
+    return x._is_view() or x.untyped_storage().nbytes() != x.nbytes
 
 
 def _merge(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -36,7 +36,8 @@ def ranking_metrics(
 
     Args:
         hits: Which ranked items are targets, bool, shape ``[n, k_max]``.
-        num_targets: Number of targets of each row, int64, shape ``[n]``.
+        num_targets: Number of targets of each row, at least as many as its hits, int64,
+            shape ``[n]``.
         ks: List lengths, each in ``1..k_max``.
         metrics: Names out of :data:`METRICS`.
 
@@ -44,9 +45,10 @@ def ranking_metrics(
         ``{"recall@10": float64 [n], ...}``, metric by metric.
 
     Raises:
-        ValueError: If a metric is unknown, a length is out of range, or the
-            shapes do not fit.
-        TypeError: If ``hits`` is not bool.
+        ValueError: If a metric is unknown, a length is out of range, the shapes
+            or devices do not fit, or a row has more hits than targets.
+        TypeError: If ``hits`` is not a bool tensor, ``num_targets`` not one of integers, a
+            length not an integer, or ``metrics`` not a list.
 
     Example:
         >>> hits = torch.tensor([[False, True, True]])
@@ -54,15 +56,10 @@ def ranking_metrics(
         >>> {name: float(value) for name, value in values.items()}
         {'recall@2': 0.25, 'recall@3': 0.5, 'mrr@2': 0.5, 'mrr@3': 0.5}
     """
-    if hits.dtype != torch.bool:
-        raise TypeError(f"'hits' must be bool (got {hits.dtype})")
-    if hits.dim() != 2 or num_targets.shape != hits.shape[:1]:
-        raise ValueError(
-            f"'hits' must be [n, k_max] and 'num_targets' [n] "
-            f"(got {list(hits.shape)} and {list(num_targets.shape)})"
-        )
+    _check_hits(hits, num_targets)
     ks = check_lengths(ks, hits.size(1))
     check_metrics(metrics)
+    _check_numbers(hits, num_targets)
     position = torch.tensor(ks, device=hits.device) - 1
     # Every metric is a running value over the ranks, read at the places asked for.
     return {
@@ -71,6 +68,37 @@ def ranking_metrics(
         for values in [_RUNNING[name](hits, num_targets, position)]
         for column, k in enumerate(ks)
     }
+
+
+def _check_hits(hits: Tensor, num_targets: Tensor) -> None:
+    for name, given in {"hits": hits, "num_targets": num_targets}.items():
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{name!r} must be a tensor (got {type(given).__name__})")
+    if hits.dtype != torch.bool:
+        raise TypeError(f"'hits' must be bool (got {hits.dtype})")
+    dtype = num_targets.dtype
+    if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
+        raise TypeError(f"'num_targets' must be integers (got {dtype})")
+    if hits.dim() != 2 or num_targets.shape != hits.shape[:1]:
+        raise ValueError(
+            f"'hits' must be [n, k_max] and 'num_targets' [n] "
+            f"(got {list(hits.shape)} and {list(num_targets.shape)})"
+        )
+    if num_targets.device != hits.device:
+        raise ValueError(
+            f"'num_targets' must be on the device of 'hits', {hits.device} "
+            f"(got {num_targets.device})"
+        )
+
+
+def _check_numbers(hits: Tensor, num_targets: Tensor) -> None:
+    found = hits.sum(dim=1)
+    if bool((num_targets < found).any()):
+        row = int((num_targets < found).nonzero()[0])
+        raise ValueError(
+            f"'num_targets' must be at least the number of hits, {int(found[row])} in row {row} "
+            f"(got {int(num_targets[row])})"
+        )
 
 
 def hit_matrix(rows: Tensor, ids: Tensor, targets: Neighbors, num_cols: int) -> Tensor:
@@ -104,21 +132,24 @@ def in_sorted(keys: Tensor, query: Tensor) -> Tensor:
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless ``metrics`` are names out of :data:`METRICS`."""
+    """Raise an error unless ``metrics`` is a list of names out of :data:`METRICS`."""
     if isinstance(metrics, str):
         raise TypeError(
             f"'metrics' must be a list of names, ({metrics!r},) for one (got {metrics!r})"
         )
-    unknown = [name for name in metrics if name not in _RUNNING]
-    if unknown or not metrics:
-        raise ValueError(f"'metrics' must be some of {METRICS} (got {tuple(metrics)})")
+    if not isinstance(metrics, Collection):
+        raise TypeError(f"'metrics' must be a list of names (got {metrics!r})")
+    names = tuple(metrics)
+    if not names or any(name not in METRICS for name in names):
+        raise ValueError(f"'metrics' must be some of {METRICS} (got {names})")
 
 
 def check_lengths(k: int | Sequence[int], largest: int) -> tuple[int, ...]:
     """Lengths ascending without repetition, each checked to lie in ``1..largest``."""
-    ks: Sequence[Any] = k if isinstance(k, Sequence) else (k,)
-    whole = all(isinstance(length, Integral) for length in ks)
-    if not ks or not whole or min(ks) < 1 or max(ks) > largest:
+    ks: Sequence[Any] = k if isinstance(k, Sequence) and not isinstance(k, (str, bytes)) else (k,)
+    if not all(isinstance(length, Integral) and not isinstance(length, bool) for length in ks):
+        raise TypeError(f"'k' must be an integer or a list of integers (got {k!r})")
+    if not ks or min(ks) < 1 or max(ks) > largest:
         raise ValueError(f"'k' must hold lengths in 1..{largest} (got {tuple(ks)})")
     return tuple(sorted({int(length) for length in ks}))
 

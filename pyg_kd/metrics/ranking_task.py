@@ -74,16 +74,23 @@ def ranking_task(data: HeteroData, target_data: HeteroData, name: str = "target_
         name: How messages call ``target_data``.
 
     Raises:
-        ValueError: If the graphs differ in size, there are no targets, or
-            targets are message edges of one of the graphs.
+        ValueError: If the graphs differ in size, there are no targets, targets
+            are message edges of one of the graphs, or labels do not fit the
+            labelled edges.
+        TypeError: If a graph is not a ``HeteroData``.
     """
-    graph, other = interactions(data), interactions(target_data)
+    graph, other = interactions(data), _interactions(target_data, name)
     if graph[1:] != other[1:]:
         raise ValueError(
             f"{name!r} must have the nodes of 'data', {graph[1:]} users and items (got {other[1:]})"
         )
     num_users, num_items = graph[1:]
-    label = _targets(target_data, name).to(graph.edge_index.device)
+    label = _targets(target_data, name)
+    if label.is_meta and not graph.edge_index.is_meta:
+        raise ValueError(
+            f"{name!r} must hold values (got an 'edge_label_index' on the meta device)"
+        )
+    label = label.to(graph.edge_index.device)
     check_ids("edge_label_index[0] (users)", label[0], num_users)
     check_ids("edge_label_index[1] (items)", label[1], num_items)
     seen = _seen(graph, other)
@@ -95,6 +102,16 @@ def ranking_task(data: HeteroData, target_data: HeteroData, name: str = "target_
             f"ranking and cannot be found"
         )
     return Task(seen, targets, targets.degree.nonzero().squeeze(1), num_items)
+
+
+def _interactions(graph: HeteroData, name: str) -> Interactions:
+    """The edges of a graph that messages call ``name``."""
+    try:
+        return interactions(graph)
+    except (TypeError, ValueError) as error:
+        told = str(error)
+        rest = told.removeprefix("'data' ")
+        raise type(error)(f"{name!r} {rest}" if rest != told else f"{name!r}: {told}") from None
 
 
 def _seen(graph: Interactions, other: Interactions) -> Neighbors:
@@ -111,11 +128,26 @@ def _targets(target_data: HeteroData, name: str) -> Tensor:
     if "edge_label_index" not in store:
         raise ValueError(f"{name!r} has no 'edge_label_index'")
     label = as_edges(store.edge_label_index, "edge_label_index")
-    if "edge_label" in store:
-        label = label[:, store.edge_label > 0]
     if label.size(1) == 0:
         raise ValueError(f"{name!r} has no targets: its 'edge_label_index' is empty")
+    if "edge_label" in store:
+        label = label[:, _positive(store.edge_label, label, name)]
+        if label.size(1) == 0:
+            raise ValueError(f"{name!r} has no targets: no 'edge_label' is positive")
     return label
+
+
+def _positive(edge_label: object, edges: Tensor, name: str) -> Tensor:
+    """Which labelled edges are positive, bool ``[E]``."""
+    labels = torch.as_tensor(edge_label, device=edges.device)
+    if labels.shape != edges.shape[1:]:
+        raise ValueError(
+            f"'edge_label' of {name!r} must have shape [{edges.size(1)}], a label for each edge of "
+            f"'edge_label_index' (got {list(labels.shape)})"
+        )
+    if bool(labels.isnan().any()):
+        raise ValueError(f"'edge_label' of {name!r} must not be NaN")
+    return labels > 0
 
 
 def _keys(neighbors: Neighbors, num_cols: int) -> Tensor:

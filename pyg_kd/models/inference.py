@@ -40,7 +40,14 @@ class Ranker(Protocol):
 
 @contextmanager
 def inference(model: HasModules) -> Iterator[None]:
-    """No gradients and evaluation mode inside; every module's own mode comes back after."""
+    """No gradients and evaluation mode inside; every module's own mode comes back after.
+
+    Raises:
+        TypeError: If ``model`` is not a module.
+    """
+    if isinstance(model, type) or not callable(getattr(model, "modules", None)):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"'model' must be a torch.nn.Module (got {got})")
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
@@ -53,17 +60,27 @@ def inference(model: HasModules) -> Iterator[None]:
 
 
 def represent(
-    model: Callable[[HeteroData], XDict], data: HeteroData, *, allow_nan: bool = False
+    model: Callable[[HeteroData], XDict],
+    data: HeteroData,
+    *,
+    allow_nan: bool = False,
+    device: torch.device | None = None,
 ) -> XDict:
     r"""Apply a model to a graph.
+
+    Args:
+        model: A module, or what else returns representations.
+        data: The graph.
+        allow_nan: Whether representations may be NaN.
+        device: The device of the graph, where representations must be there too.
 
     Returns:
         The representations ``[U, d]`` of users and ``[I, d]`` of items.
 
     Raises:
-        TypeError: If the model does not return a dictionary of tensors.
-        ValueError: If representations are missing, of another shape, or NaN where that is not
-            allowed.
+        TypeError: If the model does not return a dictionary of dense tensors.
+        ValueError: If representations are missing, of another shape, on another device, or NaN
+            where that is not allowed.
     """
     x_dict = model(data)
     if not isinstance(x_dict, Mapping):
@@ -74,17 +91,24 @@ def represent(
     for node_type in (USER, ITEM):
         if node_type not in x_dict:
             raise ValueError(
-                f"'model' returned no representations of {node_type!r} (got {sorted(x_dict)})"
+                f"'model' returned no representations of {node_type!r} (got {list(x_dict)})"
             )
         x, size = x_dict[node_type], data[node_type].num_nodes
         if not isinstance(x, Tensor):
             raise TypeError(
                 f"representations of {node_type!r} must be a tensor (got {type(x).__name__})"
             )
+        if x.layout != torch.strided:
+            raise TypeError(f"representations of {node_type!r} must be dense (got {x.layout})")
         if x.dim() != 2 or x.size(0) != size:
             raise ValueError(
                 f"'model' must return {size} representations of {node_type!r}, [{size}, d] "
                 f"(got {list(x.shape)})"
+            )
+        if device is not None and x.device != device:
+            raise ValueError(
+                f"'model' must return representations on the device of 'data', {device} "
+                f"(got {x.device} for {node_type!r})"
             )
         if not allow_nan and bool(x.isnan().any()):
             given = nan_features(data)
@@ -114,7 +138,7 @@ def best_unseen(
         users = torch.arange(edges.num_users, device=edges.edge_index.device)
     rows, place = users.unique(return_inverse=True)
     with inference(model):
-        x_dict = represent(model, data)
+        x_dict = represent(model, data, device=edges.edge_index.device)
         x_user, x_item = x_dict[USER], x_dict[ITEM]
         blocks = list(
             rank_unseen(

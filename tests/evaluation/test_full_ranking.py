@@ -237,7 +237,7 @@ def test_errors_name_what_is_wrong():
         evaluate(model, train, test, (10, 121))
     with pytest.raises(ValueError, match=r"'metrics' .*'auc'"):
         evaluate(model, train, test, metrics=("auc",))
-    with pytest.raises(ValueError, match=r"'batch_size' must be at least 1 \(got 0\)"):
+    with pytest.raises(ValueError, match=r"'batch_size' must be a positive integer \(got 0\)"):
         evaluate(model, train, test, batch_size=0)
     with pytest.raises(ValueError, match="'target_data' has no 'edge_label_index'"):
         evaluate(model, train, train)
@@ -286,3 +286,88 @@ def test_sizes_that_differ():
         evaluate(fixed(train), other, test)
     with pytest.raises(ValueError, match=r"120 representations of 'item', \[120, d\] \(got \[121"):
         evaluate(fixed(other), train, test)
+
+
+class Popularity(nn.Module):
+    """Everyone gets the most popular items: one row of scores, expanded to all users."""
+
+    def forward(self, data: HeteroData) -> dict[str, Tensor]:
+        degree = torch.bincount(data[EDGE].edge_index[1], minlength=data["item"].num_nodes)
+        self.degree = degree.float()
+        return {"user": torch.zeros(data["user"].num_nodes, 1), "item": self.degree.unsqueeze(1)}
+
+    def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
+        return x_item.t().expand(len(x_user), -1)
+
+
+def test_a_row_of_scores_expanded_to_all_users():
+    train, test = split()
+    model = Popularity()
+    found = evaluate(model, train, test, (5, 20))
+    degree = torch.bincount(train[EDGE].edge_index[1], minlength=120).float()
+    assert torch.equal(model.degree, degree)
+    # The same scores, in memory of their own.
+    assert found == evaluate(
+        Fixed(torch.ones(40, 1), degree.unsqueeze(1)).eval(), train, test, (5, 20)
+    )
+
+
+@pytest.mark.parametrize("batch_size", ["3", 2.0, True])
+def test_a_batch_size_is_an_integer(batch_size):
+    train, test = split()
+    with pytest.raises(ValueError, match=rf"'batch_size' must be a positive .*{batch_size!r}"):
+        evaluate(fixed(train), train, test, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [np.int64(7), 10**30])
+def test_batch_sizes_of_other_types(batch_size):
+    train, test = split()
+    model = fixed(train)
+    assert evaluate(model, train, test, batch_size=batch_size) == evaluate(model, train, test)
+
+
+def test_errors_name_the_graph_of_the_targets():
+    train, _ = split()
+    model = fixed(train)
+    with pytest.raises(TypeError, match=r"^'target_data' must be a HeteroData \(got NoneType\)"):
+        evaluate(model, train, None)
+    other = graph(40, 120, np.array([[0, 120]]))
+    with pytest.raises(
+        ValueError, match=r"^'target_data': 'edge_index\[1\] \(items\)' must lie in"
+    ):
+        evaluate(model, train, other)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (torch.ones(3), r"'edge_label' of 'target_data' must have shape \[2\].*\(got \[3\]\)"),
+        (torch.ones(2, 1), r"must have shape \[2\].*\(got \[2, 1\]\)"),
+        (torch.tensor(1), r"must have shape \[2\].*\(got \[\]\)"),
+        (torch.tensor([1.0, float("nan")]), r"'edge_label' of 'target_data' must not be NaN"),
+        (torch.zeros(2), r"'target_data' has no targets: no 'edge_label' is positive"),
+    ],
+)
+def test_labels_that_do_not_fit(label, message):
+    data = graph(2, 5, np.array([[0, 0]]))
+    data[EDGE].edge_label_index = torch.tensor([[0, 1], [4, 3]])
+    data[EDGE].edge_label = label
+    with pytest.raises(ValueError, match=message):
+        evaluate(fixed(data), data, data, 2)
+
+
+def test_labels_in_a_list():
+    data = graph(2, 5, np.array([[0, 0]]))
+    data[EDGE].edge_label_index = torch.tensor([[0, 1], [4, 3]])
+    data[EDGE].edge_label = [0, 1]
+    assert evaluate(fixed(data), data, data, 2, per_user=True).user.tolist() == [1]
+
+
+def test_nothing_on_the_meta_device_is_evaluated():
+    train, test = split()
+    model = fixed(train)
+    with pytest.raises(ValueError, match=r"device of 'data', cpu \(got meta for 'user'\)"):
+        evaluate(model.to("meta"), train, test)
+    test[EDGE].edge_label_index = test[EDGE].edge_label_index.to("meta")
+    with pytest.raises(ValueError, match=r"'target_data' must hold values .*meta device"):
+        evaluate(fixed(train), train, test)

@@ -125,10 +125,72 @@ def test_sampling_flatters():
 def test_errors():
     train, test = leave_one_out()
     model = Fixed(torch.randn(30, 80))
-    with pytest.raises(ValueError, match=r"'num_negatives' must be at least 1 \(got 0\)"):
+    with pytest.raises(ValueError, match=r"'num_negatives' must be a positive integer \(got 0\)"):
         evaluate_sampled(model, train, test, num_negatives=0)
     with pytest.raises(ValueError, match=r"'k' must hold lengths in 1..11 \(got \(12,\)\)"):
         evaluate_sampled(model, train, test, 12, num_negatives=10)
     model.score_block = lambda u, i: torch.full((len(u), len(i)), float("nan"))
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="NaN"):
+        evaluate_sampled(model, train, test)
+
+
+@pytest.mark.filterwarnings("ignore:Metrics against")
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"num_negatives": "3"}, ValueError, r"'num_negatives' must be a positive .*'3'"),
+        ({"num_negatives": 3.0}, ValueError, r"'num_negatives' must be a positive .*3.0"),
+        ({"seed": "0"}, TypeError, r"'seed' must be an integer \(got '0'\)"),
+        ({"seed": None}, TypeError, r"'seed' must be an integer \(got None\)"),
+        ({"seed": 2**70}, ValueError, r"'seed' must fit into 64 bits"),
+        ({"k": 81, "num_negatives": 200}, ValueError, r"'k' must hold lengths in 1..80 "),
+    ],
+)
+def test_arguments_that_cannot_be_drawn(change, error, message) -> None:
+    train, test = leave_one_out()
+    with pytest.raises(error, match=message):
+        evaluate_sampled(Fixed(torch.randn(30, 80)), train, test, **({"k": 5} | change))
+
+
+@pytest.mark.filterwarnings("ignore:Metrics against")
+def test_numbers_of_numpy() -> None:
+    train, test = leave_one_out()
+    model = Fixed(torch.randn(30, 80))
+    found = evaluate_sampled(model, train, test, 5, num_negatives=np.int64(9), seed=np.int64(3))
+    assert found == evaluate_sampled(model, train, test, 5, num_negatives=9, seed=3)
+
+
+@pytest.mark.filterwarnings("ignore:Metrics against")
+def test_more_negatives_than_memory_are_all_there_are() -> None:
+    train, test = leave_one_out()
+    model = Fixed(torch.randn(30, 80))
+    found = evaluate_sampled(model, train, test, num_negatives=10**15)
+    assert found == evaluate_sampled(model, train, test, num_negatives=80)
+
+
+@pytest.mark.filterwarnings("ignore:Metrics against")
+def test_a_target_that_is_never_listed_is_never_found() -> None:
+    train, test = leave_one_out()
+    scores = torch.full((30, 80), -torch.inf)
+    model = Fixed(scores)
+    model.forward = lambda data: {"user": scores, "item": torch.arange(80.0).unsqueeze(1)}
+    model.score_block = lambda u, i: u[:, i.squeeze(1).long()]
+    drawn = evaluate_sampled(model, train, test, (1, 80), num_negatives=79)
+    assert set(drawn.values()) == set(evaluate(model, train, test, 75).values()) == {0.0}
+
+
+@pytest.mark.filterwarnings("ignore:Metrics against")
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        (torch.zeros(31, 81), ValueError, r"of shape \[31, 80\] \(got \[31, 81\]\)"),
+        (torch.zeros(31, 80).long(), TypeError, r"floating point scores \(got torch.int64\)"),
+        (None, TypeError, r"must return a tensor \(got NoneType\)"),
+    ],
+)
+def test_scores_that_do_not_fit(returned, error, message) -> None:
+    train, test = leave_one_out()
+    model = Fixed(torch.randn(30, 80))
+    model.score_block = lambda u, i: returned
+    with pytest.raises(error, match=message):
         evaluate_sampled(model, train, test)

@@ -187,7 +187,7 @@ def test_sizes_are_checked_before_scoring(name):
         raise AssertionError("scored")
 
     sizes = {"k": 2, "row_block": 2, "col_tile": 2} | {name: 0}
-    with pytest.raises(ValueError, match=rf"'{name}' must be at least 1 \(got 0\)"):
+    with pytest.raises(ValueError, match=rf"'{name}' must be a positive integer \(got 0\)"):
         rank_unseen(never, 3, 4, **sizes)
 
 
@@ -250,3 +250,69 @@ def test_the_operator_keeps_the_rules_of_the_dispatcher() -> None:
             args[stray] = torch.empty(args[stray].shape, dtype=args[stray].dtype)
             with pytest.raises(RuntimeError, match="one device"):
                 top_unseen(*args, 3)
+
+
+PATTERN = Neighbors(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 4]))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"k": "2"}, ValueError, r"'k' must be a positive integer \(got '2'\)"),
+        ({"k": True}, ValueError, r"'k' must be a positive integer \(got True\)"),
+        ({"num_cols": 5.0}, ValueError, r"'num_cols' must be a positive integer \(got 5.0\)"),
+        ({"num_rows": -1}, ValueError, r"'num_rows' must be an integer of 0 or more \(got -1\)"),
+        ({"row_block": 2.0}, ValueError, r"'row_block' must be a positive integer \(got 2.0\)"),
+        ({"col_tile": "9"}, ValueError, r"'col_tile' must be a positive integer \(got '9'\)"),
+        ({"rows": torch.tensor([0.0])}, TypeError, r"'rows' must be integers.*torch.float32"),
+        ({"rows": torch.ones(3, dtype=torch.bool)}, TypeError, r"'rows' must be .*torch.bool"),
+        ({"rows": torch.tensor([[0]])}, ValueError, r"'rows' must be one-dimensional"),
+        ({"seen": torch.zeros(2, 3)}, TypeError, r"'seen' must be Neighbors \(got Tensor\)"),
+        (
+            {"seen": PATTERN._replace(col=torch.tensor([0, 5]))},
+            ValueError,
+            r"'seen.col' must lie in 0..4 \(got 5\)",
+        ),
+        ({"score_block": None}, TypeError, r"'score_block' must be a function \(got NoneType\)"),
+    ],
+)
+def test_arguments_that_cannot_be_ranked(change, error, message) -> None:
+    given = {"score_block": lambda rows, cols: torch.zeros(len(rows), 5), "num_rows": 3}
+    given |= {"num_cols": 5, "k": 2} | change
+    with pytest.raises(error, match=message):
+        rank_unseen(**given)
+
+
+@pytest.mark.parametrize("seen", [None, PATTERN])
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        (torch.zeros(3, 6), ValueError, r"of shape \[3, 5\] \(got \[3, 6\]\)"),
+        (torch.zeros(3, 4), ValueError, r"of shape \[3, 5\] \(got \[3, 4\]\)"),
+        (torch.zeros(5, 3), ValueError, r"of shape \[3, 5\] \(got \[5, 3\]\)"),
+        (torch.zeros(5), ValueError, r"of shape \[3, 5\] \(got \[5\]\)"),
+        (None, TypeError, r"must return a tensor \(got NoneType\)"),
+    ],
+)
+def test_scores_of_another_shape(returned, error, message, seen) -> None:
+    with pytest.raises(error, match=message):
+        next(rank_unseen(lambda rows, cols: returned, 3, 5, 2, seen=seen))
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+def test_one_row_expanded_to_all_is_masked_row_by_row(guard) -> None:
+    popularity = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
+    with guard():
+        for scores in (popularity, popularity.clone()):  # the second is of the mode itself
+            ranking = rank_unseen(
+                lambda rows, cols, s=scores: s[cols].expand(len(rows), -1), 3, 5, 2, seen=PATTERN
+            )
+            assert next(ranking).ids.tolist() == [[1, 2], [0, 1], [0, 1]]
+            assert scores.tolist() == [5.0, 4.0, 3.0, 2.0, 1.0]
+
+
+def test_views_of_the_scores_stay_as_they_are() -> None:
+    table = torch.rand(3, 5)
+    before = table.clone()
+    next(rank_unseen(lambda rows, cols: table[:, cols], 3, 5, 2, seen=PATTERN))
+    assert torch.equal(table, before)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_kd.graph import Neighbors, sorted_neighbors
-from pyg_kd.metrics.ranking_metrics import METRICS, hit_matrix, in_sorted, ranking_metrics
+from pyg_kd.metrics.ranking_metrics import (
+    METRICS,
+    check_lengths,
+    check_metrics,
+    hit_matrix,
+    in_sorted,
+    ranking_metrics,
+)
 
 
 def oracle(name: str, hits: list[bool], num_targets: int, k: int) -> float:
@@ -109,3 +117,54 @@ def test_errors():
 def test_a_name_is_not_a_list_of_letters() -> None:
     with pytest.raises(TypeError, match=r"'metrics' must be a list of names, \('ndcg',\) for one"):
         ranking_metrics(torch.ones(1, 2, dtype=torch.bool), torch.tensor([1]), (1,), "ndcg")
+
+
+@pytest.mark.parametrize("k", ["10", 10.0, True, [2, "3"], [True, 2], b"12", None, {1, 2}])
+def test_a_length_is_an_integer(k) -> None:
+    with pytest.raises(TypeError, match=r"'k' must be an integer or a list of integers \(got "):
+        check_lengths(k, 100)
+    with pytest.raises(TypeError, match=re.escape(f"(got {k!r})")):
+        check_lengths(k, 100)
+
+
+@pytest.mark.parametrize("k", [np.int64(3), [np.int32(3)], range(3, 4), (3, 3)])
+def test_lengths_of_other_types(k) -> None:
+    assert check_lengths(k, 5) == (3,)
+
+
+@pytest.mark.parametrize("metrics", [None, 5, iter(["ndcg"])])
+def test_metrics_are_a_list(metrics) -> None:
+    with pytest.raises(TypeError, match=r"'metrics' must be a list of names \(got "):
+        check_metrics(metrics)
+
+
+@pytest.mark.parametrize("metrics", [([],), np.array(["ndcg", "auc"]), (5,), {}])
+def test_what_is_not_a_metric(metrics) -> None:
+    with pytest.raises(ValueError, match=r"'metrics' must be some of \('recall', "):
+        check_metrics(metrics)
+
+
+def test_names_in_an_array() -> None:
+    check_metrics(np.array(["ndcg", "map"]))
+
+
+@pytest.mark.parametrize(
+    ("num_targets", "error", "message"),
+    [
+        ([2, 2], TypeError, r"'num_targets' must be a tensor \(got list\)"),
+        (torch.tensor([2.0, 2.0]), TypeError, r"must be integers \(got torch.float32\)"),
+        (torch.tensor([True, True]), TypeError, r"must be integers \(got torch.bool\)"),
+        (torch.tensor([2, 1]), ValueError, r"number of hits, 2 in row 1 \(got 1\)"),
+        (torch.tensor([-1, 2]), ValueError, r"number of hits, 2 in row 0 \(got -1\)"),
+        (torch.ones(2, dtype=torch.long, device="meta"), ValueError, r"device.*cpu \(got meta\)"),
+    ],
+)
+def test_targets_that_do_not_fit_the_hits(num_targets, error, message) -> None:
+    hits = torch.tensor([[True, False, True]] * 2)
+    with pytest.raises(error, match=message):
+        ranking_metrics(hits, num_targets, (3,))
+
+
+def test_hits_are_a_tensor() -> None:
+    with pytest.raises(TypeError, match=r"'hits' must be a tensor \(got ndarray\)"):
+        ranking_metrics(np.ones((1, 2), dtype=bool), torch.tensor([2]), (1,))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kd.models.inference import represent
+from pyg_kd.models import MF
+from pyg_kd.models.inference import inference, represent
 
 
 def graph() -> HeteroData:
@@ -31,8 +32,25 @@ def test_what_a_model_returns_is_returned():
         ),
         ({"user": torch.zeros(3), "item": torch.zeros(2, 4)}, ValueError, r"\(got \[3\]\)"),
         ({"user": torch.full((3, 4), torch.nan)}, ValueError, "'user' that are NaN"),
+        ({1: None, "user": torch.zeros(3, 4)}, ValueError, r"of 'item' \(got \[1, 'user'\]\)"),
+        ({"user": torch.eye(3).to_sparse()}, TypeError, r"'user' must be dense \(got torch.sp"),
     ],
 )
 def test_what_is_no_representation(returned, error, message):
     with pytest.raises(error, match=message):
         represent(lambda data: returned, graph())
+
+
+def test_representations_on_another_device() -> None:
+    x_dict = {"user": torch.zeros(3, 4), "item": torch.zeros(2, 4, device="meta")}
+    with pytest.raises(ValueError, match=r"device of 'data', cpu \(got meta for 'item'\)"):
+        represent(lambda data: x_dict, graph(), device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [(MF, "the class MF"), (None, "NoneType"), (len, "builtin_function_or_method")],
+)
+def test_a_model_is_a_module(model, got: str) -> None:
+    with pytest.raises(TypeError, match=rf"'model' must be a torch.nn.Module \(got {got}\)"):
+        inference(model).__enter__()
