@@ -1,14 +1,14 @@
-"""Six teachers of different kinds in one small student.
+"""Six different teachers in one small student.
 
-Trains the teachers, each in a process of its own, and keeps how their rankings came about; then a
-narrow matrix factorisation: alone, from the best teacher, from the ensemble, and from the
-trajectories (HetComp), with and without its two parts. Prints a table and draws how the student
-followed the teachers.
+Trains the teachers, each in its own process, and records their training trajectories. Then trains
+a narrow matrix factorisation alone, from the best teacher, from the ensemble, and from the
+trajectories (HetComp, with and without each of its two parts). Prints a table and draws how the
+student followed the teachers.
 
     python examples/hetcomp.py                                  # CiteULike, over an hour
-    python examples/hetcomp.py --dataset movielens-100k --fast  # some minutes
+    python examples/hetcomp.py --dataset movielens-100k --fast  # a few minutes
 
-Teachers that were trained before with the same options, under the same ``--out``, are not again.
+Teachers already trained with the same options under the same ``--out`` are reused.
 """
 
 from __future__ import annotations
@@ -23,15 +23,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
 
-from pyg_kd import HetComp, RelaxedRankingDistillation
+from pyg_kd import HetComp, RelaxedRankingDistillation, Trainer, evaluate
 from pyg_kd.datasets import CiteULike, MovieLens100K, SyntheticInteractions
-from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import (
     Trajectory,
     TrajectoryRecorder,
@@ -40,11 +35,10 @@ from pyg_kd.knowledge import (
     save_knowledge,
 )
 from pyg_kd.models import CML, EASE, GFCF, MF, ItemAE, LightGCN, MultVAE, NeuMF
-from pyg_kd.training import Trainer
 from pyg_kd.transforms import UserSplit
 
 METRICS = {"R@10": "recall@10", "R@50": "recall@50", "N@10": "ndcg@10", "N@50": "ndcg@50"}
-#: What each of them is trained with; for MF and CML by validation Recall@50 of a few tried.
+#: Training options of each teacher; those of MF and CML were tuned on validation Recall@50.
 TEACHERS = {
     "MF": (MF, {"weight_decay": 1e-2, "num_negatives": 5}),
     "CML": (CML, {"lr": 0.005, "num_negatives": 10}),
@@ -52,7 +46,7 @@ TEACHERS = {
     "LightGCN": (LightGCN, {"lr": 0.01}),
     "MultVAE": (MultVAE, {"batch_by": "user", "batch_size": 256}),
     "ItemAE": (ItemAE, {"lr": 1e-3}),
-    # In closed form: nothing is trained, and there is one state. Not by default.
+    # Closed form: no training and a single state. Not among the default teachers.
     "EASE": (EASE, None),
     "GFCF": (GFCF, None),
 }
@@ -61,26 +55,28 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument(
     "--dataset", default="citeulike", choices=["citeulike", "movielens-100k", "synthetic"]
 )
-parser.add_argument("--root", help="folder of the data set; default: $PYG_KD_DATA or data/")
-parser.add_argument("--out", default="out/hetcomp", type=Path, help="folder for what is written")
+parser.add_argument("--root", help="folder of the data set (default: $PYG_KD_DATA or data/)")
+parser.add_argument("--out", default="out/hetcomp", type=Path, help="folder for the results")
 parser.add_argument(
-    "--strict", action="store_true", help="fail where the data set is not to be had"
+    "--strict", action="store_true", help="fail instead of falling back to synthetic data"
 )
-parser.add_argument("--fast", action="store_true", help="a short run")
+parser.add_argument("--fast", action="store_true", help="fewer epochs")
 parser.add_argument("--teachers", nargs="+", default=list(TEACHERS)[:6], choices=list(TEACHERS))
-parser.add_argument("--epochs", type=int, help="epochs of the students, visits of each user")
-parser.add_argument("--teacher-epochs", type=int, help="epochs of the teachers at most")
-parser.add_argument("--teacher-dim", type=int, default=64, help="width of the teachers")
-parser.add_argument("--student-dim", type=int, help="width of the student")
-parser.add_argument("--seeds", type=int, default=1, help="students are trained with so many seeds")
-parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
-parser.add_argument("--threads", type=int, help="threads of PyTorch in all")
+parser.add_argument("--epochs", type=int, help="maximum number of epochs for the students")
+parser.add_argument("--teacher-epochs", type=int, help="maximum number of epochs for the teachers")
+parser.add_argument("--teacher-dim", type=int, default=64, help="embedding width of the teachers")
+parser.add_argument("--student-dim", type=int, help="embedding width of the students")
+parser.add_argument("--seeds", type=int, default=1, help="number of student seeds")
+parser.add_argument(
+    "--jobs", type=int, default=os.cpu_count() or 1, help="teachers trained at the same time"
+)
+parser.add_argument("--threads", type=int, help="number of PyTorch threads, shared by the jobs")
 parser.add_argument("--one-teacher", choices=list(TEACHERS), help=argparse.SUPPRESS)
 args = parser.parse_args()
 threads = args.threads or torch.get_num_threads()
 torch.set_num_threads(threads)
 
-# 1. Data: 60 % of every user's interactions to train on, 20 % to validate, 20 % to test.
+# 1. Data: of each user's interactions 60 % for training, 20 % for validation, 20 % for the test.
 folder = {"citeulike": "citeulike", "movielens-100k": "ml-100k"}.get(args.dataset)
 root = args.root or str(Path(os.environ.get("PYG_KD_DATA", "data")) / str(folder))
 label = args.dataset
@@ -91,12 +87,12 @@ try:
         data = MovieLens100K(root)[0]
 except OSError as error:
     if args.strict:
-        raise SystemExit(f"{args.dataset} is not to be had: {error}") from error
-    print(f"{error}\n{args.dataset} is not to be had: continuing on SYNTHETIC data", flush=True)
+        raise SystemExit(f"{args.dataset} is unavailable: {error}") from error
+    print(f"{error}\n{args.dataset} is unavailable: using SYNTHETIC data instead", flush=True)
     args.dataset = "synthetic"
 if args.dataset == "synthetic":
     label = "SYNTHETIC"
-    data = SyntheticInteractions(None, num_users=1_000, num_items=800, num_edges=50_000, seed=0)[0]
+    data = SyntheticInteractions(num_users=1_000, num_items=800, num_edges=50_000, seed=0)[0]
 train, val, test = UserSplit(val=0.2, test=0.2, seed=0)(data)
 sparse = args.dataset == "citeulike"
 student_dim = args.student_dim or (20 if sparse else 8)
@@ -116,7 +112,7 @@ def measure(model, targets):
     return {name: found[metric] for name, metric in METRICS.items()}
 
 
-# 2. The teachers, every one with its trajectory: three early states, and the final one.
+# 2. The teachers, each with its trajectory: three early states and the final one.
 def train_teacher(name):
     torch.manual_seed(0)
     make, options = TEACHERS[name]
@@ -129,7 +125,7 @@ def train_teacher(name):
         options = {"evaluate_every": 2, "patience": 5} | options
         history = fit(teacher, train, teacher_epochs, callbacks=[recorder], **options)
         seconds = history["seconds"]
-        # Early are the states before the best one; a teacher that is best at once has no other.
+        # Early states come before the best epoch; a teacher that peaks at once has none.
         best = history.best_epoch if history.best_epoch >= 3 else None
     trajectory = recorder.finish(teacher, train, before=best)
     save_knowledge(attach_trajectories(train, [trajectory]), trajectory_path(name))
@@ -153,10 +149,10 @@ def teacher_result(name):
 
 def in_own_process(name):
     command = [sys.executable, *sys.argv, "--one-teacher", name]
-    print(f"teacher {name}: training, {teacher_epochs} epochs at most", flush=True)
+    print(f"teacher {name}: training, up to {teacher_epochs} epochs", flush=True)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"the teacher {name} could not be trained:\n{done.stderr}")
+        raise SystemExit(f"teacher {name} could not be trained:\n{done.stderr}")
     found = teacher_result(name)
     print(
         f"teacher {name}: {found['row'].get('epochs', 'no')} epochs, "
@@ -189,9 +185,9 @@ save_knowledge(graph, args.out / "trajectories.safetensors")
 rows = [found["row"] for found in results.values()]
 
 
-# 3. Their ensemble, and the graphs that RRD learns from: one list a user.
+# 3. Their ensemble, and the graphs that RRD learns from: one list per user.
 class Ranked(torch.nn.Module):
-    """Ranks by one list for every user; what is not on it comes last."""
+    """Ranks by a given list per user, with all other items last."""
 
     def __init__(self, lists):
         super().__init__()
@@ -202,7 +198,7 @@ class Ranked(torch.nn.Module):
 
     def score_block(self, x_user, x_item):
         place = self.lists[x_user.squeeze(1)] - x_item[0]
-        # What is outside of the block goes to a column of its own.
+        # Items outside the block go to an extra column, which is cut off.
         place[(place < 0) | (place >= len(x_item))] = len(x_item)
         rank = torch.arange(place.size(1), dtype=torch.float32).expand(place.shape)
         scores = torch.full((len(x_user), len(x_item) + 1), -torch.inf)
@@ -215,20 +211,20 @@ def with_lists(lists, name):
     return other
 
 
-at_the_end = HetComp(dynamic=False).bind(graph, student_dim)
-ensemble = at_the_end.lists[:, -at_the_end.num_listed :]
-rows.append({"model": "ensemble of them", **measure(Ranked(ensemble), test)})
+final = HetComp(dynamic=False).bind(graph, student_dim)
+ensemble = final.lists[:, -final.num_listed :]
+rows.append({"model": "ensemble", **measure(Ranked(ensemble), test)})
 best = max(results, key=lambda name: results[name]["validation"])
 from_best = with_lists(trajectories[args.teachers.index(best)].items[:, -1], best)
 from_ensemble = with_lists(ensemble, "ensemble")
 
-# 4. The students. HetComp trains on its own loss alone, in batches of users, the others on BPR over
-# all interactions: many times the steps in as many epochs, until validation no longer improves.
+# 4. The students. HetComp trains on its own loss alone, in batches of users; the others train on
+# BPR over all interactions, which takes many more steps an epoch, and stop early.
 progress, curves = [], {}
 
 
 def watched(method):
-    """Notes, every few epochs, where the pointers are and how far the student still is."""
+    """Record every few epochs where the pointers are and how far the student still has to go."""
 
     def callback(epoch, model, data):
         if epoch % 5 == 0:
@@ -257,7 +253,7 @@ for name, (knowledge, options, make) in students.items():
     found = []
     for seed in range(args.seeds):
         torch.manual_seed(seed)
-        # A loss over the whole catalogue learns from larger embeddings than BPR does.
+        # A loss over the whole catalogue needs larger initial embeddings than BPR.
         student = MF(knowledge, student_dim, **({"init_std": 0.1} if options is users else {}))
         method, weight = make(), 0.01 if options is users else 0.003
         history = fit(
@@ -278,9 +274,10 @@ for name, (knowledge, options, make) in students.items():
     rows.append(row)
     print(f"{name}: R@50 {row['R@50']:.4f}, {len(history)} epochs", flush=True)
 
-# 5. What came out, and what is kept.
+# 5. The results: a table, the numbers, a figure.
 print(
-    f"\n{label}, teachers of width {args.teacher_dim}, students {student_dim}, seeds {args.seeds}"
+    f"\n{label}, teachers {args.teacher_dim} wide, students {student_dim} wide, "
+    f"{args.seeds} seed(s)"
 )
 header = f"{'model':24}" + "".join(f"{name:>8}" for name in METRICS)
 print(f"{header} {'epochs':>6} {'s/epoch':>8}")
@@ -292,6 +289,15 @@ kept = {"data": label, "rows": rows, "teachers": args.teachers, "progress": prog
 kept |= {"seeds": args.seeds, "teacher dim": args.teacher_dim, "student dim": student_dim}
 kept["machine"] = f"{os.cpu_count()} cores, {threads} threads, PyTorch {torch.__version__}"
 (args.out / "comparison.json").write_text(json.dumps(kept | {"curves": curves}, indent=1))
+print(f"wrote trajectories.safetensors and comparison.json to {args.out}")
+
+try:
+    import matplotlib
+except ImportError:
+    print('no figure: Matplotlib is missing, pip install "pyg_kd[plot]"')
+    raise SystemExit from None
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
 figure.suptitle(f"HetComp, {label}")
@@ -299,14 +305,16 @@ epoch = [e for e, _, _ in progress]
 for x, name in enumerate(args.teachers):
     for axis, column in zip(axes, (1, 2), strict=False):
         axis.plot(epoch, [step[column][x] for step in progress], label=name)
-axes[0].set(xlabel="epoch", ylabel="mean pointer to a state of the teacher")
+axes[0].set(xlabel="epoch", ylabel="mean pointer to the teacher's states")
 axes[0].set_yticks(range(graph["user"].teacher_trajectory.size(2)))
-axes[1].set(xlabel="epoch", ylabel="mean discrepancy to the final state")
+axes[1].set(xlabel="epoch", ylabel="mean discrepancy to the final state", ylim=(0, None))
 axes[1].legend()
 for name, curve in curves.items():
     if students[name][1] is users:
         axes[2].plot([e + 1 for e, _ in curve], [v for _, v in curve], label=name)
-axes[2].set(xlabel="epoch", ylabel="validation Recall@50")
+axes[2].set(xlabel="epoch", ylabel="validation Recall@50", ylim=(0, None))
 axes[2].legend()
+for axis in axes:
+    axis.xaxis.get_major_locator().set_params(integer=True)
 figure.savefig(args.out / "progress.png", dpi=150)
-print(f"wrote trajectories, comparison.json and progress.png to {args.out}")
+print(f"drew {args.out / 'progress.png'}")

@@ -10,15 +10,43 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("matplotlib")
 EXAMPLES = Path(__file__).parent.parent / "examples"
+#: Runs a script as ``__main__`` after what comes in place of the braces.
+LAUNCH = """
+import runpy, sys
+{}
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+#: Importing Matplotlib then raises ``ModuleNotFoundError``.
+NO_MATPLOTLIB = "sys.modules['matplotlib'] = None"
+#: Every figure also writes where its names and tick labels are drawn, as boxes in pixels.
+BOXES = """
+import json
+from matplotlib.figure import Figure
+
+def savefig(figure, path, save=Figure.savefig, **options):
+    save(figure, path, **options)
+    drawn = figure.canvas.get_renderer()
+    boxes = []
+    for axis in figure.axes:
+        ticks = axis.get_xticklabels(which="both") + axis.get_yticklabels(which="both")
+        texts = [t for t in axis.texts + ticks if t.get_text() and t.get_visible()]
+        boxes.append([[t.get_text(), *t.get_window_extent(drawn).extents] for t in texts])
+    limits = [axis.get_ylim() for axis in figure.axes]
+    path.with_suffix(".boxes").write_text(json.dumps([boxes, limits]))
+
+Figure.savefig = savefig
+"""
+SHORT = ["--epochs", "1", "--teacher-epochs", "1", "--teacher-dim", "8", "--student-dim", "4"]
 
 pytestmark = pytest.mark.slow
 
 
-def run(name: str, out: Path, *options: str) -> dict:
-    """Run an example; what it wrote down."""
-    command = [sys.executable, EXAMPLES / name, "--dataset", "synthetic", "--out", out, *options]
+def run(name: str, out: Path, *options: str, first: str = "") -> tuple[dict, str]:
+    """Run an example; what it wrote to its file and what it printed."""
+    command = [sys.executable, "-c", LAUNCH.format(first), EXAMPLES / name]
+    command += ["--dataset", "synthetic", "--out", out, *options]
     done = subprocess.run(
         list(map(str, command)),
         capture_output=True,
@@ -28,25 +56,63 @@ def run(name: str, out: Path, *options: str) -> dict:
     )
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" in done.stdout
-    return json.loads((out / "comparison.json").read_text())
+    return json.loads((out / "comparison.json").read_text()), done.stdout
+
+
+def overlaps(boxes: list) -> list[tuple[str, str]]:
+    """Pairs of texts whose boxes share some area."""
+    return [
+        (a, b)
+        for i, (a, *p) in enumerate(boxes)
+        for b, *q in boxes[:i]
+        if p[0] < q[2] and q[0] < p[2] and p[1] < q[3] and q[1] < p[3]
+    ]
 
 
 def test_gowalla(tmp_path):
-    options = ["--epochs", "1", "--teacher-epochs", "1", "--teacher-dim", "8", "--student-dim", "4"]
-    found = run("gowalla.py", tmp_path, *options)
+    pytest.importorskip("matplotlib")
+    found, _ = run("gowalla.py", tmp_path, *SHORT, first=BOXES)
     assert [row["model"] for row in found["rows"]] == ["teacher", "student alone", "distilled"]
     assert all(0 < row["recall@20"] < 1 for row in found["rows"])
+    assert all(row["us/list"] > 0 for row in found["rows"])
     written = {"knowledge.safetensors", "student.safetensors", "comparison.png"}
     assert written <= {path.name for path in tmp_path.iterdir()}
+    (left, right), limits = json.loads((tmp_path / "comparison.boxes").read_text())
+    assert overlaps(left) == overlaps(right) == []
+    names = [text for text, *_ in right]
+    assert names[:3] == sorted(names[:3], key=[r["model"] for r in by_recall(found)].index)
+    assert names[3:5] == ["0.144", "0.288"]  # ticks at the sizes of the models
+    assert limits[0] == limits[1] and limits[0][0] == 0
+
+
+def by_recall(found: dict) -> list[dict]:
+    return sorted(found["rows"], key=lambda row: row["recall@20"])
+
+
+def test_gowalla_without_matplotlib(tmp_path):
+    found, printed = run("gowalla.py", tmp_path, *SHORT, "--methods", "rrd", first=NO_MATPLOTLIB)
+    assert len(found["rows"]) == 3
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "knowledge.safetensors",
+        "student.safetensors",
+        "comparison.json",
+    }
+    assert printed.splitlines()[-1].endswith('pip install "pyg_kd[plot]"')
+
+
+def test_overlaps():
+    boxes = [["a", 0, 0, 2, 1], ["b", 1, 0.5, 3, 2], ["c", 2, 0, 4, 0.5]]
+    assert overlaps(boxes) == [("b", "a")]
 
 
 def test_hetcomp(tmp_path):
+    pytest.importorskip("matplotlib")
     options = ["--teachers", "MF", "CML", "EASE", "--teacher-epochs", "4", "--teacher-dim", "8"]
     options += ["--epochs", "6", "--jobs", "1"]
-    found = run("hetcomp.py", tmp_path, *options)
+    found, _ = run("hetcomp.py", tmp_path, *options)
     names = [row["model"] for row in found["rows"]]
     teachers = ["teacher MF", "teacher CML", "teacher EASE"]
-    assert names[:5] == [*teachers, "ensemble of them", "student alone"]
+    assert names[:5] == [*teachers, "ensemble", "student alone"]
     assert names[-4:] == ["HetComp", "- dynamic construction", "- adaptive transfer", "- both"]
     assert all(0 < row[metric] < 1 for row in found["rows"] for metric in ("R@50", "N@10"))
     epochs, pointers, distances = zip(*found["progress"], strict=True)
@@ -54,7 +120,11 @@ def test_hetcomp(tmp_path):
     assert all(step[2] == 3 for step in pointers)  # in closed form: there is one state
     assert all(0 < d < 1 for step in distances for d in step)
     assert (tmp_path / "progress.png").stat().st_size > 10_000
-    # Teachers that were trained are not trained again.
+    # Teachers that were trained are not trained again, and the numbers need no Matplotlib.
     before = (tmp_path / "teacher-MF.safetensors").stat().st_mtime_ns
-    run("hetcomp.py", tmp_path, *options)
+    (tmp_path / "progress.png").unlink()
+    again, printed = run("hetcomp.py", tmp_path, *options, first=NO_MATPLOTLIB)
     assert (tmp_path / "teacher-MF.safetensors").stat().st_mtime_ns == before
+    assert again["curves"] == found["curves"]
+    assert not (tmp_path / "progress.png").exists()
+    assert printed.splitlines()[-1].endswith('pip install "pyg_kd[plot]"')
