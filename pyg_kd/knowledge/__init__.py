@@ -1,4 +1,4 @@
-"""Teacher -> knowledge on the graph, in memory and on disk."""
+"""Knowledge of teachers: extracted onto a graph, saved and loaded."""
 
 from pyg_kd.knowledge.attachment import attach_trajectories
 from pyg_kd.knowledge.extraction import extract_knowledge

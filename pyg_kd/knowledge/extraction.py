@@ -1,4 +1,4 @@
-"""Teacher -> knowledge: its representations and rankings become graph data."""
+"""Extracting a teacher's representations and rankings onto the graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pyg_kd.models.inference import inference, represent
 from pyg_kd.progress import Progress
 from pyg_kd.typing import ITEM, USER, XDict
 
-#: Items kept for each user, where the catalogue has so many.
+#: Items kept for each user by default, if the catalogue is large enough.
 DEFAULT_ITEMS = 500
 
 
@@ -38,48 +38,59 @@ def extract_knowledge(
     trusted: bool = False,
     val_data: HeteroData | None = None,
 ) -> HeteroData:
-    r"""Attach what a trained teacher knows about a graph to the graph.
+    r"""Attach a trained teacher's representations and rankings to a graph.
 
     The result is ``data``, copied shallowly, with
 
     * ``data["user"].teacher_x``, ``data["item"].teacher_x``: the teacher's
       final representations, ``[U, d_t]`` and ``[I, d_t]``, if they are embeddings
       (``teacher.latent``),
-    * ``data["user"].teacher_items``: the best ``num_items`` items that a user has
-      no edge to, in order, int32 ``[U, num_items]``, padded with -1,
-    * ``data["item"].teacher_users``: the best ``num_users`` users that an item has
-      no edge to, in order, int32 ``[I, num_users]``, padded with -1,
+    * ``data["user"].teacher_items``: each user's top ``num_items`` unseen items,
+      best first, int32 ``[U, num_items]``, padded with -1,
+    * ``data["item"].teacher_users``: each item's top ``num_users`` users without an
+      edge to it, best first, int32 ``[I, num_users]``, padded with -1,
     * ``data.graph_fingerprint`` and ``data.teacher_fingerprint``, so that knowledge
       from another graph is refused,
     * ``data.teacher_inner_product``: whether inner products of ``teacher_x``
       are the teacher's scores.
 
-    Embeddings and lists of another teacher are dropped.
-    Users are ranked in blocks and items in tiles: nothing with users times
-    items entries is allocated.
+    Embeddings and lists of another teacher are dropped. Users are ranked in blocks and items in
+    tiles, so a full score matrix is never allocated.
 
     Args:
         teacher: A trained model.
         data: The graph it was fitted on.
-        num_items: Items kept for each user; 0 for none. By default 500, or all of a smaller
-            catalogue.
-        num_users: Users kept for each item; 0 (default) for none.
-        users: Rank for these users only, ``[n]`` integers; the others get -1.
-        row_block: Rows ranked at once.
-        col_tile: Columns ranked at once.
+        num_items: Items to keep for each user; 0 for none. By default 500, or the whole
+            catalogue if that is smaller.
+        num_users: Users to keep for each item; 0 (default) for none.
+        users: Rank only for these users, ``[n]`` integers; the lists of others are filled
+            with -1.
+        row_block: Rows ranked at once; chosen automatically by default.
+        col_tile: Columns ranked at once; chosen automatically by default.
         progress: Show progress on the standard error stream.
-        trusted: Accept a teacher that was fitted on another graph, which may have seen targets
-            that ``data`` holds back. A model knows its graph if a
-            :class:`~pyg_kd.training.Trainer` fitted it; of vectors from elsewhere
-            (:meth:`~pyg_kd.models.Recommender.from_embeddings`) and of loops of your own nobody
-            knows, unless you set ``teacher.fitted_on = graph_fingerprint(data)``.
-        val_data: A graph with targets in ``edge_label_index``. With it, a teacher whose lists are
-            no better than the most popular unseen items, by NDCG at 20, gives a warning.
+        trusted: Accept a teacher that was fitted on another graph, although it may have seen
+            targets that ``data`` holds out. :class:`~pyg_kd.training.Trainer` records the graph
+            of a model. It is unknown for embeddings from elsewhere
+            (:meth:`~pyg_kd.models.Recommender.from_embeddings`) and for your own training loops,
+            unless you set ``teacher.fitted_on = graph_fingerprint(data)``.
+        val_data: A graph with targets in ``edge_label_index``. If given, a warning is issued when
+            the teacher's lists are no better than the most popular unseen items, by NDCG@20.
+
+    Returns:
+        The graph with the knowledge; ``data`` is left unchanged.
 
     Raises:
-        TypeError: If ``teacher`` is not a recommender, or a length not an integer.
-        ValueError: If the teacher is of another size or was fitted on another graph, a
-            representation is not finite, or a list is longer than what it ranks.
+        TypeError: If ``teacher`` is not a recommender, or a length is not an integer.
+        ValueError: If the teacher has other numbers of users or items or was fitted on another
+            graph, a representation is not finite, or a list would be longer than what it ranks.
+
+    Example:
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> from pyg_kd.models import MF
+        >>> data = SyntheticInteractions(None, num_users=20, num_items=50, num_edges=80)[0]
+        >>> graph = extract_knowledge(MF(data, dim=4), data, num_items=10)
+        >>> graph["user"].teacher_x.shape, graph["user"].teacher_items.shape
+        (torch.Size([20, 4]), torch.Size([20, 10]))
     """
     check_teacher(teacher, data, trusted)
     edges = interactions(data)
@@ -87,7 +98,7 @@ def extract_knowledge(
     check_length("num_items", num_items, edges.num_items)
     check_length("num_users", num_users, edges.num_users)
     if val_data is not None and not num_items:
-        raise ValueError(f"'val_data' tells how good lists are, and 'num_items' is {num_items}")
+        raise ValueError(f"'val_data' needs lists to validate (got num_items={num_items})")
     if users is not None:
         users = node_ids(data, USER, "users", users)
     x_dict = finite_representations(teacher, data)
@@ -111,19 +122,19 @@ def extract_knowledge(
 
 
 def check_teacher(teacher: Recommender, data: HeteroData, trusted: bool = False) -> None:
-    """Raise unless ``teacher`` is a model of this graph, as far as it knows."""
+    """Raise unless ``teacher`` is a model of this graph, as far as is known."""
     if not isinstance(teacher, Recommender):
         raise TypeError(
-            f"'teacher' must be a Recommender (got {type(teacher).__name__}): vectors of another "
-            "model become one by Recommender.from_embeddings(data, x_user, x_item)"
+            f"'teacher' must be a Recommender (got {type(teacher).__name__}): wrap the embeddings "
+            "of another model by Recommender.from_embeddings(data, x_user, x_item)"
         )
     teacher.check_data(data)
     found = graph_fingerprint(data)
     if not trusted and teacher.fitted_on not in (None, found):
         raise ValueError(
-            f"'teacher' was fitted on another graph (fingerprint {teacher.fitted_on:.12}, that of "
-            f"'data' is {found:.12}) and may have seen targets that 'data' holds back: fit it on "
-            "'data', or pass trusted=True if it has not"
+            f"'teacher' was fitted on another graph (fingerprint {teacher.fitted_on:.12}, 'data' "
+            f"has {found:.12}) and may have seen targets that 'data' holds out: fit it on 'data', "
+            "or pass trusted=True if it has not seen them"
         )
 
 
@@ -136,7 +147,7 @@ def check_length(name: str, value: int, most: int) -> None:
 
 
 def finite_representations(teacher: Recommender, data: HeteroData) -> XDict:
-    """What a teacher makes of a graph, without gradient; an error where it is not finite."""
+    """A teacher's representations of a graph, detached; raise unless all are finite."""
     with inference(teacher):
         x_dict = {key: x.detach() for key, x in represent(teacher, data).items()}
     for node_type, x in x_dict.items():
@@ -148,7 +159,7 @@ def finite_representations(teacher: Recommender, data: HeteroData) -> XDict:
 def rank_items(
     teacher: Recommender, x_dict: XDict, seen: Neighbors, k: int, **options: Any
 ) -> Tensor:
-    """The best unseen items of every user, int32 ``[U, k]``, padded with -1."""
+    """Each user's top unseen items, int32 ``[U, k]``, padded with -1."""
     x_user, x_item = x_dict[USER], x_dict[ITEM]
 
     def score_block(rows: Tensor, cols: slice) -> Tensor:
@@ -160,7 +171,7 @@ def rank_items(
 def rank_users(
     teacher: Recommender, x_dict: XDict, seen: Neighbors, k: int, **options: Any
 ) -> Tensor:
-    """The best users of every item, of those without an edge: int32 ``[I, k]``, padded with -1."""
+    """Each item's top users without an edge to it, int32 ``[I, k]``, padded with -1."""
     x_user, x_item = x_dict[USER], x_dict[ITEM]
 
     def score_block(rows: Tensor, cols: slice) -> Tensor:

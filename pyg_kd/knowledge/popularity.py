@@ -1,4 +1,4 @@
-"""Whether a teacher knows more than popularity."""
+"""Whether a teacher ranks better than popularity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LENGTH = 20
 
 
 def weakness(lists: Tensor, data: HeteroData, val_data: HeteroData) -> str | None:
-    r"""Compare a teacher's lists with the most popular items that a user has not seen.
+    r"""Compare a teacher's lists with each user's most popular unseen items.
 
     Args:
         lists: The teacher's lists, int32 ``[U, K]``, padded with -1.
@@ -24,7 +24,7 @@ def weakness(lists: Tensor, data: HeteroData, val_data: HeteroData) -> str | Non
         val_data: Targets in ``edge_label_index``.
 
     Returns:
-        What to warn of, if the lists are no better; ``None`` if they are.
+        A warning message if the lists are no better, else ``None``.
     """
     task = ranking_task(data, val_data, "val_data")
     users = task.users[lists[task.users, 0] >= 0]
@@ -41,13 +41,13 @@ def weakness(lists: Tensor, data: HeteroData, val_data: HeteroData) -> str | Non
         return None
     return (
         f"the teacher ranks no better than popularity on 'val_data': ndcg@{k} is {values[0]:.4f} "
-        f"for its lists and {values[1]:.4f} for the most popular unseen items. Train it better "
-        "before you distil it"
+        f"for its lists and {values[1]:.4f} for the most popular unseen items. Improve the "
+        "teacher before distilling it"
     )
 
 
 def popular_unseen(data: HeteroData, users: Tensor, k: int) -> Tensor:
-    """The unseen items with the most edges for some users, int64 ``[n, k]``, padded with -1."""
+    """The most popular unseen items of some users, int64 ``[n, k]``, padded with -1."""
     edges = interactions(data)
     degree = edges.by_item().degree.double()
     ranking = rank_unseen(

@@ -1,4 +1,4 @@
-"""Where knowledge comes from, by fingerprints of graph and teacher, and what methods need of it."""
+"""Fingerprints that tell where knowledge comes from, and checks of what methods need."""
 
 from __future__ import annotations
 
@@ -12,12 +12,21 @@ from pyg_kd.graph import Interactions, interactions
 from pyg_kd.knowledge.values import check_value
 from pyg_kd.typing import ITEM, USER
 
-#: Entries that are hashed at once.
+#: Entries hashed at once.
 PART = 2**15
 
 
 def graph_fingerprint(data: HeteroData) -> str:
-    """SHA-256 of the sizes and the set of edges of a graph; their order does not count."""
+    r"""SHA-256 of the numbers of nodes and the set of edges of a user-item graph.
+
+    The order of the edges and repeated edges do not matter.
+
+    Example:
+        >>> from pyg_kd.datasets import from_interactions
+        >>> data = from_interactions([[0, 1, 1], [0, 0, 1]])
+        >>> graph_fingerprint(data)[:12]
+        '275159f70a44'
+    """
     return interactions(data).cached("fingerprint", _edge_digest)
 
 
@@ -55,13 +64,13 @@ def _digest(text: str, tensors: list[Tensor]) -> str:
 
 
 def hash_tensor(digest: hashlib._Hash, tensor: Tensor) -> None:
-    """Add the bytes of a tensor, wherever it is, to a digest."""
-    # In parts: of a large tensor on another device, there is never a second one.
+    """Add the bytes of a tensor on any device to a digest."""
+    # In parts, so that a large tensor on another device is never copied as a whole.
     for part in tensor.detach().flatten().split(PART):
         digest.update(part.cpu().contiguous().view(torch.uint8).numpy().data)
 
 
-#: Knowledge by name: the node types that carry it, and the call that makes it.
+#: Knowledge by name: the node types that carry it, and the call that creates it.
 KNOWLEDGE = {
     "teacher_x": ((USER, ITEM), "extract_knowledge(teacher, data)"),
     "teacher_items": ((USER,), "extract_knowledge(teacher, data, num_items=500)"),
@@ -70,12 +79,12 @@ KNOWLEDGE = {
     "teacher_observed": ((USER,), "attach_trajectories(data, trajectories)"),
 }
 
-#: What one teacher leaves on a graph, what several leave there, and where each is recorded.
+#: Knowledge of several teachers, knowledge of a single one, and where each source is recorded.
 OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
 OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
 SOURCE = {OF_A_TEACHER: "teacher_fingerprint", OF_SEVERAL: "trajectory_fingerprints"}
 
-#: What lists rank, and the call that makes longer ones.
+#: What lists rank, and the call that creates longer ones.
 RANKED = {
     "teacher_items": ("items a user", "extract_knowledge with num_items"),
     "teacher_users": ("users an item", "extract_knowledge with num_users"),
@@ -84,17 +93,17 @@ RANKED = {
 
 
 def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> None:
-    r"""Check a graph before anything is trained on it.
+    r"""Check that a graph carries the knowledge a method needs, before training starts.
 
     Args:
         graph: A training graph.
-        method: Who asks, for the message.
-        needs: Names out of :data:`KNOWLEDGE`.
+        method: Name of the method, for messages.
+        needs: Names from :data:`KNOWLEDGE`.
 
     Raises:
-        ValueError: If something is missing, has a row too many or too few, or
-            was extracted from another graph, or a value is invalid: ids that are out of range or
-            repeated, padding that is not at the end, vectors that are not finite.
+        ValueError: If knowledge is missing, has the wrong number of rows, was extracted from
+            another graph, or is invalid: ids out of range or repeated, padding that is not at the
+            end, or vectors that are not finite.
     """
     for need in needs:
         node_types, call = KNOWLEDGE[need]
@@ -104,7 +113,7 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
             if nowhere and "teacher_fingerprint" in graph:
                 raise ValueError(
                     f"{method} needs 'graph[{node_type!r}].teacher_x', but this teacher provides "
-                    "no embeddings: choose a method that needs 'teacher_items'"
+                    "no embeddings: choose a method that needs only 'teacher_items'"
                 )
             if need not in store:
                 raise ValueError(
@@ -118,15 +127,19 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
     found = graph_fingerprint(graph)
     if expected != found:
         raise ValueError(
-            f"'graph' carries knowledge of another graph (fingerprint {expected!s:.12} of the "
-            f"knowledge, {found:.12} of the edges): extract it from this graph"
+            f"'graph' carries knowledge of another graph (its fingerprint is {found:.12}, that "
+            f"of the knowledge {expected!s:.12}): extract knowledge from this graph"
         )
 
 
 def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
-    r"""Check the values of knowledge: each tensor once, and again after a change in place.
+    r"""Check the values of knowledge: each tensor once, and again after an in-place change.
 
-    A repeated call costs microseconds, so methods make one before every batch.
+    A repeated call costs microseconds, so methods call this before every batch.
+
+    Args:
+        graph: A graph with the knowledge.
+        needs: Names from :data:`KNOWLEDGE`.
 
     Raises:
         ValueError: If an entry is missing, or a value is invalid for this graph.
@@ -137,23 +150,23 @@ def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
     shapes = [graph[USER][n].shape[1:3] for n in OF_SEVERAL if n in needs]
     if len(set(shapes)) > 1:
         raise ValueError(
-            "'teacher_trajectory' and 'teacher_observed' must have as many teachers and states "
-            f"(got {[list(shape) for shape in shapes]})"
+            "'teacher_trajectory' and 'teacher_observed' must have the same numbers of teachers "
+            f"and states (got {[list(shape) for shape in shapes]})"
         )
 
 
 def check_width(graph: HeteroData, method: str, need: str, width: int, option: str) -> None:
-    r"""Check that lists are as long as an option of a method asks for.
+    r"""Check that lists are as long as an option of a method requires.
 
     Args:
         graph: A graph with the lists.
-        method: Who asks, for the message.
-        need: The name of the lists, out of :data:`KNOWLEDGE`.
-        width: The least length.
-        option: The option that asks for it.
+        method: Name of the method, for messages.
+        need: Name of the lists, from :data:`KNOWLEDGE`.
+        width: The minimum length.
+        option: The option that requires it.
 
     Raises:
-        ValueError: If they are shorter.
+        ValueError: If the lists are shorter.
     """
     ranked, call = RANKED[need]
     found = graph[KNOWLEDGE[need][0][0]][need].size(-1)
@@ -172,12 +185,12 @@ def knowledge_key(graph: HeteroData) -> tuple[str, ...]:
 
 
 def name_source(graph: HeteroData, fingerprint: str, teacher: str | None) -> None:
-    """Record whose knowledge a graph carries, and drop what came from another graph or teacher.
+    """Record the source of a graph's knowledge, and drop knowledge from any other source.
 
     Args:
         graph: A shallow copy of the graph.
-        fingerprint: That of its edges.
-        teacher: The teacher's fingerprint; ``None`` keeps the one recorded.
+        fingerprint: The fingerprint of the graph.
+        teacher: The fingerprint of the teacher; ``None`` keeps the recorded one.
     """
     other_edges = getattr(graph, "graph_fingerprint", fingerprint) != fingerprint
     other_teacher = teacher not in (None, getattr(graph, "teacher_fingerprint", None))

@@ -1,4 +1,4 @@
-"""Knowledge on disk: one safetensors file with a digest, tied to its graph."""
+"""Knowledge on disk: a safetensors file with a digest, tied to its graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pyg_kd.knowledge.values import check_value
 #: Version 1 has no digest.
 FORMATS = ("pyg_kd.knowledge.1", "pyg_kd.knowledge.2")
 
-#: What the header of a file may say.
+#: Allowed fields in the header of a file.
 FIELDS = {
     "format",
     "sha256",
@@ -39,7 +39,7 @@ FIELDS = {
     "trajectory_fingerprints",
 }
 
-#: Where knowledge may be, and how its tensors are called in a file.
+#: Names of tensors in a file, and where each belongs on a graph.
 ENTRIES = {
     f"{node_type}.{name}": (node_type, name)
     for name, (node_types, _) in KNOWLEDGE.items()
@@ -48,17 +48,29 @@ ENTRIES = {
 
 
 def save_knowledge(graph: HeteroData, path: str | os.PathLike[str]) -> None:
-    r"""Write the knowledge a graph carries to a file, with a SHA-256 over all of it.
+    r"""Write the knowledge on a graph to a file, protected by a SHA-256 digest.
 
-    The file is replaced as a whole (:func:`pyg_kd.files.atomic_write`).
+    The file is replaced atomically (:func:`pyg_kd.files.atomic_write`).
 
     Args:
         graph: A graph that :func:`extract_knowledge` or :func:`attach_trajectories` returned.
         path: The file, by convention ``*.safetensors``.
 
     Raises:
-        ValueError: If the graph carries no knowledge, or some that :func:`load_knowledge` would
-            refuse to read.
+        ValueError: If the graph carries no knowledge, or knowledge that :func:`load_knowledge`
+            would refuse.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> from pyg_kd.knowledge import extract_knowledge
+        >>> from pyg_kd.models import MF
+        >>> data = SyntheticInteractions(None, num_users=20, num_items=50, num_edges=80)[0]
+        >>> with TemporaryDirectory() as folder:
+        ...     path = f"{folder}/teacher.safetensors"
+        ...     save_knowledge(extract_knowledge(MF(data, dim=4), data), path)
+        ...     load_knowledge(path, data)["item"].teacher_x.shape
+        torch.Size([50, 4])
     """
     tensors = {
         key: graph[node_type][name].cpu().contiguous()
@@ -87,18 +99,21 @@ def save_knowledge(graph: HeteroData, path: str | os.PathLike[str]) -> None:
 def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData:
     r"""Attach knowledge from a file to the graph it was extracted from.
 
-    All of the file is checked before anything is attached: its digest, the names, dtypes and
-    shapes of its tensors, and every id. A file of an earlier version, which has no digest, is
-    read with a warning: save it again.
+    The whole file is checked before anything is attached: its digest, the names, dtypes and
+    shapes of its tensors, and every id. A file of format version 1, which has no digest, is read
+    with a warning: save it again. For an example see :func:`save_knowledge`.
 
     Args:
         path: A file that :func:`save_knowledge` wrote.
-        data: The training graph; it is copied shallowly. Knowledge of another teacher that it
-            carries already does not stay.
+        data: The training graph; it is copied shallowly. If it already carries knowledge of
+            another teacher, that is dropped.
+
+    Returns:
+        The graph with the knowledge; ``data`` is left unchanged.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        TypeError: If ``path`` is not a path, or ``data`` not a graph.
+        TypeError: If ``path`` is not a path, or ``data`` is not a graph.
         ValueError: If the file is damaged, not a knowledge file, or holds
             knowledge of another graph.
     """
@@ -111,14 +126,14 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
     if metadata["graph_fingerprint"] != found:
         raise ValueError(
             f"{label} holds knowledge of another graph (fingerprint "
-            f"{metadata['graph_fingerprint']:.12}, that of 'data' is {found:.12})"
+            f"{metadata['graph_fingerprint']:.12}, 'data' has {found:.12})"
         )
     for key, value in tensors.items():
         check_value(data, *ENTRIES[key], value, f"{label}: {key!r}")
     if metadata["format"] == FORMATS[0]:
         warnings.warn(
-            f"{label} is of an earlier version, without a digest: ids and shapes are valid, but "
-            "changed values would go unnoticed. Save it again by save_knowledge",
+            f"{label} has an older format without a digest: ids and shapes are valid, but changed "
+            "values would go unnoticed. Save it again with save_knowledge",
             stacklevel=2,
         )
     graph = copy.copy(data)
@@ -135,14 +150,14 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
 
 
 def _read(path: str | os.PathLike[str], label: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the header of a file, neither damaged nor foreign."""
+    """The tensors and the header of a file, after checking that it is intact."""
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             metadata = dict(file.metadata() or {})
             version = metadata.get("format")
             if version not in FORMATS:
                 raise ValueError(f"{label} is not a pyg_kd knowledge file")
-            # Copies: the tensors handed out are windows into the file, which may change or shrink.
+            # Cloned: the tensors are memory-mapped, and the file may change or shrink.
             tensors = {key: file.get_tensor(key).clone() for key in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError) as error:
         raise ValueError(f"{label} is truncated or not a safetensors file ({error})") from error
@@ -154,40 +169,40 @@ def _read(path: str | os.PathLike[str], label: str) -> tuple[dict[str, Tensor], 
 
 
 def _check_header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], label: str) -> None:
-    """Refuse what no file of this package has."""
+    """Raise unless names and metadata are those of a file that this package writes."""
     foreign = sorted(tensors.keys() - ENTRIES) + sorted(metadata.keys() - FIELDS)
     if foreign:
         raise ValueError(f"{label} is not a pyg_kd knowledge file: it holds {foreign[0]!r}")
     if "graph_fingerprint" not in metadata or not tensors:
         missing = "graph_fingerprint" if tensors else "tensors"
         raise ValueError(f"{label} is damaged: it has no {missing!r}")
-    told = metadata.get("teacher_inner_product", "True")
-    if told not in ("True", "False"):
-        raise ValueError(f"{label} is damaged: 'teacher_inner_product' is {told!r}")
+    inner_product = metadata.get("teacher_inner_product", "True")
+    if inner_product not in ("True", "False"):
+        raise ValueError(f"{label} is damaged: 'teacher_inner_product' is {inner_product!r}")
     teachers = len(_teachers(metadata))
     for name in OF_SEVERAL:
         value = tensors.get(f"user.{name}")
         if value is not None and value.shape[1:2] != (teachers,):
             raise ValueError(
-                f"{label} is damaged: it names {teachers} teachers, and 'user.{name}' has shape "
+                f"{label} is damaged: it names {teachers} teachers, but 'user.{name}' has shape "
                 f"{list(value.shape)}"
             )
 
 
 def _teachers(metadata: Mapping[str, str]) -> list[str]:
     """The fingerprints of several teachers."""
-    told = metadata.get("trajectory_fingerprints", "")
+    text = metadata.get("trajectory_fingerprints", "")
     if metadata["format"] == FORMATS[0]:
-        return told.split()
-    teachers = json.loads(told or "[]")
+        return text.split()
+    teachers = json.loads(text or "[]")
     return [str(teacher) for teacher in teachers]
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of everything in a file but the digest itself."""
-    told = {key: value for key, value in metadata.items() if key != "sha256"}
+    """SHA-256 of everything in a file except the digest itself."""
+    header = {key: value for key, value in metadata.items() if key != "sha256"}
     shapes = {key: [str(x.dtype), *x.shape] for key, x in tensors.items()}
-    digest = hashlib.sha256(json.dumps([told, shapes], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([header, shapes], sort_keys=True).encode())
     for key in sorted(tensors):
         hash_tensor(digest, tensors[key])
     return digest.hexdigest()

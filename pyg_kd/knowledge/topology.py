@@ -1,4 +1,4 @@
-"""The relations that topology distillation hands over, as a NetworkX graph to draw."""
+"""The relations that topology distillation transfers, as a NetworkX graph to draw."""
 
 from __future__ import annotations
 
@@ -34,28 +34,30 @@ def topology_graph(
     r"""The relations of `"Topology Distillation for Recommender System"
     <https://arxiv.org/abs/2106.08700>`_ between some users and items, as a graph to draw.
 
-    Nodes are the pairs ``("user", id)`` and ``("item", id)``. An edge joins two of them, whatever
-    their types, if one is among the ``k`` nearest of the other by :math:`A_{ij} = \cos(e_i, e_j)`,
-    the entries of the matrix that the method compares, and if that is at least ``threshold``.
-    Its ``weight`` is the cosine. The matrix is computed in blocks and never held.
+    Nodes are the pairs ``("user", id)`` and ``("item", id)``. An edge joins two nodes of any types
+    if one is among the ``k`` nearest neighbours of the other by
+    :math:`A_{ij} = \cos(e_i, e_j)`, the matrix that the method compares, and if this cosine is at
+    least ``threshold``. The cosine is the ``weight`` of the edge. The matrix is computed in blocks
+    and never stored.
 
     Args:
-        data: A graph with ``teacher_x``, as :func:`extract_knowledge` returns it.
+        data: A graph with ``teacher_x``, as returned by :func:`extract_knowledge`.
         users: Ids of the users, int64 ``[n]``; all by default.
         items: Ids of the items, int64 ``[n]``; all by default.
-        k: How many of its nearest a node is joined to at least; :obj:`None` for all.
-        threshold: The least cosine of an edge, from -1 to 1; :obj:`None` for no limit.
-        x_dict: Representations to compare instead of the teacher's, ``[N, d]`` for either node
-            type: those of a student show what came across.
-        node_attrs: Names of attributes of users or items that their nodes take along, such as
-            ``raw_id``, or a ``group`` to colour by.
+        k: How many nearest neighbours each node is joined to; :obj:`None` for all.
+        threshold: The minimum cosine of an edge, from -1 to 1; :obj:`None` for no limit.
+        x_dict: Representations to compare instead of the teacher's, floating point ``[N, d]``
+            per node type: a student's show what was transferred.
+        node_attrs: Names of attributes to copy to the nodes, such as ``raw_id``, or a ``group``
+            to colour by.
 
     Returns:
-        An undirected graph without loops. Each node has its ``type``, ``"user"`` or ``"item"``.
+        An undirected graph without self-loops. Each node has a ``type``, ``"user"`` or ``"item"``.
 
     Raises:
         ValueError: If an id is out of range or given twice, an option is out of range, knowledge
             is missing, or a representation is not finite.
+        ImportError: If NetworkX is not installed.
 
     Example:
         >>> data = HeteroData()
@@ -94,7 +96,7 @@ def topology_graph(
 
 def _check_options(k: int | None, threshold: float | None) -> None:
     if k is None and threshold is None:
-        raise ValueError("'k' or 'threshold' must be given: else all pairs are edges")
+        raise ValueError("'k' or 'threshold' must be given, or all pairs are edges (got None)")
     if k is not None:
         require_count(k=k)
     if threshold is not None and not -1 <= threshold <= 1:
@@ -106,7 +108,7 @@ def _chosen(name: str, ids: Ids | None, size: int, x: Tensor) -> Tensor:
         return torch.arange(size, device=x.device)
     found = as_ids(name, ids, size, x.device)
     if found.unique().numel() < found.numel():
-        raise ValueError(f"'{name}' must name a node once (got {found.tolist()})")
+        raise ValueError(f"'{name}' must not repeat an id (got {found.tolist()})")
     return found
 
 

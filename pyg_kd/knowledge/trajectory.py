@@ -1,4 +1,4 @@
-"""Teacher -> trajectory: its rankings over the epochs, as graph data."""
+"""Trajectories: a teacher's rankings at several epochs of its training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference
 from pyg_kd.typing import XDict
 
-#: Training edges scored at once: a model may form a row of features for each.
+#: Training edges scored at once: a model may compute a row of features for each.
 CHUNK = 2**18
 
 
@@ -31,15 +31,15 @@ CHUNK = 2**18
 def rank_observed(
     model: Recommender, data: HeteroData, k: int, x_dict: XDict | None = None
 ) -> Tensor:
-    r"""The first ``k`` of each user's training items by a model's score.
+    r"""Each user's top ``k`` training items by a model's score.
 
-    Ties are broken by id, as in the ranking of unobserved items.
+    Ties are broken by id, as in the ranking of unseen items.
 
     Args:
-        model: The model, which scores.
+        model: The model.
         data: Its training graph.
         k: Length of the lists.
-        x_dict: The model's representations, where they have been made already.
+        x_dict: The model's representations, if already computed.
 
     Returns:
         Item ids, int32 ``[U, k]``, padded with -1.
@@ -55,7 +55,7 @@ def rank_observed(
         parts = torch.stack([row, seen.col]).split(CHUNK, dim=1)
         scores = torch.cat([model.score(x_dict, part) for part in parts])
     if bool(scores.isnan().any()):
-        raise ValueError(f"{type(model).__name__} gives a training edge a score that is NaN")
+        raise ValueError(f"{type(model).__name__} scores a training edge as NaN")
     # The last key is the primary one. The edges are sorted by id already.
     order = lexsort([-scores, row])
     place = torch.arange(len(row), device=row.device) - seen.ptr[row]
@@ -67,13 +67,13 @@ def rank_observed(
 
 @dataclass(frozen=True)
 class Trajectory:
-    r"""Rankings of one teacher at ``V`` states, the last of them final.
+    r"""Rankings of one teacher at ``V`` states of its training, the final one last.
 
     Args:
-        items: The best ``K`` items that a user has no edge to, in order, int32 ``[U, V, K]``,
-            padded with -1.
-        observed: The best items that a user has an edge to, in order, int32 ``[U, V, P]`` with
-            ``P`` the largest number of them but at most ``K``, padded with -1.
+        items: Each user's top ``K`` unseen items, best first, int32 ``[U, V, K]``, padded
+            with -1.
+        observed: Each user's training items, best first, int32 ``[U, V, P]``, padded with -1.
+            ``P`` is the largest number of them of any user, but at most ``K``.
         graph_fingerprint: The fingerprint of the graph.
         teacher_fingerprint: The fingerprint of the teacher in its final state.
     """
@@ -85,27 +85,27 @@ class Trajectory:
 
 
 class TrajectoryRecorder:
-    r"""Keeps the rankings of a teacher while it trains: a callback of the trainer.
+    r"""A trainer callback that records a teacher's rankings during training.
 
-    A recorder belongs to one run. Recording takes as long as extracting the rankings does.
+    A recorder belongs to one run. Recording a state takes as long as extracting the rankings.
 
     Args:
-        epochs: Epochs, from 0, after which rankings are kept. By default after 1, 2, 4, 8, ...
-            epochs of training.
+        epochs: Epochs, counted from 0, after which rankings are recorded. By default after 1, 2,
+            4, 8, ... epochs of training.
         num_items: Length ``K`` of the rankings.
-        num_states: Number ``V`` of states, the final one included.
+        num_states: Number ``V`` of states, including the final one.
 
     Raises:
-        ValueError: If an option is out of range, or ``epochs`` names fewer than ``num_states``
-            needs.
+        ValueError: If an option is out of range, or ``epochs`` has fewer than
+            ``num_states - 1`` entries.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
         >>> from pyg_kd.models import MF
         >>> data = SyntheticInteractions(None, num_users=20, num_items=50, num_edges=80)[0]
         >>> teacher, recorder = MF(data, dim=4), TrajectoryRecorder(num_items=30, num_states=2)
-        >>> recorder(0, teacher, data)  # by Trainer().fit(teacher, data, callbacks=[recorder])
-        >>> teacher.reset_parameters()  # in place of more training
+        >>> recorder(0, teacher, data)  # as Trainer().fit(..., callbacks=[recorder]) does
+        >>> teacher.reset_parameters()  # stands for more training
         >>> recorder.finish(teacher, data).items.shape
         torch.Size([20, 2, 30])
     """
@@ -116,17 +116,17 @@ class TrajectoryRecorder:
         require_count(num_items=num_items, num_states=num_states)
         if epochs is not None and (len(set(epochs)) < num_states - 1 or min(epochs, default=0) < 0):
             raise ValueError(
-                f"'epochs' must name {num_states - 1} epochs or more (got {list(epochs)})"
+                f"'epochs' must be at least {num_states - 1} epochs from 0 (got {list(epochs)})"
             )
         self.epochs = None if epochs is None else frozenset(epochs)
         self.num_items, self.num_states = num_items, num_states
         self.states: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, epoch: int, model: Recommender, data: HeteroData) -> None:
-        """Keep the rankings, if this is an epoch for it."""
+        """Record the rankings, if this epoch is one to record."""
         count = epoch + 1
-        doubled = count & (count - 1) == 0
-        if doubled if self.epochs is None else epoch in self.epochs:
+        power_of_two = count & (count - 1) == 0
+        if power_of_two if self.epochs is None else epoch in self.epochs:
             self.states[epoch] = rankings(model, data, self.num_items)
 
     def finish(
@@ -134,18 +134,21 @@ class TrajectoryRecorder:
     ) -> Trajectory:
         r"""Rank once more, and return the trajectory.
 
-        Where more early states were kept than needed, evenly spaced ones are chosen, starting
-        with the first. A state with the final rankings is left out, such as the last epoch's if
-        its weights were kept.
+        If more early states were recorded than needed, evenly spaced ones are chosen, starting
+        with the first. A state equal to the final one is left out, such as that of the last epoch
+        if its weights were kept.
 
         Args:
             model: The teacher after training.
             data: The graph it was trained on.
-            before: Use only states before this epoch. If the best validated weights were
-                restored, pass ``history.best_epoch``: later states are not early.
+            before: Use only states recorded before this epoch. If the best validated weights
+                were restored, pass ``history.best_epoch``, so that no state is later than those.
+
+        Returns:
+            The trajectory, whose last state is the model as it is now.
 
         Raises:
-            ValueError: If fewer states were kept than ``num_states`` needs.
+            ValueError: If fewer states were recorded than ``num_states`` needs.
         """
         final = rankings(model, data, self.num_items)
         early = [
@@ -156,7 +159,7 @@ class TrajectoryRecorder:
         num = self.num_states - 1
         if len(early) < num:
             raise ValueError(
-                f"the trajectory has {len(early)} early states (epochs {early}) and 'num_states' "
+                f"the trajectory has {len(early)} early states (epochs {early}), but 'num_states' "
                 f"needs {num}: record earlier epochs, train longer or use fewer states"
             )
         chosen = [early[i * len(early) // num] for i in range(num)]
@@ -166,11 +169,12 @@ class TrajectoryRecorder:
 
 
 def rankings(model: Recommender, data: HeteroData, num_items: int) -> tuple[Tensor, Tensor]:
-    r"""What a model ranks first now, among unobserved and among observed items.
+    r"""A model's current rankings of unseen and of observed items.
 
     Returns:
-        int32 ``[U, num_items]`` and, for the largest number of observed items of a user but no
-        more than ``num_items``, ``[U, P]``, padded with -1.
+        Unseen items, int32 ``[U, num_items]``, and observed items, int32 ``[U, P]``, both padded
+        with -1. ``P`` is the largest number of observed items of a user, but at most
+        ``num_items``.
     """
     check_teacher(model, data)
     seen = interactions(data).by_user()

@@ -1,4 +1,4 @@
-"""Valid knowledge: finite vectors, and ranked lists of existing ids."""
+"""Checks of knowledge: vectors are finite, and lists hold existing ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.functional.sampling import row_blocks
 from pyg_kd.typing import ITEM, USER
 
-#: Lists by name: their number of dimensions, and whose ids they hold.
+#: Lists by name: their number of dimensions, and the node type of the ids they hold.
 LISTS = {
     "teacher_items": (2, ITEM),
     "teacher_users": (2, USER),
@@ -21,27 +21,27 @@ LISTS = {
     "teacher_observed": (4, ITEM),
 }
 
-#: Entries checked at once: few for the caches of a CPU, many where every answer is waited for.
+#: Entries checked at once: few on a CPU, to stay in its caches, many where checks synchronise.
 BLOCK_ENTRIES = 2**16
 BLOCKS_AT_ONCE = 64
 
-#: Tensors that were found valid: in which version, and for which numbers of nodes.
+#: Tensors found valid, with their version and the numbers of nodes checked against.
 _VALID = WeakTensorKeyDictionary()
 
 
 def check_value(
     graph: HeteroData, node_type: str, name: str, value: object, label: str | None = None
 ) -> None:
-    r"""Check one entry of knowledge, whoever made it: kernels do not check ids again.
+    r"""Check one tensor of knowledge from any source, since kernels do not check ids again.
 
-    A tensor is scanned once, and again after a change in place.
+    A tensor is scanned once, and again after an in-place change.
 
     Args:
         graph: The graph, for its numbers of nodes.
-        node_type: Whose rows they are.
-        name: ``"teacher_x"``, or a name of :data:`LISTS`.
-        value: The entry.
-        label: How messages call it; ``graph[node_type].name`` by default.
+        node_type: The node type of the rows.
+        name: ``"teacher_x"``, or a name from :data:`LISTS`.
+        value: The tensor.
+        label: Its name in messages; ``graph[node_type].name`` by default.
 
     Raises:
         ValueError: If the dtype, the shape or a value is invalid.
@@ -51,9 +51,11 @@ def check_value(
         found = "nothing" if value is None else type(value).__name__
         raise ValueError(f"{label} must be a tensor (got {found})")
     if value.requires_grad:
-        raise ValueError(f"{label} requires gradients, which training would fill: detach() it")
+        raise ValueError(
+            f"{label} must not require gradients, which training would fill: detach() it"
+        )
     sizes = int(graph[USER].num_nodes or 0), int(graph[ITEM].num_nodes or 0)
-    # A tensor of the inference mode counts no versions, so it is checked every time.
+    # Tensors made in inference mode have no version, so they are checked every time.
     key = None if value.is_inference() else (value._version, *sizes, node_type, name)
     if key is not None and _VALID.get(value) == key:
         return
@@ -80,18 +82,21 @@ def _check_shape(value: Tensor, dim: int, rows: int, label: str) -> None:
         raise ValueError(f"{label} has {value.size(0)} rows for {rows} nodes")
 
 
-# Data-dependent: an opaque custom op, so that fake tensors pass.
+# Data-dependent control flow: an opaque custom op, so that fake tensors pass.
 @torch.library.custom_op("pyg_kd::check_lists", mutates_args=())
 def check_lists(lists: Tensor, size: int, label: str) -> Tensor:
-    r"""Raise ``ValueError`` unless lists hold distinct ids below ``size``, and -1 behind them.
+    r"""Raise ``ValueError`` unless lists hold distinct ids below ``size``, padded with -1.
 
     Args:
         lists: int32 or int64 ``[..., K]``.
-        size: How many ids there are.
-        label: How the message calls the lists.
+        size: The number of ids.
+        label: Name of the lists in messages.
 
     Returns:
-        An empty tensor, as an operator returns something.
+        An empty tensor, since a custom op must return something.
+
+    Raises:
+        ValueError: If an id is out of range or repeated, or padding is not at the end.
 
     Example:
         >>> check_lists(torch.tensor([[2, 0, -1], [1, 3, -1]]), 3, "'lists'")
@@ -120,7 +125,7 @@ def _(lists: Tensor, size: int, label: str) -> Tensor:
 
 
 def _faults(block: Tensor, size: int) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """What may be wrong with lists ``[n, K]``: its name, values, and where they are wrong."""
+    """Possible faults of lists ``[n, K]``: the message, the values, and where they are wrong."""
     ordered = _sorted(block)
     low, high = int(ordered[:, 0].min()), int(ordered[:, -1].max())
     if low < -1 or high >= size:
@@ -135,7 +140,7 @@ def _faults(block: Tensor, size: int) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 
 def _sorted(block: Tensor) -> Tensor:
-    """Every row in order; on the CPU by NumPy, which takes a thirtieth of the time."""
+    """Every row sorted; on the CPU by NumPy, which is thirty times as fast."""
     if block.device.type == "cpu":
         return torch.as_tensor(np.sort(block.numpy(), axis=1), device=block.device)
     return block.sort(1).values
@@ -143,8 +148,8 @@ def _sorted(block: Tensor) -> Tensor:
 
 @torch.library.custom_op("pyg_kd::check_finite", mutates_args=())
 def check_finite(x: Tensor, label: str) -> Tensor:
-    """Raise ``ValueError`` if vectors ``[n, d]`` hold NaN or infinity, and say in which row."""
-    # NaN and infinity are extreme values: one pass finds them.
+    """Raise ``ValueError``, naming the row, if vectors ``[n, d]`` hold NaN or infinity."""
+    # Any NaN or infinity shows in the minimum or maximum: one pass is enough.
     if x.numel() and not all(bool(v.isfinite()) for v in torch.aminmax(x)):
         row, place = (~x.isfinite()).nonzero()[0].tolist()
         raise ValueError(f"{label} must be finite (got {float(x[row, place])} in row {row})")

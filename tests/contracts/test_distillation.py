@@ -475,7 +475,7 @@ def test_representations_of_other_nodes(make, world, node_type: str) -> None:
     method, x_dict = world.bind(make), world.x_dict()
     rows = len(x_dict[node_type])
     for wrong in (x_dict[node_type][:-1], torch.cat([x_dict[node_type]] * 2), x_dict[node_type][0]):
-        message = rf"'x_dict\['{node_type}'\]' must have a row for each of the {rows} nodes"
+        message = rf"'x_dict\['{node_type}'\]' must have one row for each of the {rows} nodes"
         with pytest.raises(ValueError, match=message):
             world.loss(method, {**x_dict, node_type: wrong})
 

@@ -87,7 +87,7 @@ def test_on_disk(data, teacher, trajectories, tmp_path: Path, with_teacher: bool
 
 
 def test_nothing_to_attach(data) -> None:
-    with pytest.raises(ValueError, match=r"'trajectories' must hold one or more \(got \[\]\)"):
+    with pytest.raises(ValueError, match=r"'trajectories' must not be empty \(got \[\]\)"):
         attach_trajectories(data, [])
 
 

@@ -143,7 +143,7 @@ def first_version(path: Path, tensors: dict | None = None, **metadata: str | Non
 
 def test_the_first_version_is_read_with_a_warning(data, graph, path: Path) -> None:
     first_version(path)
-    with pytest.warns(UserWarning, match=r"earlier version, without a digest.*save_knowledge"):
+    with pytest.warns(UserWarning, match=r"older format without a digest.*save_knowledge"):
         loaded = load_knowledge(path, data)
     graph.trajectory_fingerprints = ["a" * 64, "b" * 64]
     assert same(loaded, graph)

@@ -113,7 +113,7 @@ def test_extraction_warns_of_such_a_teacher(split) -> None:
 
 def test_there_have_to_be_lists_and_targets(split, teacher) -> None:
     train, val = split
-    with pytest.raises(ValueError, match="'val_data' tells how good lists are, and 'num_items' is"):
+    with pytest.raises(ValueError, match=r"'val_data' needs lists to validate \(got num_items=0\)"):
         extract_knowledge(teacher, train, num_items=0, val_data=val)
     with pytest.raises(ValueError, match="'val_data' has no 'edge_label_index'"):
         extract_knowledge(teacher, train, num_items=3, val_data=train)

@@ -121,7 +121,7 @@ def test_it_can_be_drawn(graph: HeteroData, tmp_path: Path) -> None:
         ({"k": 0}, r"'k' must be a positive integer \(got 0\)"),
         ({"threshold": 1.5}, r"'threshold' must lie in -1..1 \(got 1.5\)"),
         ({"users": [40]}, r"'users' must lie in 0..39 \(got 40\)"),
-        ({"items": [1, 1]}, r"'items' must name a node once \(got \[1, 1\]\)"),
+        ({"items": [1, 1]}, r"'items' must not repeat an id \(got \[1, 1\]\)"),
         ({"node_attrs": ["colour"]}, r"'node_attrs' must name attributes .* \(got 'colour'\)"),
         (
             {"x_dict": {"user": torch.ones(39, 2), "item": torch.ones(25, 2)}},

@@ -106,8 +106,8 @@ def test_too_few_states(data) -> None:
     [
         ({"num_items": 0}, r"'num_items' must be a positive integer \(got 0\)"),
         ({"num_states": 0}, r"'num_states' must be a positive integer \(got 0\)"),
-        ({"epochs": [1, 2, 2]}, r"'epochs' must name 3 epochs or more \(got \[1, 2, 2\]\)"),
-        ({"epochs": [-1, 2, 3]}, r"'epochs' must name 3 .*\(got \[-1, 2, 3\]\)"),
+        ({"epochs": [1, 2, 2]}, r"'epochs' must be at least 3 epochs from 0 \(got \[1, 2, 2\]\)"),
+        ({"epochs": [-1, 2, 3]}, r"'epochs' must be at least 3 .*\(got \[-1, 2, 3\]\)"),
     ],
 )
 def test_refused_options(options, message) -> None:
@@ -185,5 +185,5 @@ def test_differences_that_only_float64_sees(data) -> None:
 def test_nan(data, teacher) -> None:
     with torch.no_grad():
         teacher.item_embedding[3] = torch.nan
-    with pytest.raises(ValueError, match="MF gives a training edge a score that is NaN"):
+    with pytest.raises(ValueError, match="MF scores a training edge as NaN"):
         rank_observed(teacher, data, 3)

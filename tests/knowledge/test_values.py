@@ -102,7 +102,7 @@ def edited(value: Tensor, place: tuple[int, ...], new: float) -> Tensor:
         ("user", "teacher_x", lambda x: x.long(), r"floating point \(got torch.int64\)"),
         ("item", "teacher_x", lambda x: edited(x, (3, 1), torch.nan), "got nan in row 3"),
         ("item", "teacher_x", lambda x: edited(x, (3, 1), torch.inf), "got inf in row 3"),
-        ("item", "teacher_x", lambda x: x.clone().requires_grad_(), "requires gradients"),
+        ("item", "teacher_x", lambda x: x.clone().requires_grad_(), "must not require gradients"),
         ("item", "teacher_x", lambda x: x.unsqueeze(0), "2 dimensions"),
     ],
 )
