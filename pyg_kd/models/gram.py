@@ -25,6 +25,8 @@ def inverse_gram(rows: CSR, cols: CSR, l2: float) -> Tensor:
     gram.diagonal().add_(l2)
     info = torch.empty((), dtype=torch.int32, device=gram.device)
     torch.linalg.cholesky_ex(gram, out=(gram, info))
+    # A factor cut short by a zero pivot would raise an error instead.
+    gram.diagonal().masked_fill_(info != 0, 1.0)
     return torch.cholesky_inverse(gram).masked_fill_(info != 0, torch.nan)
 
 

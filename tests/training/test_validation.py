@@ -104,7 +104,7 @@ def test_targets_are_checked(train, val):
     val[INTERACTS].edge_label_index = label + 60
     with pytest.raises(ValueError, match=r"edge_label_index\[0\] \(users\)' must lie in 0..59"):
         Validation(train, val, "recall@5")
-    with pytest.raises(TypeError, match=r"'data' must be a HeteroData"):
+    with pytest.raises(TypeError, match=r"'val_data' must be a HeteroData"):
         Validation(train, "val", "recall@5")
     other = HeteroData()
     other["user"].num_nodes, other["item"].num_nodes = 61, 50
