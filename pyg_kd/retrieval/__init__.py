@@ -1,0 +1,6 @@
+"""The inference engine: a student's tables, searched without PyTorch."""
+
+from pyg_kd.retrieval.ids import Ids, UnknownId
+from pyg_kd.retrieval.tables import Table
+
+__all__ = ["Ids", "Table", "UnknownId"]
