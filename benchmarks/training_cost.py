@@ -4,10 +4,15 @@
 
 DIR holds ``loo/train.txt``, ``valid.txt``, ``test.txt`` of the leave-one-out split.
 
-Each row is a process of its own, so that its peak memory is its own. ``soft`` is the first
-epoch of the annealed routing, ``sharp`` the routing at its last temperatures; a row ``100 epochs``
-is the mean over the whole schedule from the one to the other. ``bfloat16`` is the trainer's
-``precision="bf16-mixed"``, of use where the processor has instructions for it.
+Each row is a process of its own, so that its peak memory is its own. Rows are medians over the
+epochs after the first, in which what was drawn at the start is used. ``soft`` are the first
+epochs of the annealed routing, ``sharp`` is the routing at its last temperatures; a row
+``100 epochs`` is the mean over the whole schedule from the one to the other. ``bfloat16`` is the
+trainer's ``precision="bf16-mixed"``, of use where the processor has instructions for it.
+
+    python benchmarks/training_cost.py --root DIR --against CHECKOUT --rows RRD
+
+compares with the package in another checkout: two processes run their epochs in turn.
 """
 
 from __future__ import annotations
@@ -15,12 +20,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import time
-from statistics import mean
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, NoReturn
 
 import torch
-from report import measure_rows, write
+from against import HERE, Checkout, Clock, answer, in_turn, steps, version
+from report import RESULTS, machine, measure_rows, table, write
 
 import pyg_kd as kd
 from pyg_kd.datasets import CiteULike
@@ -66,50 +73,104 @@ AUTHORS = {
 AUTHORS |= {f"{name}, bfloat16": AUTHORS[name] for name in IN_BFLOAT16 if name in AUTHORS}
 
 
-def measure(name: str, root: str, epochs: int) -> dict[str, float]:
-    """One row, in this process."""
+#: Epochs of every schedule, of which only the first ones are run.
+SCHEDULE = 100
+
+Row = dict[str, float]
+
+
+class Enough(Exception):
+    """Ends a run from within a callback."""
+
+
+def prepare(name: str, root: str) -> Callable[[Callable[..., None]], object]:
+    """What runs a row, given a function to call after every epoch."""
     train, _, test = CiteULike(root, split="leave_one_out")
     torch.manual_seed(0)
-    options = {"batch_size": 1024, "lr": 1e-3, "weight_decay": 1e-3, "progress": False}
+    options: dict[str, Any] = {"batch_size": 1024, "lr": 1e-3, "weight_decay": 1e-3}
+    options["progress"] = False
     teacher = MF(train, dim=200)
     if name == "evaluation":
-        student, seconds = MF(train, dim=20), []
-        for _ in range(epochs + 1):
-            start = time.perf_counter()
-            evaluate(student, train, test)
-            seconds.append(time.perf_counter() - start)
-    elif name == "teacher":
-        seconds = Trainer(max_epochs=epochs, **options).fit(teacher, train)["seconds"]
-    else:
-        Trainer(max_epochs=1, **options).fit(teacher, train)
-        needs = {need for method, _ in METHODS[name]() for need in method.needs}
-        graph = extract_knowledge(
-            teacher,
-            train,
-            num_items=500 if "teacher_items" in needs else 0,
-            num_users=20 if "teacher_users" in needs else 0,
-        )
-        if "users" in name:
-            options |= {"batch_by": "user", "batch_size": 512, "base_weight": 0.0}
-        if name.endswith("bfloat16"):
-            options["precision"] = "bf16-mixed"
-        # A long schedule, of which the first epochs are run: the temperature stays where it is.
-        distillations = METHODS[name]()
-        student = MF(graph, dim=20)
-        if name.endswith("100 epochs"):
-            history = Trainer(max_epochs=100, seed=0, **options).fit(
-                student, graph, distillations=distillations
-            )
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-            return {"seconds": mean(history["seconds"]), "peak GB": peak}
-        seconds = []
-        for seed in range(epochs):
-            history = Trainer(max_epochs=1, seed=seed, **options).fit(
-                student, graph, distillations=distillations
-            )
-            seconds += history["seconds"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": sorted(seconds)[len(seconds) // 2], "peak GB": peak}
+        return lambda callback: evaluations(MF(train, dim=20), train, test, callback)
+    if name == "teacher":
+        trainer = Trainer(max_epochs=SCHEDULE, **options)
+        return lambda callback: trainer.fit(teacher, train, callbacks=[callback])
+    Trainer(max_epochs=1, **options).fit(teacher, train)
+    needs = {need for method, _ in METHODS[name]() for need in method.needs}
+    graph = extract_knowledge(
+        teacher,
+        train,
+        num_items=500 if "teacher_items" in needs else 0,
+        num_users=20 if "teacher_users" in needs else 0,
+    )
+    if "users" in name:
+        options |= {"batch_by": "user", "batch_size": 512, "base_weight": 0.0}
+    if name.endswith("bfloat16"):
+        options["precision"] = "bf16-mixed"
+    student, trainer = MF(graph, dim=20), Trainer(max_epochs=SCHEDULE, seed=0, **options)
+    return lambda callback: trainer.fit(
+        student, graph, distillations=METHODS[name](), callbacks=[callback]
+    )
+
+
+def evaluations(model, train, test, callback) -> NoReturn:
+    while True:
+        evaluate(model, train, test)
+        callback()
+
+
+def epochs(name: str, root: str, asked: Iterable[None], tell: Callable[[Row], None]) -> None:
+    """Run a row, an epoch whenever one is asked for; the first one includes setting up."""
+    run, asking = prepare(name, root), iter(asked)
+    next(asking)
+    clock = Clock()
+
+    def callback(*_: object) -> None:
+        nonlocal clock
+        tell(clock.read())
+        if next(asking, "none") == "none":
+            raise Enough
+        clock = Clock()
+
+    try:
+        run(callback)
+    except Enough:
+        return
+
+
+def measure(name: str, root: str, count: int) -> Row:
+    """One row, in this process."""
+    whole = name.endswith("100 epochs")
+    found: list[Row] = []
+    epochs(name, root, [None] * (SCHEDULE if whole else 1 + count), found.append)
+    return summary(found, mean if whole else median)
+
+
+def summary(found: list[Row], average: Callable[[Iterable[float]], float] = median) -> Row:
+    row = {key: average([step[key] for step in found[1:]]) for key in ("seconds", "CPU seconds")}
+    return {**row, "first": found[0]["CPU seconds"], "peak GB": found[-1]["peak GB"]}
+
+
+def compare(names: list[str], other: Path, options: list[str], count: int, budget: float) -> None:
+    """Rows of this checkout and of another one, whose epochs alternate."""
+    path = RESULTS / "training_cost_against.json"
+    versions = {"before": version(other), "now": version(HERE)}
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    same = all(
+        stored.get(key) == value for key, value in {**versions, "machine": machine()}.items()
+    )
+    rows = stored["rows"] if same else {}
+    for name in names:
+        arguments = ["--step", name, *options]
+        checkouts = [Checkout(root, __file__, arguments) for root in (other, HERE)]
+        before, now = map(summary, in_turn(checkouts, count, budget))
+        rows[name] = {"before": before, "now": now}
+        write("training_cost_against", {**versions, "rows": rows})
+    lines = [
+        [name, *(row[when][what] for what in ("first", "CPU seconds") for when in row)]
+        for name, row in rows.items()
+    ]
+    table(["row", "first, before", "first, now", "epoch, before", "epoch, now"], lines)
 
 
 def main() -> None:
@@ -118,14 +179,27 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="epochs of which the median is taken")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="these only")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with that one")
+    parser.add_argument(
+        "--budget", type=float, default=5.0, help="CPU seconds of a row in such a comparison"
+    )
     parser.add_argument("--only", help="measure one row and print it as JSON")
+    parser.add_argument("--step", help="measure an epoch of one row whenever asked to")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.only:
         print(json.dumps(measure(args.only, args.root, args.epochs)))
         return
+    if args.step:
+        epochs(args.step, args.root, steps(kd), answer)
+        return
     names = args.rows or ["teacher", *METHODS, "evaluation"]
-    options = ["--root", args.root, "--epochs", str(args.epochs), "--threads", str(args.threads)]
+    options = ["--root", args.root, "--threads", str(args.threads)]
+    if args.against is not None:
+        names = [name for name in names if not name.endswith("100 epochs")]
+        compare(names, args.against, options, args.epochs, args.budget)
+        return
+    options += ["--epochs", str(args.epochs)]
     rows = measure_rows("training_cost", __file__, options, names, AUTHORS, keep=bool(args.rows))
     write("training_cost", {"data": "CiteULike, leave-one-out", "ours": rows, "authors": AUTHORS})
 
