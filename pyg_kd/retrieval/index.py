@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_choice, require_count
-from pyg_kd.retrieval.backends import Backend, make_backend
 from pyg_kd.retrieval.ids import Ids
 from pyg_kd.retrieval.item_sets import ItemSets, Mask
 from pyg_kd.retrieval.newcomers import Newcomers
-from pyg_kd.retrieval.seen import Pattern, Seen, rows_of
+from pyg_kd.retrieval.row_index import RowIndex
+from pyg_kd.retrieval.seen import Pattern, Seen
 from pyg_kd.retrieval.tables import Float32, Table
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ IdsLike = npt.ArrayLike | Sequence[Any]
 Lists = tuple[Array, Float32]
 
 
-class TopKIndex:
+class TopKIndex(RowIndex):
     r"""Exact top-k lists from two embedding tables, for known and new users.
 
     Needs NumPy alone. Items are ordered by :math:`\langle x_u, x_i \rangle`, equal ones by their
@@ -80,27 +80,16 @@ class TopKIndex:
         backend: str = "numpy",
         info: Mapping[str, Any] | None = None,
     ) -> None:
-        self.x_user, self.x_item = _table(x_user, dtype, "x_user"), _table(x_item, dtype, "x_item")
-        if self.x_user.dim != self.x_item.dim:
-            raise ValueError(
-                "'x_user' and 'x_item' must have the same width "
-                f"(got {self.x_user.dim} and {self.x_item.dim})"
-            )
-        self.users = _ids(user_ids, len(self.x_user), "user")
-        self.items = _ids(item_ids, len(self.x_item), "item")
-        self.has_seen = seen is not None
-        if not isinstance(seen, Seen):
-            ptr, col = (np.zeros(self.num_users + 1, np.int64), ()) if seen is None else seen
-            seen = Seen(ptr, col, self.num_items)
-        if (seen.num_users, seen.num_items) != (self.num_users, self.num_items):
-            raise ValueError(
-                f"'seen' must be of {self.num_users} users and {self.num_items} items "
-                f"(got {seen.num_users} and {seen.num_items})"
-            )
-        self.seen = seen
-        self.popularity = self._popularity(popularity)
+        super().__init__(
+            _table(x_user, dtype, "x_user"),
+            _table(x_item, dtype, "x_item"),
+            seen=seen,
+            popularity=popularity,
+            backend=backend,
+        )
+        self.users = _ids(user_ids, self.num_users, "user")
+        self.items = _ids(item_ids, self.num_items, "item")
         self._fold_in = fold_in
-        self.backend = make_backend(backend, self.x_item)
         self.sets, self.newcomers = ItemSets(self.num_items), Newcomers(self.users)
         self.info: dict[str, Any] = dict(info or {})
         self._lock = threading.Lock()
@@ -124,31 +113,6 @@ class TopKIndex:
         from pyg_kd.retrieval.from_model import tables_of  # imports torch
 
         return TopKIndex(**{**tables_of(model, graph), "dtype": dtype, **options})
-
-    @property
-    def num_users(self) -> int:
-        """Number of users with vectors of their own."""
-        return len(self.x_user)
-
-    @property
-    def num_items(self) -> int:
-        """Number of items."""
-        return len(self.x_item)
-
-    @property
-    def dim(self) -> int:
-        """Width of the vectors."""
-        return self.x_item.dim
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the item table."""
-        return self.x_item.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of both tables."""
-        return self.x_user.nbytes + self.x_item.nbytes
 
     @property
     def fold_in(self) -> FoldIn:
@@ -200,7 +164,8 @@ class TopKIndex:
         if unknown == "popular":
             popular = (rows < 0) | ((np.diff(seen.ptr) == 0) & self.has_seen)
         hidden = seen if exclude_seen else None
-        best, scores = self.rank_users(rows, k, hidden=hidden, allowed=allowed, popular=popular)
+        queries = self.vectors_of(rows)
+        best, scores = self.rank(queries, k, hidden=hidden, allowed=allowed, popular=popular)
         return self.items.take(best), scores
 
     def search_history(
@@ -236,14 +201,13 @@ class TopKIndex:
         allowed = self.allowed(exclude=exclude, candidates=candidates, filters=filters)
         queries, popular = self.fold_in(*history), np.diff(history.ptr) == 0
         hidden = history if exclude_seen else None
-        rows, scores = self.rank_mixed(queries, k, hidden=hidden, allowed=allowed, popular=popular)
+        rows, scores = self.rank(queries, k, hidden=hidden, allowed=allowed, popular=popular)
         return self.items.take(rows), scores
 
     def most_popular(self, k: int = 20, **sets: Any) -> Lists:
         """The most popular items, ``[k]``, and their popularity; ``sets`` as in :meth:`search`."""
         require_count(k=k)
-        one = np.ones((1, 1), np.float32)
-        rows, scores = self._by_popularity().top_k(one, k, allowed=self.allowed(**sets))
+        rows, scores = self.rank_popular(1, k, allowed=self.allowed(**sets))
         return self.items.take(rows[0]), scores[0]
 
     def add_interactions(self, user: Any, items: IdsLike) -> None:
@@ -263,7 +227,7 @@ class TopKIndex:
             self.seen.add(row, rows)
             history = self.seen.history(row)
             vector = self.fold_in(np.array([0, len(history)]), history)[0]
-            self.newcomers.set_vector(row, vector)
+            self.set_vector(row, vector)
 
     def set_unavailable(self, items: IdsLike) -> None:
         """Leave items out of all lists from now on, until :meth:`set_available`."""
@@ -280,29 +244,6 @@ class TopKIndex:
     def vectors(self, users: IdsLike) -> Float32:
         """The vectors of known users, folded-in ones included, float32 ``[n, d]``."""
         return self.vectors_of(self._known(users))
-
-    # By rows: for services and benchmarks.
-
-    def rank(
-        self,
-        queries: Float32,
-        k: int,
-        *,
-        hidden: Pattern | None = None,
-        allowed: Mask | None = None,
-    ) -> tuple[npt.NDArray[np.int64], Float32]:
-        r"""The best items of query vectors, by row.
-
-        Args:
-            queries: float32 ``[n, d]``.
-            k: Length of the lists.
-            hidden: The rows of items that each query must not get.
-            allowed: The items that may be listed, bool ``[I]``; see :meth:`allowed`.
-
-        Returns:
-            Rows of items, int64, padded with -1, and scores, both ``[n, k]``.
-        """
-        return self.backend.top_k(queries, k, hidden=hidden, allowed=allowed)
 
     def allowed(
         self,
@@ -327,67 +268,6 @@ class TopKIndex:
         ptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=ptr[1:])
         return Pattern(ptr, np.concatenate([np.empty(0, np.int64), *rows]))
-
-    def vectors_of(self, rows: npt.NDArray[np.int64]) -> Float32:
-        """The vectors of users by row, zeros for a row of -1, float32 ``[n, d]``."""
-        return self.newcomers.vectors(rows, self.x_user)
-
-    def rank_users(
-        self,
-        rows: npt.NDArray[np.int64],
-        k: int,
-        *,
-        hidden: Pattern | None = None,
-        allowed: Mask | None = None,
-        popular: npt.NDArray[np.bool_] | None = None,
-    ) -> tuple[npt.NDArray[np.int64], Float32]:
-        """As :meth:`rank`, of users by row; those that are ``popular``, bool ``[n]``, get those."""
-        queries = self.vectors_of(rows)
-        return self.rank_mixed(queries, k, hidden=hidden, allowed=allowed, popular=popular)
-
-    def rank_mixed(
-        self,
-        queries: Float32,
-        k: int,
-        *,
-        hidden: Pattern | None = None,
-        allowed: Mask | None = None,
-        popular: npt.NDArray[np.bool_] | None = None,
-    ) -> tuple[npt.NDArray[np.int64], Float32]:
-        """As :meth:`rank`, but queries that are ``popular``, bool ``[n]``, get popular items."""
-        if popular is None or not popular.any():
-            return self.rank(queries, k, hidden=hidden, allowed=allowed)
-        rows = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        ones = np.ones((len(queries), 1), np.float32)
-        for backend, vectors, which in (
-            (self._by_popularity(), ones, popular),
-            (self.backend, queries, ~popular),
-        ):
-            if which.any():
-                part = None if hidden is None else rows_of(hidden, np.flatnonzero(which))
-                rows[which], scores[which] = backend.top_k(
-                    vectors[which], k, hidden=part, allowed=allowed
-                )
-        return rows, scores
-
-    def _by_popularity(self) -> Backend:
-        if self.popularity is None:
-            raise ValueError("the index knows no popularity: give 'popularity' or 'seen'")
-        # Popularity is a table of width 1, ranked as any other.
-        return make_backend("numpy", Table.of(self.popularity[:, None]))
-
-    def _popularity(self, popularity: npt.ArrayLike | None) -> Float32 | None:
-        if popularity is None:
-            if not self.has_seen:
-                return None
-            return np.bincount(self.seen.pattern.col, minlength=self.num_items).astype(np.float32)
-        found = np.asarray(popularity, np.float32)
-        if found.shape != (self.num_items,) or not np.isfinite(found).all():
-            raise ValueError(
-                f"'popularity' must be finite, [{self.num_items}] (got shape {list(found.shape)})"
-            )
-        return found
 
     def _known_items(self, ids: IdsLike) -> npt.NDArray[np.int64]:
         rows = self.items.find(ids)

@@ -1,4 +1,4 @@
-"""Users who came after training, and vectors that changed since."""
+"""Users who came after training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.retrieval.ids import Ids
-from pyg_kd.retrieval.tables import Float32, Table
 
 Rows = npt.NDArray[np.int64]
 
 
 class Newcomers:
-    r"""Numbers new users behind the known ones, and keeps vectors that replace the table's.
+    r"""Numbers new users behind the known ones.
 
     Readers need no lock; one writer at a time.
 
@@ -30,7 +29,6 @@ class Newcomers:
     def __init__(self, users: Ids) -> None:
         self.users = users
         self._rows: dict[Any, int] = {}
-        self._vectors: dict[int, Float32] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -64,22 +62,6 @@ class Newcomers:
         row = len(self.users) + len(self._rows)
         self._rows[plain] = row
         return row
-
-    def set_vector(self, row: int, vector: Float32) -> None:
-        """Replace a user's vector, float32 ``[d]``."""
-        self._vectors[row] = vector
-
-    def vectors(self, rows: Rows, table: Table) -> Float32:
-        """The vectors of users, float32 ``[n, d]``, from the table where none was set."""
-        known = (rows >= 0) & (rows < len(table))
-        if known.all() and not self._vectors:
-            return table.rows(rows)
-        found = np.zeros((len(rows), table.dim), np.float32)
-        found[known] = table.rows(rows[known])
-        for place, row in enumerate(rows.tolist()):
-            if (vector := self._vectors.get(row)) is not None:
-                found[place] = vector
-        return found
 
 
 def _plain(user: Any) -> Any:
