@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_choice, require_count
+from pyg_kd.retrieval.fold_in import FoldIn
 from pyg_kd.retrieval.ids import Ids
 from pyg_kd.retrieval.item_sets import ItemSets, Mask
 from pyg_kd.retrieval.newcomers import Newcomers
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
     from pyg_kd.models import Recommender
-    from pyg_kd.retrieval.fold_in import FoldIn
 
 Array = npt.NDArray[Any]
 IdsLike = npt.ArrayLike | Sequence[Any]
@@ -118,8 +118,6 @@ class TopKIndex(RowIndex):
     def fold_in(self) -> FoldIn:
         """How vectors of new users are computed; the default is made when it is first needed."""
         if self._fold_in is None:
-            from pyg_kd.retrieval.fold_in import FoldIn
-
             self._fold_in = FoldIn.default(self.x_item)
         return self._fold_in
 
