@@ -1,0 +1,7 @@
+"""``python -m pyg_kd.cli``."""
+
+import sys
+
+from pyg_kd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,85 @@
+"""Models by name: made for a graph, and their state in files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch_geometric.data import HeteroData
+
+from pyg_kd import models
+from pyg_kd.files import atomic_write
+from pyg_kd.models import Recommender
+
+#: The class of each name.
+CLASSES: dict[str, type[Recommender]] = {
+    "lightgcn": models.LightGCN,
+    "mf": models.MF,
+    "ngcf": models.NGCF,
+    "cml": models.CML,
+    "neumf": models.NeuMF,
+    "multvae": models.MultVAE,
+    "itemae": models.ItemAE,
+    "gfcf": models.GFCF,
+    "ease": models.EASE,
+}
+
+
+def make_model(
+    name: str,
+    graph: HeteroData,
+    dim: int | None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Recommender:
+    r"""Make a model for a graph, its first weights drawn by a seed.
+
+    Args:
+        name: One of :data:`CLASSES`.
+        graph: The training graph.
+        dim: Its width; not used by a model without one.
+        options: Further arguments of its class.
+        seed: The seed.
+
+    Raises:
+        ValueError: If the class has no such option, or refuses its value.
+    """
+    kind = CLASSES[name]
+    known = set(signature(kind).parameters) - {"data", "dim"}
+    chosen = dict(options or {})
+    for option in chosen:
+        if option not in known:
+            raise ValueError(
+                f"{kind.__name__} has no option {option!r}: it has {', '.join(sorted(known))}"
+            )
+    if "dim" in signature(kind).parameters and dim is not None:
+        chosen["dim"] = dim
+    torch.manual_seed(seed)
+    return kind(graph, **chosen)
+
+
+def save_state(model: Recommender, path: Path) -> None:
+    """Write the state of a model to a safetensors file, atomically."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with atomic_write(path) as temporary:
+        save_file(state, temporary)
+
+
+def load_state(model: Recommender, path: Path) -> None:
+    r"""Read the state of a model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, or of another model.
+    """
+    try:
+        state = load_file(path)
+        model.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        name = type(model).__name__
+        raise ValueError(f"'{path}' is not a state of this {name} ({error})") from error

@@ -1,0 +1,227 @@
+"""The folder of a run: its options, what it depends on, and its result.
+
+config.yaml             the options, all of them: what --config takes
+run.json                the command, versions, machine, inputs with SHA-256, state of the run
+metrics.json            the result
+NAME.safetensors        the state of a model
+NAME.history.json       its training, epoch by epoch
+checkpoints/NAME/       while it is trained
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pyg_kd.cli.console import note
+from pyg_kd.cli.provenance import described, machine, versions
+from pyg_kd.files import atomic_write
+
+yaml: Any = import_module("yaml")  # which publishes no types
+
+CONFIG, RECORD, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.json", "checkpoints"
+
+#: What a run may leave in its folder, and ``--overwrite`` may remove.
+OWN = (CONFIG, RECORD, METRICS, CHECKPOINTS, ".lock", "bundle", "*.safetensors", "*.history.json")
+
+RUNNING, COMPLETE = "running", "complete"
+
+
+class Run:
+    """A run that is going on, or one that was."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        r"""A complete run.
+
+        Raises:
+            ValueError: If the folder holds none, or one that was not finished.
+        """
+        run = cls(path)
+        if not (run.path / RECORD).is_file():
+            raise ValueError(f"'{path}' is not a run: it has no {RECORD}")
+        if run.record.get("state") != COMPLETE:
+            raise ValueError(f"'{path}' is not complete: run the command again to continue it")
+        return run
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of run.json."""
+        return read_json(self.path / RECORD)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The result."""
+        return read_json(self.path / METRICS)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All options, by name."""
+        path = self.path / CONFIG
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"'{path}' is damaged ({error})") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"'{path}' is damaged: it must hold options by name")
+        return found
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been trained yet."""
+        patterns = ("*.safetensors", "*.history.json", f"{CHECKPOINTS}/*/*.pt")
+        return not any(path for pattern in patterns for path in self.path.glob(pattern))
+
+    def state(self, name: str) -> Path:
+        """The file of the state of a model."""
+        return self.path / f"{name}.safetensors"
+
+    def history(self, name: str) -> Path:
+        """The file of the history of a model."""
+        return self.path / f"{name}.history.json"
+
+    def checkpoints(self, name: str) -> Path:
+        """The folder of the checkpoint of a model."""
+        return self.path / CHECKPOINTS / name
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write the options, those chosen by a recipe as well."""
+        with atomic_write(self.path / CONFIG) as temporary:
+            text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            temporary.write_text(text, encoding="utf-8")
+
+    def update(self, **values: Any) -> None:
+        """Add to what is recorded of the run."""
+        write_json(self.path / RECORD, self.record | values)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write the result."""
+        write_json(self.path / METRICS, metrics)
+
+
+@contextmanager
+def begin(
+    out: str, command: str, options: dict[str, Any], inputs: Sequence[Path], overwrite: bool
+) -> Iterator[Run]:
+    r"""Begin a run in a folder, or continue one that was interrupted.
+
+    Args:
+        out: The folder.
+        command: Name of the command.
+        options: Its options, as they were given.
+        inputs: The files that it reads.
+        overwrite: Replace a run that is there.
+
+    Raises:
+        ValueError: If the folder holds something else, a complete run, or one of other options,
+            or another process is at work in it.
+    """
+    run = Run(Path(out).expanduser())
+    files = {str(path): described(path) for path in inputs}
+    request = {"command": command, "options": options, "inputs": files}
+    run.path.mkdir(parents=True, exist_ok=True)
+    with _lock(run.path):
+        _make_room(run, request, overwrite)
+        start, spent = time.monotonic(), 0.0
+        if (run.path / RECORD).exists():
+            spent = float(run.record.get("seconds", 0.0))
+            note(f"continuing the run in {run.path}")
+        else:
+            write_json(run.path / RECORD, request)
+        run.update(state=RUNNING, versions=versions(), machine=machine())
+        try:
+            yield run
+            shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+            run.update(state=COMPLETE, seconds=round(spent + time.monotonic() - start, 3))
+        except BaseException:
+            run.update(seconds=round(spent + time.monotonic() - start, 3))
+            if run.is_empty:  # nothing to continue from, so the options may change
+                _remove(run.path)
+            raise
+
+
+def _make_room(run: Run, request: dict[str, Any], overwrite: bool) -> None:
+    """Empty the folder, or leave the remains of the same run; raise for everything else."""
+    content = [path for path in run.path.iterdir() if path.name != ".lock"]
+    if not content:
+        return
+    if not (run.path / RECORD).is_file():
+        raise ValueError(f"'out' must be an empty folder or a run (got '{run.path}')")
+    if overwrite:
+        return _remove(run.path)
+    record = run.record
+    if record.get("state") == COMPLETE:
+        raise ValueError(f"'{run.path}' holds a complete run: --overwrite replaces it")
+    for name, value in json.loads(json.dumps(request)).items():
+        if record.get(name) != value:
+            raise ValueError(
+                f"'{run.path}' holds an interrupted run with other {name}"
+                f"{_difference(record.get(name), value)}: --overwrite replaces it"
+            )
+
+
+def _difference(old: Any, new: Any) -> str:
+    """The first thing in which two dictionaries differ."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return ""
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return f" ({changed[0]} was {old.get(changed[0])!r}, is {new.get(changed[0])!r})"
+
+
+def _remove(folder: Path) -> None:
+    """Remove what runs leave, and nothing else."""
+    for pattern in OWN:
+        for path in folder.glob(pattern):
+            if path.name == ".lock":
+                continue
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep other processes out; a lock ends with its process."""
+    path = folder / ".lock"
+    with path.open("w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(f"another process is at work in '{folder}'") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{path}' is damaged ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"'{path}' is damaged: it must hold an object")
+    return found
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON file, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
