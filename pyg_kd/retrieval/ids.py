@@ -78,7 +78,7 @@ class Ids:
         Raises:
             ValueError: If the ids are not one-dimensional.
         """
-        wanted = _listed(values)
+        wanted = listed(values)
         if self.kind == "text":
             return np.fromiter(map(self._find_text, wanted), np.int64, len(wanted))
         numbers = _integers_of(wanted)
@@ -96,14 +96,16 @@ class Ids:
         """As :meth:`find`, but an unknown id raises :class:`UnknownId`, which names it."""
         rows = self.find(values)
         if len(rows) and rows.min() < 0:
-            wrong = _listed(values)[int(np.argmin(rows))]
-            kind = {"text": "strings", "integer": "integers"}.get(
-                self.kind, f"rows 0..{self._size - 1}"
-            )
-            raise UnknownId(
-                f"{argument!r} must be known {self.name} ids, which are {kind} (got {wrong!r:.80})"
-            )
+            raise self.unknown(listed(values)[int(np.argmin(rows))], argument)
         return rows
+
+    def unknown(self, value: object, argument: str) -> UnknownId:
+        """The error that tells of an unknown id."""
+        kinds = {"text": "strings", "integer": "integers"}
+        kind = kinds.get(self.kind, f"rows 0..{self._size - 1}")
+        return UnknownId(
+            f"{argument!r} must be known {self.name} ids, which are {kind} (got {value!r:.80})"
+        )
 
     def take(self, rows: Array) -> Array:
         """The ids of rows, in the same shape: int64 with -1 for a row of -1, or strings and None.
@@ -168,7 +170,8 @@ class Ids:
         return f"Ids({len(self)} {self.name}s, {self.kind})"
 
 
-def _listed(values: Any) -> Sequence[Any] | Array:
+def listed(values: Any) -> Sequence[Any] | Array:
+    """Ids one after the other, of one id too; arrays of numbers stay arrays."""
     if isinstance(values, (str, bytes)) or not isinstance(values, (Iterable, np.ndarray)):
         return [values]
     if not isinstance(values, np.ndarray):

@@ -155,7 +155,11 @@ class TopKIndex(RowIndex):
         """
         require_count(k=k)
         require_choice(("raise", "popular"), unknown=unknown)
-        rows = self.newcomers.find(users) if unknown == "popular" else self._known(users)
+        rows = (
+            self.newcomers.find(users)
+            if unknown == "popular"
+            else self.newcomers.rows(users, "users")
+        )
         allowed = self.allowed(exclude=exclude, candidates=candidates, filters=filters)
         seen = self.seen.of(rows)
         popular = np.zeros(len(rows), bool)
@@ -241,7 +245,7 @@ class TopKIndex(RowIndex):
 
     def vectors(self, users: IdsLike) -> Float32:
         """The vectors of known users, folded-in ones included, float32 ``[n, d]``."""
-        return self.vectors_of(self._known(users))
+        return self.vectors_of(self.newcomers.rows(users, "users"))
 
     def allowed(
         self,
@@ -270,12 +274,6 @@ class TopKIndex(RowIndex):
     def _known_items(self, ids: IdsLike) -> npt.NDArray[np.int64]:
         rows = self.items.find(ids)
         return rows[rows >= 0]
-
-    def _known(self, users: IdsLike) -> npt.NDArray[np.int64]:
-        rows = self.newcomers.find(users)
-        if len(rows) and rows.min() < 0:
-            self.users.rows(users, "users")  # names the first one that training did not know
-        return rows
 
     def __repr__(self) -> str:
         return (

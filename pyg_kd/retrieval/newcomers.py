@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyg_kd.retrieval.ids import Ids
+from pyg_kd.retrieval.ids import Ids, listed
 
 Rows = npt.NDArray[np.int64]
 
@@ -37,9 +37,16 @@ class Newcomers:
         """The rows of users, known or new, int64 ``[n]``, -1 for others."""
         rows = self.users.find(ids)
         if self._rows and len(rows) and rows.min() < 0:
-            listed = ids if isinstance(ids, (list, tuple, np.ndarray)) else [ids]
+            wanted = listed(ids)
             for place in np.flatnonzero(rows < 0).tolist():
-                rows[place] = self._rows.get(_plain(listed[place]), -1)
+                rows[place] = self._rows.get(_plain(wanted[place]), -1)
+        return rows
+
+    def rows(self, ids: Any, argument: str) -> Rows:
+        """As :meth:`find`, but an unknown id raises :class:`UnknownId`, which names it."""
+        rows = self.find(ids)
+        if len(rows) and rows.min() < 0:
+            raise self.users.unknown(listed(ids)[int(np.argmin(rows))], argument)
         return rows
 
     def row(self, user: Any) -> int:

@@ -156,6 +156,8 @@ def test_clicks_count_at_once(kind: str) -> None:
     assert np.array_equal(index.vectors([new]), folded)
     assert index.search([new], ITEMS)[0][0].tolist() == after
     assert index.search([new], 2, unknown="popular")[0][0].tolist() == after[:2]
+    with pytest.raises(UnknownId, match="got 'nobody'"):
+        index.search([new, "nobody"])
     # Further clicks add up.
     index.add_interactions(new, index.items.take(np.array([7])))
     assert np.array_equal(
