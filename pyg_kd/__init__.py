@@ -28,6 +28,8 @@ rest is found in
     distill      the methods, and the base class of your own
     training     the loop, base losses, histories
     evaluation   full ranking, sampled ranking, paired tests
+    retrieval    serving a student: an index without PyTorch, bundles, a service
+    cli          the command line: pyg-kd --help
     metrics      metrics of rankings
     loader       mini-batches, for loops of your own
     functional   the operations underneath
@@ -40,6 +42,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pyg_kd import cli as cli
     from pyg_kd import datasets as datasets
     from pyg_kd import distill as distill
     from pyg_kd import evaluation as evaluation
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from pyg_kd import loader as loader
     from pyg_kd import metrics as metrics
     from pyg_kd import models as models
+    from pyg_kd import retrieval as retrieval
     from pyg_kd import training as training
     from pyg_kd import transforms as transforms
     from pyg_kd.distill import (
@@ -99,8 +103,8 @@ __all__ = [
     "__version__",
 ]
 
-_ROOMS = ("datasets", "distill", "evaluation", "functional", "knowledge", "loader", "metrics",
-          "models", "training", "transforms")  # fmt: skip
+_ROOMS = ("cli", "datasets", "distill", "evaluation", "functional", "knowledge", "loader",
+          "metrics", "models", "retrieval", "training", "transforms")  # fmt: skip
 
 #: Where the names come from that are not methods.
 _HOMES = {"Trainer": "training", "evaluate": "evaluation", "extract_knowledge": "knowledge"}
