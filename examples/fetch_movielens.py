@@ -1,8 +1,8 @@
-"""Put the raw MovieLens-100K interactions into a folder.
+"""Put the raw MovieLens-100K interactions and the titles of the films into a folder.
 
 The wheel of RecBole on the package registry carries them. It is compared with its checksum before
-anything opens it, one file is taken out, and it is never installed or imported. The terms of
-GroupLens forbid redistribution: do not commit the file.
+anything opens it, two files are taken out, and it is never installed or imported. The terms of
+GroupLens forbid redistribution: do not commit the files.
 
     python examples/fetch_movielens.py data/ml-100k/raw
 """
@@ -18,8 +18,14 @@ from pathlib import Path
 
 WHEEL = "recbole==1.2.1"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-MEMBER = "recbole/dataset_example/ml-100k/ml-100k.inter"
-MEMBER_SHA256 = "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+MEMBERS = {
+    "recbole/dataset_example/ml-100k/ml-100k.inter": (
+        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+    ),
+    "recbole/dataset_example/ml-100k/ml-100k.item": (
+        "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
+    ),
+}
 
 
 def check(content: bytes, sha256: str, name: object) -> None:
@@ -39,21 +45,28 @@ def download(folder: Path) -> Path:
     return wheel
 
 
+def take_out(wheel: Path, member: str, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(member)
+    check(content, MEMBERS[member], member)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")  # so that half a file never has the name
+    part.write_bytes(content)
+    part.replace(target)
+
+
 def main(folder: Path) -> None:
-    target = folder / "ml-100k.inter"
-    if not target.exists():
+    targets = {member: folder / Path(member).name for member in MEMBERS}
+    missing = [member for member, target in targets.items() if not target.exists()]
+    if missing:
         with tempfile.TemporaryDirectory() as temporary:
             wheel = download(Path(temporary))
             check(wheel.read_bytes(), WHEEL_SHA256, wheel)
-            with zipfile.ZipFile(wheel) as archive:
-                content = archive.read(MEMBER)
-        check(content, MEMBER_SHA256, MEMBER)
-        folder.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")  # so that half a file never has the name
-        part.write_bytes(content)
-        part.replace(target)
-    check(target.read_bytes(), MEMBER_SHA256, target)
-    print(target)
+            for member in missing:
+                take_out(wheel, member, targets[member])
+    for member, target in targets.items():
+        check(target.read_bytes(), MEMBERS[member], target)
+        print(target)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "fetch_movielens.py"
 BODY = b"user_id:token\titem_id:token\n1\t2\n"
+FILMS = b"item_id:token\tmovie_title:token_seq\n2\tAlien\n"
 
 
 @pytest.fixture
@@ -21,7 +22,8 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The script's names; what pip would download is ``tmp_path/source.whl``."""
     names = runpy.run_path(str(SCRIPT))
     with zipfile.ZipFile(tmp_path / "source.whl", "w") as archive:
-        archive.writestr(names["MEMBER"], BODY)
+        for member, body in zip(names["MEMBERS"], (BODY, FILMS), strict=True):
+            archive.writestr(member, body)
         archive.writestr("recbole/__init__.py", "")
 
     def pip(command: list[str], check: bool) -> None:
@@ -42,21 +44,39 @@ def _digest(content: bytes) -> str:
 
 
 def _files(folder: Path) -> list[str]:
-    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_one_file_is_taken_out(script: dict[str, Any], tmp_path: Path) -> None:
+def _expect(script: dict[str, Any], tmp_path: Path) -> None:
+    """Make the checksums those of the made-up files."""
     script["WHEEL_SHA256"] = _digest((tmp_path / "source.whl").read_bytes())
-    script["MEMBER_SHA256"] = _digest(BODY)
+    for member, body in zip(script["MEMBERS"], (BODY, FILMS), strict=True):
+        script["MEMBERS"][member] = _digest(body)
+
+
+def test_two_files_are_taken_out(script: dict[str, Any], tmp_path: Path) -> None:
+    _expect(script, tmp_path)
     folder = tmp_path / "out"
     script["main"](folder)
-    assert _files(folder) == ["ml-100k.inter"]
+    assert _files(folder) == ["ml-100k.inter", "ml-100k.item"]
     assert (folder / "ml-100k.inter").read_bytes() == BODY
+    assert (folder / "ml-100k.item").read_bytes() == FILMS
     (tmp_path / "source.whl").unlink()  # not fetched again
     script["main"](folder)
     (folder / "ml-100k.inter").write_bytes(BODY[:-2])
     with pytest.raises(SystemExit, match=r"ml-100k.inter' must have the sha256 .*: delete it"):
         script["main"](folder)
+
+
+def test_only_what_is_missing_is_fetched(script: dict[str, Any], tmp_path: Path) -> None:
+    _expect(script, tmp_path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "ml-100k.inter").write_bytes(BODY)  # from before titles were fetched
+    before = (folder / "ml-100k.inter").stat()
+    script["main"](folder)
+    assert _files(folder) == ["ml-100k.inter", "ml-100k.item"]
+    assert (folder / "ml-100k.inter").stat().st_ino == before.st_ino
 
 
 def test_another_wheel_is_not_opened(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from pyg_kd.datasets.graph import edges_digest
 from pyg_kd.datasets.raw import RawFile, locate, obtain
 from pyg_kd.datasets.tables import from_interactions
+from pyg_kd.typing import ITEM
 
 _FOLDER = "ml-100k"
 _RATINGS = RawFile(
@@ -23,8 +25,10 @@ _RATINGS = RawFile(
     "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
     member="ml-100k/u.data",
 )
-#: The same ratings below a header line, as RecBole writes them.
+_FILMS = replace(_RATINGS, name="u.item", member="ml-100k/u.item")
+#: The same ratings and films below a header line, as RecBole writes them.
 _ATOMIC = "ml-100k.inter"
+_ATOMIC_FILMS = "ml-100k.item"
 _NUM_RATINGS = 100_000
 #: Of users, items, ratings and times as four rows of int64, sorted by user, then item.
 _CONTENT_SHA256: str | None = "439762c0673d19e670de6b91ed8d47eac586f1da7fc7f26d1923858c4d47b92c"
@@ -36,12 +40,15 @@ class MovieLens100K(InMemoryDataset):
 
     943 users, 1,682 items and 100,000 edges, sorted by user, then item. The edge
     attribute ``time``, int64 ``[E]``, is in seconds since 1970, and ``raw_id`` of
-    either node type, int64, is the id in the file.
+    either node type, int64, is the id in the file. ``data["item"].title``, a list of
+    :obj:`str` ``[1682]``, names the films, as in ``"Toy Story (1995)"``, if there is a file that
+    names them.
 
     Args:
         root: Root folder. ``u.data`` or ``ml-100k.inter`` is looked for in
             ``root/raw``, in ``root`` and in ``$PYG_KD_DATA/ml-100k`` and is only read
-            there. ``u.data`` is downloaded to ``root/raw`` if neither is found.
+            there, and so are the names of films, in ``u.item`` or ``ml-100k.item``.
+            ``u.data`` and ``u.item`` are downloaded to ``root/raw`` if there are no ratings.
         min_rating: Only ratings of at least this value, of 1 to 5, are interactions.
             Users and items without any are dropped.
         transform: Applied to the graph on every access.
@@ -49,7 +56,8 @@ class MovieLens100K(InMemoryDataset):
 
     Raises:
         FileNotFoundError: If no raw file is found and none can be downloaded.
-        ValueError: If ``min_rating`` is above 5, or the file does not hold the published ratings.
+        ValueError: If ``min_rating`` is above 5, the file does not hold the published ratings, or
+            a file that names films leaves one out.
     """
 
     def __init__(
@@ -62,23 +70,24 @@ class MovieLens100K(InMemoryDataset):
         if not min_rating <= 5:
             raise ValueError(f"'min_rating' must be at most 5 (got {min_rating})")
         super().__init__(None if root is None else str(root), transform, pre_transform)
-        atomic = None
-        if locate([_RATINGS.name], root, _FOLDER) is None:
-            atomic = locate([_ATOMIC], root, _FOLDER)
+        located = locate([_RATINGS.name], root, _FOLDER)
+        atomic = None if located else locate([_ATOMIC], root, _FOLDER)
         if atomic is None:
             name = type(self).__name__
-            path = obtain(name, [_RATINGS], root, _FOLDER) / _RATINGS.name
+            wanted = [_RATINGS] if located else [_RATINGS, _FILMS]
+            path = obtain(name, wanted, root, _FOLDER) / _RATINGS.name
         else:
             path = atomic / _ATOMIC
         data = _read_ratings(path, min_rating)
+        _name_films(data, root)
         if pre_transform is not None:
             data = pre_transform(data)
         self.data, self.slices = self.collate([data])
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The raw file that is downloaded."""
-        return [_RATINGS.name]
+        """The raw files that are downloaded."""
+        return [_RATINGS.name, _FILMS.name]
 
 
 def _read_ratings(path: Path, min_rating: float) -> HeteroData:
@@ -104,3 +113,33 @@ def _read_ratings(path: Path, min_rating: float) -> HeteroData:
     kept = rating >= min_rating
     column = [values[kept] for values in (user, item, time)]
     return from_interactions({"user": column[0], "item": column[1], "time": column[2]}, time="time")
+
+
+def _name_films(data: HeteroData, root: str | os.PathLike[str] | None) -> None:
+    """Put the titles of the films on the items, if there is a file that holds them."""
+    name = _FILMS.name
+    if (folder := locate([name], root, _FOLDER)) is None:
+        name = _ATOMIC_FILMS
+        if (folder := locate([name], root, _FOLDER)) is None:
+            return
+    path = folder / name
+    try:
+        titles = _read_films(path) if name == _FILMS.name else _read_atomic_films(path)
+        data[ITEM].title = [titles[str(film)] for film in data[ITEM].raw_id.tolist()]
+    except KeyError as error:
+        raise ValueError(f"{str(path)!r} must name all films (film {error} is missing)") from error
+    except ValueError as error:  # another encoding, or fewer columns
+        raise ValueError(f"{str(path)!r} must hold the published films ({error})") from error
+
+
+def _read_films(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="latin-1").split("\n")
+    return {film: title for film, title, _ in (line.split("|", 2) for line in lines if line)}
+
+
+def _read_atomic_films(path: Path) -> dict[str, str]:
+    titles = {}
+    for line in filter(None, path.read_text(encoding="utf-8").split("\n")[1:]):
+        film, title, year, _ = line.split("\t", 3)
+        titles[film] = f"{title} ({year})" if year.isdigit() else title  # one has no year
+    return titles

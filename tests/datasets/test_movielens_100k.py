@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets import MovieLens100K, movielens_100k
+from pyg_kd.transforms import KCore, LeaveOneOut, TemporalSplit, UserSplit
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 SIZE = (943, 1_682)
@@ -103,13 +107,85 @@ def test_download(tmp_path: Path, table: np.ndarray, monkeypatch: pytest.MonkeyP
     _write_data(tmp_path / "u.data", table)
     with zipfile.ZipFile(tmp_path / "ml.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "u.data", "ml-100k/u.data")
+        archive.writestr("ml-100k/u.item", "".join(_films(_title)).encode("latin-1"))
     local = replace(movielens_100k._RATINGS, url=(tmp_path / "ml.zip").as_uri())
     monkeypatch.setattr(movielens_100k, "_RATINGS", local)
     with pytest.raises(ValueError, match="must have the sha256"):
         MovieLens100K(tmp_path / "root")
-    monkeypatch.setattr(movielens_100k, "_RATINGS", replace(local, sha256=None))
-    _check(MovieLens100K(tmp_path / "root"), table)
-    assert [p.name for p in (tmp_path / "root" / "raw").iterdir()] == ["u.data"]
+    for name in ("_RATINGS", "_FILMS"):
+        file = replace(getattr(movielens_100k, name), url=local.url, sha256=None)
+        monkeypatch.setattr(movielens_100k, name, file)
+    dataset = MovieLens100K(tmp_path / "root")
+    _check(dataset, table)
+    assert dataset[0][ITEM].title == _titles(dataset[0])
+    raw = tmp_path / "root" / "raw"
+    assert sorted(p.name for p in raw.iterdir()) == dataset.raw_file_names == ["u.data", "u.item"]
+    (raw / "u.item").unlink()  # what is there is not downloaded again
+    assert "title" not in MovieLens100K(tmp_path / "root")[0][ITEM]
+
+
+def _title(film: int) -> str:
+    return "unknown" if film == 267 else f"Misérables, Les {film} ({1900 + film % 99})"
+
+
+def _films(title: Callable[[int], str]) -> list[str]:
+    """Made-up lines of ``u.item``."""
+    return [f"{film}|{title(film)}|01-Jan-1995||http://x|0|1\n" for film in range(1, SIZE[1] + 1)]
+
+
+def _atomic_films() -> list[str]:
+    header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+    pattern, lines = re.compile(r"(.*) \((\d+)\)"), [header]
+    for film in range(1, SIZE[1] + 1):
+        found = pattern.fullmatch(_title(film))
+        fields = found.groups() if found else (_title(film), "unknown")
+        lines.append("\t".join([str(film), *fields, "Drama"]) + "\n")
+    return lines
+
+
+def _titles(data: HeteroData) -> list[str]:
+    return [_title(film) for film in data[ITEM].raw_id.tolist()]
+
+
+@pytest.mark.parametrize("min_rating", [0, 5])
+def test_titles_of_either_file(tmp_path: Path, table: np.ndarray, min_rating: int) -> None:
+    _write_data(tmp_path / "u.data", table)
+    assert "title" not in MovieLens100K(tmp_path)[0][ITEM]
+    (tmp_path / "ml-100k.item").write_text("".join(_atomic_films()), encoding="utf-8")
+    data = MovieLens100K(tmp_path, min_rating)[0]
+    assert data[ITEM].title == _titles(data) and "Misérables, Les 1 (1901)" in data[ITEM].title
+    (tmp_path / "raw").mkdir()
+    lines = _films(lambda film: f"{_title(film)}!")[::-1]  # in any order
+    (tmp_path / "raw" / "u.item").write_text("".join(lines), encoding="latin-1")
+    data = MovieLens100K(tmp_path, min_rating)[0]
+    assert data[ITEM].title == [f"{title}!" for title in _titles(data)]
+
+
+def test_titles_follow_their_films(tmp_path: Path, table: np.ndarray) -> None:
+    _write_data(tmp_path / "u.data", table)
+    (tmp_path / "u.item").write_text("".join(_films(_title)), encoding="latin-1")
+    data = MovieLens100K(tmp_path)[0]
+    graphs = [*UserSplit(val=0.1)(data), *TemporalSplit()(data), *LeaveOneOut()(data)]
+    core = KCore(k_user=1, k_item=55)(data)
+    assert 0 < core[ITEM].num_nodes < SIZE[1]
+    for graph in [*graphs, core, KCore(k_user=1, k_item=60)(core)]:
+        assert len(graph[ITEM].title) == graph[ITEM].num_nodes
+        assert graph[ITEM].title == _titles(graph)
+
+
+def test_damaged_films(tmp_path: Path, table: np.ndarray) -> None:
+    _write_data(tmp_path / "u.data", table)
+    lines = _films(_title)
+    (tmp_path / "u.item").write_text("".join(lines[:4] + lines[5:]), encoding="latin-1")
+    with pytest.raises(ValueError, match=r"u.item' must name all films \(film '5' is missing\)"):
+        MovieLens100K(tmp_path)
+    (tmp_path / "u.item").write_text("1;Toy Story\n")
+    with pytest.raises(ValueError, match=r"u.item' must hold the published films \("):
+        MovieLens100K(tmp_path)
+    (tmp_path / "u.item").unlink()
+    (tmp_path / "ml-100k.item").write_text("".join(_atomic_films()), encoding="latin-1")
+    with pytest.raises(ValueError, match=r"ml-100k.item' must hold the published films \('utf-8'"):
+        MovieLens100K(tmp_path)
 
 
 def test_published_graph(data_root: Path) -> None:
