@@ -1,0 +1,117 @@
+"""What stands before every route: who may ask, how many at once, and what failures look like."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import Callable
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pyg_kd.retrieval.service.refused import Refused
+
+#: Answered without a token: probes, and the page, which asks for the token itself.
+PUBLIC = frozenset({"/", "/health", "/ready"})
+
+#: Names of this machine, the only ones by which a service without a token is called: a page of
+#: another site whose name was made to point here has the wrong one.
+LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+log = logging.getLogger("pyg_kd.service")
+
+
+class Guard:
+    r"""Wraps an application.
+
+    Args:
+        app: What is guarded.
+        token: The bearer token that clients must send; ``None`` if none is needed.
+        local: Whether requests must be addressed to this machine by its own names.
+        most: Most requests at the same time.
+        stopping: Whether the service is about to stop, so that connections are closed.
+        done: Told the path, the status and the seconds of every request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        local: bool,
+        most: int,
+        stopping: Callable[[], bool],
+        done: Callable[[str, int, float], None],
+    ) -> None:
+        self.app, self.most, self.local = app, most, local
+        self.open = 0
+        self._token = None if token is None else b"Bearer " + token.encode()
+        self._stopping, self._done = stopping, done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def respond(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *self._headers()]
+            await send(message)
+
+        self.open += 1
+        try:
+            await self._ask(scope, receive, respond)
+        except ClientDisconnect:
+            status = status or 499
+        except Exception as error:
+            _tell(error, scope["path"])
+            if status == 0:
+                failed = Refused(500, "the service failed to answer").response()
+                await failed(scope, receive, respond)
+        finally:
+            self.open -= 1
+            self._done(scope["path"], status, time.perf_counter() - start)
+
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._check(scope)
+            await self.app(scope, receive, send)
+        except Refused as refused:
+            await refused.response()(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        if self.open > self.most:
+            raise Refused(503, "the service is busy")
+        headers = dict(scope["headers"])
+        if self.local and _name(headers.get(b"host", b"")) not in LOCAL:
+            raise Refused(400, "a service without a token is called by a name of its own machine")
+        if self._token is None or scope["path"] in PUBLIC:
+            return
+        # The time of the comparison does not tell how much of a token was right.
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
+            raise Refused(401, "a valid bearer token is needed")
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-content-type-options", b"nosniff")]
+        return [*headers, (b"connection", b"close")] if self._stopping() else headers
+
+
+def _name(host: bytes) -> str:
+    """The name in a ``Host`` header, without the port."""
+    text = host.decode("latin-1").lower()
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+
+
+def _tell(error: Exception, path: str) -> None:
+    """Log a failure by its type and place: its message may quote what a client sent."""
+    trace, places = error.__traceback__, []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    log.error("failed", extra={"told": {"error": type(error).__name__, "at": places[-8:]}})
