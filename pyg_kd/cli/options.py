@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 #: Named data sets, besides files.
@@ -11,6 +11,7 @@ DATASETS = ("gowalla", "yelp2018", "amazon-book", "movielens-100k", "citeulike",
 ModelName = Literal["lightgcn", "mf", "ngcf", "cml", "neumf", "multvae", "itemae", "gfcf", "ease"]
 SplitName = Literal["user", "leave-one-out", "temporal"]
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "float16", "int8", "int4"]
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,24 @@ class Metrics:
     metrics: list[str] = field(default_factory=lambda: ["recall", "ndcg"])
 
 
-Options = dict[str, Any]
+@dataclass(frozen=True)
+class Bundle:
+    """What is served
+
+    Args:
+        bundle: Write OUT/bundle, which recommend, serve and export take.
+        dtype: Precision of its tables.
+    """
+
+    bundle: bool = True
+    dtype: Precision = "float32"
+
+
+def flat(*groups: Any) -> dict[str, Any]:
+    """The options of some groups, by name.
+
+    Example:
+        >>> flat(Bundle(dtype="int8"))
+        {'bundle': True, 'dtype': 'int8'}
+    """
+    return {key: value for group in groups for key, value in asdict(group).items()}

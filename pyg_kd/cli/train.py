@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyg_kd.cli.options import Data, Machine, Metrics, ModelName, Output
+from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, ModelName, Output
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Training:
         epochs: Epochs at most.
         lr: Learning rate of Adam.
         batch_size: Interactions in a batch, or users.
-        batch_by: What batches are made of.
+        batch_by: What batches are made of, interaction or user.
         weight_decay: L2 penalty.
-        loss: The base loss; the model's choice by default.
+        loss: The base loss, bpr, sampled_softmax or own; the model's choice by default.
         num_negatives: Negatives of each interaction.
         metric: What is validated.
         patience: Validations without improvement after which training stops.
@@ -56,18 +56,14 @@ def train(
     training: Training,
     metrics: Metrics,
     machine: Machine,
+    bundle: Bundle,
     output: Output,
 ) -> None:
     """Train a model on interactions and test it.
 
-    The folder --out then holds the model, its history, the metrics and all options. The metrics
-    are printed as JSON.
+    The folder --out then holds the model, its history, the metrics, all options and what they
+    depend on. The metrics are printed as JSON.
     """
     from pyg_kd.cli.pipeline.train import run_training
 
-    run_training(data, model, training, metrics, machine, output)
-
-
-def flat(*groups: Any) -> dict[str, Any]:
-    """The options of some groups, by name; those of the output aside."""
-    return {key: value for group in groups for key, value in asdict(group).items()}
+    run_training(data, model, training, metrics, machine, bundle, output)

@@ -51,6 +51,12 @@ class Graphs(NamedTuple):
         }
 
     @property
+    def described(self) -> str:
+        """The sizes, in words."""
+        names = ("users", "items", "interactions")
+        return ", ".join(f"{self.sizes[name]:,} {name}" for name in names)
+
+    @property
     def fingerprints(self) -> dict[str, str]:
         """What tells this data from other data, and this split from other splits."""
         return {"all": graph_fingerprint(self.all), "train": graph_fingerprint(self.train)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.models import Recommender
 from pyg_kd.training import Trainer
 from pyg_kd.training.history import History
+from pyg_kd.training.validation import parse_metric
 
 #: The option of the trainer that goes by another name on the command line.
 RENAMED = {"epochs": "max_epochs"}
@@ -29,7 +32,7 @@ def use_threads(machine: Machine) -> Machine:
         if machine.threads < 1:
             raise ValueError(f"'threads' must be a positive integer (got {machine.threads})")
         torch.set_num_threads(machine.threads)
-    return Machine(machine.seed, machine.device, torch.get_num_threads(), machine.progress)
+    return replace(machine, threads=torch.get_num_threads())
 
 
 def fit(
@@ -84,16 +87,43 @@ def metric_for(metric: str, num_items: int) -> str:
         >>> metric_for("recall@20", 12)
         'recall@12'
     """
-    name, at, k = metric.partition("@")
-    return f"{name}@{min(int(k), num_items)}" if at and k.isdigit() else metric
+    name, k = parse_metric(metric)
+    return f"{name}@{min(k, num_items)}"
 
 
-def measure(model: Recommender, graphs: Graphs, metrics: Metrics, progress: bool = False) -> Any:
-    """Metrics on the test interactions; none if there are none."""
-    if graphs.test is None:
-        return {}
+def trainer_options(options: Any) -> dict[str, Any]:
+    """What the trainer is given of a group of options; what is still open is its own choice."""
+    known = signature(Trainer).parameters
+    given = {f.name: getattr(options, f.name) for f in fields(options)}
+    return {
+        name: value
+        for name, value in given.items()
+        if RENAMED.get(name, name) in known and (value is not None or name == "patience")
+    }
+
+
+def measure(
+    model: Recommender, graphs: Graphs, metrics: Metrics, metric: str, progress: bool = False
+) -> dict[str, dict[str, float]]:
+    r"""Metrics on the test interactions, and one metric on the validation interactions.
+
+    Args:
+        model: The model.
+        graphs: The data.
+        metrics: What is measured on the test interactions.
+        metric: What is measured on the validation interactions.
+        progress: Show progress.
+    """
     ks = lengths(metrics, model.num_items)
-    return evaluate(model, graphs.train, graphs.test, ks, metrics.metrics, progress=progress)
+    name, k = parse_metric(metric)
+    found: dict[str, dict[str, float]] = {"test": {}, "validation": {}}
+    if graphs.test is not None:
+        found["test"] = evaluate(
+            model, graphs.train, graphs.test, ks, metrics.metrics, progress=progress
+        )
+    if graphs.val is not None:
+        found["validation"] = evaluate(model, graphs.train, graphs.val, k, [name])
+    return found
 
 
 def lengths(metrics: Metrics, num_items: int) -> list[int]:

@@ -1,0 +1,99 @@
+"""The command ``distill``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, ModelName, Output
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The teacher
+
+    Args:
+        teacher: The folder of a run of train on the same data and split, or a model that is
+            trained here: lightgcn, mf, ngcf, cml, neumf, multvae, itemae, gfcf or ease.
+        teacher_dim: Width of its embeddings; 64, and 128 from half a million interactions on.
+        teacher_epochs: Epochs at most.
+        teacher_options: Further options of its class.
+    """
+
+    teacher: str = "lightgcn"
+    teacher_dim: int | None = None
+    teacher_epochs: int | None = None
+    teacher_options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is distilled
+
+    Args:
+        methods: Classes of pyg_kd with weights, "SoftLabel=1.0,TopologyDistillation=1e-4", with
+            options as "SoftLabel(own_weight=0.3)=1.0" or in YAML; soft labels by default, and
+            ranked lists where the catalogue is too large for them.
+        num_items: Length of the teacher's lists; 500, and 100 from 200,000 users on.
+    """
+
+    methods: str | dict[str, Any] | list[Any] | None = None
+    num_items: int | None = None
+
+
+@dataclass(frozen=True)
+class Student:
+    """The student; what is not given is chosen by methods and size of the data
+
+    Args:
+        student: Its model.
+        dim: Width of its embeddings; an eighth of the teacher's.
+        student_options: Further options of its class.
+        epochs: Epochs at most, of the student alone as well.
+        lr: Learning rate of Adam.
+        batch_size: Interactions in a batch, or users.
+        batch_by: What batches are made of, interaction or user.
+        weight_decay: L2 penalty.
+        loss: The base loss, bpr, sampled_softmax or own; the model's choice by default.
+        base_weight: Weight of the base loss; 0 beside soft labels.
+        num_negatives: Negatives of each interaction.
+        metric: What is validated.
+        patience: Validations without improvement after which training stops.
+        baseline: Train the student alone, too, to compare with.
+    """
+
+    student: ModelName = "lightgcn"
+    dim: int | None = None
+    student_options: dict[str, Any] | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    batch_by: Literal["interaction", "user"] | None = None
+    weight_decay: float | None = None
+    loss: Literal["bpr", "sampled_softmax", "own"] | None = None
+    base_weight: float | None = None
+    num_negatives: int | None = None
+    metric: str = "recall@20"
+    patience: int | None = 10
+    baseline: bool = True
+
+
+def distill(
+    data: Data,
+    teacher: Teacher,
+    knowledge: Knowledge,
+    student: Student,
+    metrics: Metrics,
+    machine: Machine,
+    bundle: Bundle,
+    output: Output,
+) -> None:
+    """Train a teacher, and a narrow student with what the teacher knows.
+
+    A table then compares the teacher, the student alone, the distilled student and the most
+    popular items. The folder --out holds the models, the metrics, all options and what they
+    depend on, and in OUT/bundle the student to be served.
+    """
+    from pyg_kd.cli.pipeline.distill import run_distillation
+
+    run_distillation(data, teacher, knowledge, student, metrics, machine, bundle, output)

@@ -1,0 +1,111 @@
+"""The models of a run side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyg_kd.cli.options import Metrics
+from pyg_kd.cli.pipeline.data import Graphs
+from pyg_kd.cli.pipeline.fitting import measure
+from pyg_kd.models import Recommender
+
+
+class Comparison:
+    r"""Measures models and tells them apart.
+
+    Args:
+        graphs: The data.
+        metrics: What is measured on the test interactions.
+        metric: What is measured on the validation interactions.
+        progress: Show progress.
+    """
+
+    def __init__(self, graphs: Graphs, metrics: Metrics, metric: str, progress: bool) -> None:
+        self.graphs, self.metrics, self.metric = graphs, metrics, metric
+        self.progress = progress
+        self.test: dict[str, dict[str, float]] = {}
+        self.validation: dict[str, dict[str, float]] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}
+
+    def add(self, name: str, model: Recommender) -> None:
+        """Measure a model."""
+        found = measure(model, self.graphs, self.metrics, self.metric, self.progress)
+        self.test[name], self.validation[name] = found["test"], found["validation"]
+        held = [*model.parameters(), *model.buffers()]
+        self.sizes[name] = model.out_dim, sum(x.numel() * x.element_size() for x in held)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """All that was measured, the same each time a run is repeated."""
+        return {"test": self.test, "validation": self.validation, "gap closed": self.gap_closed}
+
+    def noted(self, name: str) -> dict[str, float]:
+        """The metrics of a model on the test interactions, or else on those of validation."""
+        return self.test[name] or self.validation[name]
+
+    @property
+    def gap_closed(self) -> dict[str, float]:
+        """By metric, how much of the way from the student alone to the teacher is made."""
+        if "student alone" not in self.test:
+            return {}
+        teacher, alone, student = (
+            self.noted(name) for name in ("teacher", "student alone", "student")
+        )
+        return {
+            metric: (student[metric] - alone[metric]) / (teacher[metric] - alone[metric])
+            for metric in teacher
+            if teacher[metric] > alone[metric]
+        }
+
+    def doubts(self) -> list[str]:
+        """Why the result may not be worth much."""
+        found = []
+        for other, advice in (
+            ("student alone", "train a better teacher, or serve the student alone"),
+            ("most popular", "train it longer or with other options, or bring more interactions"),
+        ):
+            if other in self.test and (seen := self._no_better("teacher", other)):
+                found.append(f"the teacher is no better than the {other} ({seen}): {advice}")
+        if "student alone" in self.test and (seen := self._no_better("student", "student alone")):
+            found.append(
+                f"the distilled student is no better than the student alone ({seen}): try other "
+                "methods, weights or more epochs"
+            )
+        return found
+
+    def _no_better(self, one: str, other: str) -> str | None:
+        """The two values, unless the first is larger; of validation, if there is any."""
+        rows, kind = (
+            (self.validation, "validation") if self.validation[one] else (self.test, "test")
+        )
+        name = next(iter(rows[one]), None)
+        if name is None or rows[one][name] > rows[other][name]:
+            return None
+        return f"{kind} {name} {rows[one][name]:.4f} and {rows[other][name]:.4f}"
+
+    def table(self) -> str:
+        """The comparison, to be read."""
+        part = "test" if any(self.test.values()) else "validation"
+        rows = self.test if part == "test" else self.validation
+        names = list(next(iter(rows.values())))
+        head = [part, "width", "bytes", *names]
+        lines = [head] + [
+            [model, str(self.sizes[model][0]), f"{self.sizes[model][1]:,}"]
+            + [f"{values[name]:.4f}" for name in names]
+            for model, values in rows.items()
+        ]
+        if self.gap_closed:
+            closed = [f"{self.gap_closed[n]:.0%}" if n in self.gap_closed else "-" for n in names]
+            lines.append(["gap closed", "", "", *closed])
+        return "\n".join(_aligned(lines))
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
