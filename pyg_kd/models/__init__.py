@@ -5,6 +5,7 @@ from pyg_kd.models.cml import CML
 from pyg_kd.models.ease import EASE
 from pyg_kd.models.gfcf import GFCF
 from pyg_kd.models.item_ae import ItemAE
+from pyg_kd.models.kernel_ridge import KernelRidge
 from pyg_kd.models.lightgcn import LightGCN
 from pyg_kd.models.mf import MF
 from pyg_kd.models.mult_vae import MultVAE
@@ -22,6 +23,7 @@ __all__ = [
     "MultiBranch",
     "MultVAE",
     "ItemAE",
+    "KernelRidge",
     "GFCF",
     "EASE",
 ]

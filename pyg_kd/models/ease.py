@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count, require_positive
-from pyg_kd.functional.sparse import CSR, row_matmul
-from pyg_kd.graph import interactions
-from pyg_kd.models.fitted import Fitted, one_hot
+from pyg_kd.functional.sparse import CSR
+from pyg_kd.models.fitted import (
+    Fitted,
+    hold_pattern,
+    invertible_side,
+    pattern,
+    pattern_block,
+    pattern_product,
+)
 from pyg_kd.models.gram import inverse_gram, quadratic_forms
+from pyg_kd.typing import ITEM, USER
 
 
 class EASE(Fitted):
@@ -57,24 +63,12 @@ class EASE(Fitted):
         super().__init__(data, dim=1)
         require_positive(l2=l2)
         require_count(max_size=max_size)
-        size = min(self.num_users, self.num_items)
-        if size > max_size:
-            raise ValueError(
-                f"'data' has {self.num_users} users and {self.num_items} items: a matrix of "
-                f"{size} x {size} would have to be inverted, {4 * size**2 / 2**30:.1f} GiB "
-                f"({max_size=}, {4 * max_size**2 / 2**30:.1f} GiB, can be raised)"
-            )
-        self.l2, self.by_user = l2, self.num_users <= self.num_items
-        edges = interactions(data)
-        by_user, by_item = edges.by_user(), edges.by_item()
-        self.ones: Tensor
+        self.l2 = l2
+        self.by_user = invertible_side(self.num_users, self.num_items, max_size) == USER
+        hold_pattern(self, data)
         self.weight: Tensor
         self.scale: Tensor
-        self.register_buffer("ones", torch.ones(len(by_user.col), device=by_user.col.device))
-        for name, side in (("user", by_user), ("item", by_item)):
-            self.register_buffer(f"{name}_ptr", side.ptr.to(torch.int32))
-            self.register_buffer(f"{name}_col", side.col.to(torch.int32))
-        sides = self._pattern("user"), self._pattern("item")
+        sides = pattern(self, USER), pattern(self, ITEM)
         inverse = inverse_gram(*(sides if self.by_user else sides[::-1]), l2)
         if self.by_user:
             self.register_buffer("weight", inverse)
@@ -88,36 +82,18 @@ class EASE(Fitted):
                 f"'l2' is too small for this graph: the matrix is singular in float32 (got {l2})"
             )
 
-    def _pattern(self, side: str) -> CSR:
-        return CSR(getattr(self, f"{side}_ptr"), getattr(self, f"{side}_col"), self.ones)
-
     @property
     def observed(self) -> CSR:
         """The edges of the graph that the model was fitted to, by user."""
-        return self._pattern("user")
+        return pattern(self, USER)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""
         users, items = x_user.squeeze(1), x_item.squeeze(1)
         if not self.by_user:
-            return _product(self._pattern("user"), users, self.weight, items)
-        product = _product(self._pattern("item"), items, self.weight, users)
-        return self._block(users, items) - (product * self.scale[items].unsqueeze(1)).t()
-
-    def _block(self, users: Tensor, items: Tensor) -> Tensor:
-        """The entries of X for some users and items, ``[b, t]``."""
-        if len(users) <= len(items):
-            signal = one_hot(users, self.ones.new_ones(self.num_users))
-            return row_matmul(self._pattern("item"), items, signal).t()
-        signal = one_hot(items, self.ones.new_ones(self.num_items))
-        return row_matmul(self._pattern("user"), users, signal)
+            return pattern_product(pattern(self, USER), users, self.weight, items)
+        product = pattern_product(pattern(self, ITEM), items, self.weight, users)
+        return pattern_block(self, users, items) - (product * self.scale[items].unsqueeze(1)).t()
 
     def __repr__(self) -> str:
         return f"EASE({self.num_users}, {self.num_items}, l2={self.l2})"
-
-
-def _product(rows: CSR, index: Tensor, matrix: Tensor, columns: Tensor) -> Tensor:
-    """Rows ``index`` of a sparse matrix times ``columns`` of a dense one."""
-    if len(columns) < len(index):
-        return row_matmul(rows, index, matrix[:, columns])
-    return row_matmul(rows, index, matrix)[:, columns]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.sparse import CSR
+from pyg_kd.functional.sparse import CSR, row_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
@@ -77,3 +77,48 @@ def one_hot(index: Tensor, value: Tensor) -> Tensor:
     signal = value.new_zeros(len(value), len(index))
     signal[index, torch.arange(len(index), device=index.device)] = value[index]
     return signal
+
+
+def hold_pattern(model: Fitted, data: HeteroData) -> None:
+    """Register the interactions of a graph, by user and by item, as buffers of a model."""
+    edges = interactions(data)
+    for name, side in ((USER, edges.by_user()), (ITEM, edges.by_item())):
+        model.register_buffer(f"{name}_ptr", side.ptr.to(torch.int32))
+        model.register_buffer(f"{name}_col", side.col.to(torch.int32))
+    ones = torch.ones(len(edges.by_user().col), device=edges.edge_index.device)
+    model.register_buffer("ones", ones)
+
+
+def pattern(model: Fitted, side: str) -> CSR:
+    """The interactions that :func:`hold_pattern` registered, by ``"user"`` or by ``"item"``."""
+    ptr, col, ones = (model.get_buffer(name) for name in (f"{side}_ptr", f"{side}_col", "ones"))
+    return CSR(ptr, col, ones)
+
+
+def pattern_block(model: Fitted, users: Tensor, items: Tensor) -> Tensor:
+    """Which of some users interacted with which of some items, ``[b, t]``."""
+    ones = model.get_buffer("ones")
+    if len(users) <= len(items):
+        signal = one_hot(users, ones.new_ones(model.num_users))
+        return row_matmul(pattern(model, ITEM), items, signal).t()
+    signal = one_hot(items, ones.new_ones(model.num_items))
+    return row_matmul(pattern(model, USER), users, signal)
+
+
+def pattern_product(rows: CSR, index: Tensor, matrix: Tensor, columns: Tensor) -> Tensor:
+    """Rows ``index`` of a sparse matrix times ``columns`` of a dense one."""
+    if len(columns) < len(index):
+        return row_matmul(rows, index, matrix[:, columns])
+    return row_matmul(rows, index, matrix)[:, columns]
+
+
+def invertible_side(num_users: int, num_items: int, max_size: int) -> str:
+    """The side with fewer entities, or an error where both have more than ``max_size``."""
+    size = min(num_users, num_items)
+    if size > max_size:
+        raise ValueError(
+            f"'data' has {num_users} users and {num_items} items: a matrix of {size} x {size} "
+            f"would have to be inverted, {4 * size**2 / 2**30:.1f} GiB ({max_size=}, "
+            f"{4 * max_size**2 / 2**30:.1f} GiB, can be raised)"
+        )
+    return USER if num_users <= num_items else ITEM
