@@ -1,0 +1,109 @@
+"""Reading the files of a bundle: mapped, checked, and of one version."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Mapping
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyg_kd.files import sha256_of
+from pyg_kd.retrieval.manifest import LARGEST, MANIFEST, BundleError, from_bytes
+from pyg_kd.retrieval.tensor_files import Array, decode
+
+#: How often a reader starts again when the bundle was replaced while it read.
+ATTEMPTS = 20
+
+
+def read_bundle(
+    path: str | os.PathLike[str], *, map_files: bool = True, verify: bool = True
+) -> tuple[dict[str, Any], dict[str, dict[str, Array]]]:
+    r"""The manifest and the arrays of a bundle.
+
+    Args:
+        path: The folder.
+        map_files: Map the files instead of reading them.
+        verify: Whether to compare the digest of every file.
+
+    Returns:
+        The fields of the manifest, and arrays by part that can't be written to.
+
+    Raises:
+        BundleError: If the folder holds no whole bundle, with the reason.
+    """
+    folder = Path(os.path.realpath(path))
+    if not folder.is_dir():
+        raise BundleError(path, "there is no such folder")
+    for _ in range(ATTEMPTS):
+        fields = read_manifest(path)
+        try:
+            return fields, {
+                part: _read_part(folder, told, map_files=map_files, verify=verify)
+                for part, told in fields["files"].items()
+            }
+        except (ValueError, OSError) as error:
+            if read_manifest(path)["sha256"] == fields["sha256"]:  # not replaced meanwhile
+                raise BundleError(path, error) from error
+    raise BundleError(path, f"it was replaced {ATTEMPTS} times while it was read")
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    r"""The manifest of a bundle alone, checked in itself.
+
+    Raises:
+        BundleError: If there is none, or it is damaged, of a newer version, or absurd.
+    """
+    try:
+        with open_file(Path(os.path.realpath(path)), MANIFEST) as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"its manifest is larger than {LARGEST} bytes")
+        return from_bytes(data)
+    except FileNotFoundError as error:
+        raise BundleError(path, f"it has no {MANIFEST}, so it is no bundle") from error
+    except (ValueError, OSError) as error:
+        raise BundleError(path, error) from error
+
+
+def _read_part(
+    folder: Path, entry: Mapping[str, Any], *, map_files: bool, verify: bool
+) -> dict[str, Array]:
+    with open_file(folder, entry["file"]) as file:
+        check_file(file, entry, verify=verify)
+        try:
+            if map_files:  # the map outlives the handle, and the name
+                return decode(mmap.mmap(file.fileno(), entry["bytes"], access=mmap.ACCESS_READ))
+            data = np.empty(entry["bytes"], np.uint8)  # as large as the file is
+            if file.seek(0) or file.readinto(data.data) != len(data):
+                raise ValueError("it became shorter while it was read")
+            return decode(data.data)
+        except ValueError as error:
+            raise ValueError(f"{entry['file']}: {error}") from error
+
+
+def check_file(file: FileIO, entry: Mapping[str, Any], *, verify: bool = True) -> None:
+    """Raise ``ValueError`` unless a file has the size and the digest that the manifest tells."""
+    size = os.fstat(file.fileno()).st_size
+    if size != entry["bytes"]:
+        raise ValueError(f"{entry['file']} has {size} bytes (expected {entry['bytes']})")
+    if verify and sha256_of(file, size) != entry["sha256"]:
+        raise ValueError(f"{entry['file']} was changed after it was written")
+
+
+def open_file(folder: Path, name: str) -> FileIO:
+    """Open a regular file of a folder; a link is followed where it stays inside."""
+    target = os.path.realpath(folder / name)
+    if os.path.commonpath([target, folder]) != str(folder):
+        raise ValueError(f"{name} is a link that leaves the folder")
+    # A pipe would block, and a link that was put there meanwhile would be followed.
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(target, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError(f"{name} is not a regular file")
+    return FileIO(handle, "rb")
