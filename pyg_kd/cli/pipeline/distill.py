@@ -28,6 +28,9 @@ from pyg_kd.models import Recommender
 #: The rows of the comparison.
 TEACHER, ALONE, STUDENT, POPULAR = "teacher", "student alone", "student", "most popular"
 
+#: From so many users on, their lists are shorter.
+MANY_USERS = 200_000
+
 #: Users that each item's list of the teacher holds, for methods that need such lists.
 NUM_USERS = 200
 
@@ -110,18 +113,11 @@ def resolved(
     methods = parse_methods(asked)
     student = resolved_student(student, methods, width, graphs)
     methods = [with_own_items(method, student) for method in methods]
-    length = (
-        (500 if sizes["users"] < 200_000 else 100)
-        if knowledge.num_items is None
-        else (knowledge.num_items)
-    )
+    usual = 500 if sizes["users"] < MANY_USERS else 100
+    length = usual if knowledge.num_items is None else knowledge.num_items
     length = min(length, sizes["items"])
-    return (
-        teacher,
-        student,
-        replace(knowledge, methods=as_config(methods), num_items=length),
-        methods,
-    )
+    knowledge = replace(knowledge, methods=as_config(methods), num_items=length)
+    return teacher, student, knowledge, methods
 
 
 def resolved_student(

@@ -127,18 +127,10 @@ def _method(name: str, weight: Any, options: dict[str, Any]) -> Method:
         raise ValueError(f"there is no method {name!r}{hint}")
     if weight is None:
         raise ValueError(f"'methods' must give {name} a weight, as in '{name}=1.0'")
-    kinds = {
-        key: option.annotation
-        for key, option in signature(getattr(distill, name)).parameters.items()
-    }
-    return Method(
-        name,
-        _number("weight", weight),
-        {
-            key: _number(key, value) if kinds.get(key) in ("float", float) else value
-            for key, value in options.items()
-        },
-    )
+    known = signature(getattr(distill, name)).parameters
+    numbers = {key for key, option in known.items() if option.annotation in ("float", float)}
+    options = {k: _number(k, value) if k in numbers else value for k, value in options.items()}
+    return Method(name, _number("weight", weight), options)
 
 
 def _number(name: str, value: Any) -> float:
