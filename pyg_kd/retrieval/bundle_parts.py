@@ -72,10 +72,10 @@ def arguments_of(
         arrays = parts.get(f"{node_type}_ids", {})
         ids = Ids.from_arrays(fields["ids"][node_type], arrays, size, node_type)
         if verify:
-            _require_sound_ids(ids.kind, arrays, node_type)
+            _require_sound_ids(ids, node_type)
         arguments[f"{node_type}_ids"] = ids
     if fields["interactions"] is not None:
-        arguments["seen"] = _seen(parts["seen"], fields["interactions"], len(items))
+        arguments["seen"] = _seen(parts["seen"], fields["interactions"], len(users), len(items))
     if "popularity" in parts:
         arguments["popularity"] = _popularity(parts["popularity"], len(items))
     if (told := fields["fold_in"]) is not None:
@@ -99,9 +99,11 @@ def _table(told: Mapping[str, Any], arrays: Mapping[str, Array]) -> Table:
     return table
 
 
-def _seen(arrays: Mapping[str, Array], interactions: int, num_items: int) -> Seen:
-    if arrays.keys() != {"ptr", "col"} or len(arrays["col"]) != interactions:
+def _seen(arrays: Mapping[str, Array], interactions: int, num_users: int, num_items: int) -> Seen:
+    if arrays.keys() != {"ptr", "col"} or arrays["col"].shape != (interactions,):
         raise ValueError(f"seen items must be 'ptr' and 'col' of {interactions} interactions")
+    if arrays["ptr"].shape != (num_users + 1,):
+        raise ValueError(f"'ptr' of seen items must be of {num_users} users")
     return Seen(arrays["ptr"], arrays["col"], num_items)
 
 
@@ -121,24 +123,29 @@ def _require_finite(part: str, arrays: Mapping[str, Array]) -> None:
                     raise ValueError(f"{name!r} of {part} must be finite")
 
 
-def _require_sound_ids(kind: str, arrays: Mapping[str, Array], name: str) -> None:
+def _require_sound_ids(ids: Ids, name: str) -> None:
     """Raise ``ValueError`` unless ids are distinct, sorted as told, and text is UTF-8."""
-    if kind == "position":
+    arrays = ids.arrays()
+    if ids.kind == "position":
         return
     order = arrays["order"]
     if len(order) and not np.bincount(order, minlength=len(order)).all():
         raise ValueError(f"'order' of {name} ids must name every row once")
-    if kind == "text":
-        sorted_ = arrays["hashes"]
-        ascending = bool((sorted_[1:] >= sorted_[:-1]).all())
-        arrays["bytes"].tobytes().decode()
-        start = arrays["offsets"][:-1]
-        first = arrays["bytes"][start[start < arrays["offsets"][1:]]]
-        if ((first & 0xC0) == 0x80).any():
-            raise ValueError(f"'offsets' of {name} ids cut a character")
+    if ids.kind == "text":
+        _require_text(arrays["bytes"], arrays["offsets"], name)
+        values = arrays["hashes"]
     else:
-        values = arrays["values"]
-        sorted_ = values[order] if len(order) else values
-        ascending = bool((sorted_[1:] > sorted_[:-1]).all())
-    if not ascending:
-        raise ValueError(f"{name} ids must be distinct, and sorted by their 'order'")
+        values = arrays["values"][order] if len(order) else arrays["values"]
+    if (values[1:] < values[:-1]).any():
+        raise ValueError(f"{name} ids must be sorted by their 'order'")
+    for place in np.flatnonzero(values[1:] == values[:-1]).tolist():
+        one, other = ids.take(order[place : place + 2]) if ids.kind == "text" else (0, 0)
+        if one == other:  # different texts may have one hash
+            raise ValueError(f"{name} ids must be distinct")
+
+
+def _require_text(text: Array, offsets: Array, name: str) -> None:
+    text.tobytes().decode()
+    first = text[offsets[:-1][offsets[:-1] < offsets[1:]]]
+    if ((first & 0xC0) == 0x80).any():  # a byte that continues a character
+        raise ValueError(f"'offsets' of {name} ids cut a character")
