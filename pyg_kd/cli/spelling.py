@@ -107,7 +107,8 @@ def in_words(kind: Any) -> str:
 
 def is_list(kind: Any) -> bool:
     """Whether an option is a list of numbers or of words."""
-    return get_origin(kind) is list and get_args(kind)[0] in (int, str)
+    kinds = (kind, *get_args(kind))
+    return any(get_origin(k) is list and get_args(k)[0] in (int, str) for k in kinds)
 
 
 def _joined(words: list[str]) -> str:

@@ -1,0 +1,116 @@
+"""Pairs of a user and an item from a file, by the ids of an index. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TextIO
+
+from pyg_kd.retrieval import Ids
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def read_pairs(path: Path, user: str, item: str) -> Iterator[tuple[Any, Any]]:
+    r"""The users and items of a file, line by line, as text from CSV and as they are from Parquet.
+
+    Args:
+        path: A ``.csv`` or ``.tsv`` file, each also with ``.gz``, or a Parquet file.
+        user: The column of the users; if both are positions, a text file has no header line.
+        item: The column of the items.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind, or has no such column.
+    """
+    name = path.name.lower()
+    kind = Path(name.removesuffix(".gz")).suffix
+    if kind in (".parquet", ".pq"):
+        yield from _parquet_pairs(path, user, item)
+    elif kind in SEPARATORS:
+        with _opened(path) as file:
+            yield from _text_pairs(csv.reader(file, delimiter=SEPARATORS[kind]), path, user, item)
+    else:
+        raise ValueError(f"'{path}' must end in .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
+
+
+def as_ids(values: Sequence[Any], ids: Ids) -> list[Any]:
+    r"""Values from a file as ids of an index; what cannot be one is ``None``.
+
+    Args:
+        values: Texts, or numbers.
+        ids: The ids.
+
+    Example:
+        >>> as_ids(["7", "x"], Ids([7, 8]))
+        [7, None]
+    """
+    if ids.kind == "text":
+        return [value if isinstance(value, str) else str(value) for value in values]
+    return [_integer(value) for value in values]
+
+
+def find(values: Sequence[Any], ids: Ids) -> Any:
+    """The rows of values from a file, int64 ``[n]``, -1 for those that are unknown."""
+    import numpy as np
+
+    made = as_ids(values, ids)
+    known = [place for place, value in enumerate(made) if value is not None]
+    rows = np.full(len(made), -1, np.int64)
+    rows[known] = ids.find([made[place] for place in known])
+    return rows
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        number = int(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if isinstance(value, str) or number == value else None
+
+
+def _opened(path: Path) -> TextIO:
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _text_pairs(
+    rows: Iterator[list[str]], path: Path, user: str, item: str
+) -> Iterator[tuple[str, str]]:
+    try:
+        if user.isdigit() and item.isdigit():
+            places = int(user), int(item)
+        else:
+            names = next(rows, [])
+            places = _place(names, user, path), _place(names, item, path)
+        for number, row in enumerate(rows, 1):
+            if not row:
+                continue
+            if max(places) >= len(row):
+                raise ValueError(f"row {number} of '{path}' has only {len(row)} fields")
+            yield row[places[0]], row[places[1]]
+    except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
+        raise ValueError(f"'{path}' is malformed ({error})") from error
+
+
+def _place(names: list[str], name: str, path: Path) -> int:
+    if name not in names:
+        raise ValueError(f"'{path}' must have a column {name!r} (got {names})")
+    return names.index(name)
+
+
+def _parquet_pairs(path: Path, user: str, item: str) -> Iterator[tuple[Any, Any]]:
+    try:
+        parquet = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ImportError(f"'{path}' needs pyarrow: pip install 'pyg_kd[tables]'") from error
+    file = parquet.ParquetFile(path)
+    for name in (user, item):
+        _place(file.schema_arrow.names, name, path)
+    for batch in file.iter_batches(columns=[user, item]):
+        columns: Iterable[list[Any]] = (batch.column(name).to_pylist() for name in (user, item))
+        yield from zip(*columns, strict=True)
