@@ -73,6 +73,7 @@ def test_an_empty_history_gets_popular_items(client: TestClient, models: Models)
     count = np.bincount(models.student.seen.pattern.col, minlength=40)
     popular = np.argsort(-count, kind="stable")[:3]
     assert [int(item["id"]) for item in answer["student"]["items"]] == (1039 - popular).tolist()
+    assert answer["popular"] and not ask(client, "lists", items=["1001"])["popular"]
 
 
 def test_a_click_since_then_is_known(models: Models) -> None:
@@ -88,16 +89,34 @@ def test_a_click_since_then_is_known(models: Models) -> None:
     assert "7" in ids
 
 
-def test_a_teacher_of_other_data_is_told(models: Models) -> None:
+def test_a_teacher_hears_of_clicks_since_then() -> None:
+    rng = np.random.default_rng(7)
+    student, teacher = make_index(rng), make_index(rng, dim=16)
+    teacher = TopKIndex(teacher.x_user, teacher.x_item, seen=student.seen.pattern)
+    client = client_of(Models(student, teacher))
+    first = ask(client, "lists", user="3", k=2)["teacher"]["items"]
+    student.add_interactions(3, [int(first[0]["id"])])
+    assert ask(client, "lists", user="3", k=1)["teacher"]["items"] == first[1:]
+    student.add_interactions(77, [4, 9])  # a user whom the teacher has never met
+    wanted, _ = teacher.search_history([4, 9], 5)
+    found = ask(client, "lists", user="77", k=5)["teacher"]["items"]
+    assert [item["id"] for item in found] == [str(item) for item in wanted[0].tolist()]
+
+
+def test_a_teacher_of_other_data_is_told() -> None:
     rng = np.random.default_rng(1)
-    student = make_index(rng, user_ids=[f"u{n}" for n in range(30)])
+    ids = [f"u{n}" for n in range(30)], [f"i{n}" for n in range(40)]
+    student = make_index(rng, user_ids=ids[0], item_ids=ids[1])
     client = client_of(Models(student, make_index(rng, items=12)))
     answer = ask(client, "lists", user="u3", k=4)
     assert len(answer["student"]["items"]) == 4
-    assert answer["teacher"]["problem"] == "The teacher has no list: it does not know the user."
+    problem = "The teacher has no list: it knows neither the user nor the items seen before."
+    assert answer["teacher"] == {"items": [], "problem": problem}
     assert "overlap" not in answer
-    answer = ask(client, "lists", items=["30"], k=4)
-    assert "got '30'" in answer["teacher"]["problem"] or "got 30" in answer["teacher"]["problem"]
+    answer = ask(client, "lists", items=["i30"], k=4)
+    assert "got 'i30'" in answer["teacher"]["problem"]
+    refused = client.post("/compare/explain", json={"user": "u3", "item": "i1", "from": "teacher"})
+    assert (refused.status_code, refused.json()["field"]) == (404, "item")
 
 
 def test_without_a_teacher_there_is_one_list() -> None:
@@ -112,7 +131,9 @@ def test_an_index_without_seen_items_has_lists_and_nothing_to_explain() -> None:
     x = np.eye(4, 3, dtype=np.float32)
     client = client_of(Models(TopKIndex(x, x)))
     assert client.get("/compare/about").json()["first_user"] is None
-    assert len(ask(client, "lists", user="1", k=3)["student"]["items"]) == 3
+    answer = ask(client, "lists", user="1", k=3)
+    assert [item["id"] for item in answer["student"]["items"]] == ["1", "0", "2"]
+    assert not answer["popular"]
     why = ask(client, "explain", user="1", item="2")
     assert (why["similar"], why["users"], why["history"]) == ([], [], 0)
     assert ask(client, "items", q="")["found"][0]["count"] == 0

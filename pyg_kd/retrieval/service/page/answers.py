@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
+from pyg_kd.retrieval.ids import UnknownId
 from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.service.page.compare import Ranked, Wish, overlap, ranked
 from pyg_kd.retrieval.service.page.explain import Neighbourhood, neighbourhood
@@ -87,17 +88,31 @@ class Answers:
         history, wish = self._history(ask), self._wish(ask)
         student = ranked(self.student, wish, ask.k)
         known = {"items": self._described(history[:SHOWN].tolist()), "count": len(history)}
-        answer: Json = {"student": self._list(student), "known": known}
+        popular = not len(history) and (wish.is_history or self.student.has_seen)
+        answer: Json = {"student": self._list(student), "known": known, "popular": popular}
         if self.teacher is None:
             return answer
         try:
-            teacher = ranked(self.teacher, wish, ask.k)
+            teacher = ranked(self.teacher, self._of_teacher(self.teacher, wish, history), ask.k)
         except ValueError as error:  # it was made from other data
-            return answer | {
-                "teacher": {"items": [], "problem": f"The teacher has no list: {error}."}
-            }
+            problem = f"The teacher has no list: {error}."
+            return {**answer, "teacher": {"items": [], "problem": problem}}
         both, of = overlap(student.items, teacher.items)
-        return answer | {"teacher": self._list(teacher), "overlap": {"count": both, "of": of}}
+        return {**answer, "teacher": self._list(teacher), "overlap": {"count": both, "of": of}}
+
+    def _of_teacher(self, teacher: TopKIndex, wish: Wish, history: Rows) -> Wish:
+        """The same wish for a teacher, who does not know what was clicked since."""
+        if wish.is_history:
+            return wish
+        ids = self.student.items.take(history)
+        known = teacher.items.find(ids)
+        row = int(teacher.newcomers.find([wish.user])[0])
+        if row >= 0:
+            new = ~np.isin(known, teacher.seen.history(row))
+            return Wish(user=wish.user, exclude=tuple(ids[new].tolist()))
+        if (known >= 0).any():
+            return Wish(items=tuple(ids[known >= 0].tolist()))
+        raise UnknownId("it knows neither the user nor the items seen before")
 
     def explain(self, ask: Explain) -> Json:
         """What connects an item with the history, with places to draw it."""

@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
-from pyg_kd.retrieval.ids import UnknownId
 from pyg_kd.retrieval.index import TopKIndex
 
 #: Searches behind the median, and the seconds after which fewer have to do.
@@ -17,10 +16,17 @@ RUNS, BUDGET = 5, 0.1
 
 @dataclass(frozen=True)
 class Wish:
-    """Whom a list is for: a user, or a history of items, by their original ids."""
+    """Whom a list is for: a user, or a history of items, by their original ids.
+
+    Args:
+        user: The user, or ``None``.
+        items: The history of somebody who is no user.
+        exclude: Items that must not be listed, besides those seen before.
+    """
 
     user: Any = None
     items: tuple[Any, ...] = ()
+    exclude: tuple[Any, ...] = ()
 
     @property
     def is_history(self) -> bool:
@@ -41,7 +47,7 @@ def ranked(index: TopKIndex, wish: Wish, k: int) -> Ranked:
     """Search once to warm up, then several times with a clock.
 
     Raises:
-        UnknownId: If the index does not know the user or an item of the history.
+        UnknownId: If the index does not know an item of the history.
     """
     items, scores = _search(index, wish, k)
     times: list[float] = []
@@ -54,11 +60,11 @@ def ranked(index: TopKIndex, wish: Wish, k: int) -> Ranked:
 
 
 def _search(index: TopKIndex, wish: Wish, k: int) -> tuple[Any, Any]:
+    exclude = wish.exclude or None
     if wish.is_history:
-        return index.search_history([*wish.items], k)
-    if index.newcomers.find([wish.user])[0] < 0:
-        raise UnknownId("it does not know the user")
-    return index.search([wish.user], k, unknown="raise" if index.popularity is None else "popular")
+        return index.search_history([*wish.items], k, exclude=exclude)
+    unknown: Literal["raise", "popular"] = "raise" if index.popularity is None else "popular"
+    return index.search([wish.user], k, exclude=exclude, unknown=unknown)
 
 
 def overlap(first: Sequence[Any], second: Sequence[Any]) -> tuple[int, int]:

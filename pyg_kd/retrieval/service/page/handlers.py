@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 17
 def routes(models: Callable[[], Models], limits: Limits | None = None) -> list[Route]:
     r"""The routes of the page.
 
-    The page is ``GET /`` and its files are ``GET /page/...``; they hold nothing of the models and
+    The page is ``GET /`` and its files are ``GET /page/...``: they hold nothing of the models and
     need no token. What it asks of them is under ``/compare/``.
 
     Args:
@@ -39,8 +39,8 @@ def routes(models: Callable[[], Models], limits: Limits | None = None) -> list[R
         limits: How long a client may take to send a question.
     """
     page = _Page(models, Limits() if limits is None else limits)
-    asked = [Route(f"/compare/{name}", page.asking(name), methods=["POST"]) for name in QUESTIONS]
     files = [Route("/", page.file), Route("/page/{name}", page.file)]
+    asked = [Route(f"/compare/{name}", page.asking(name), methods=["POST"]) for name in QUESTIONS]
     return [*files, Route("/compare/about", page.about), *asked]
 
 
@@ -86,4 +86,4 @@ class _Page:
 
 
 def _same(first: Models, second: Models) -> bool:
-    return all(a is b for a, b in zip(first, second, strict=True))
+    return all(a is b or not (a or b) for a, b in zip(first, second, strict=True))

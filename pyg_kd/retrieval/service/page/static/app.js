@@ -13,9 +13,7 @@ const LONGEST = 100; // items of a history
 
 let about = null;
 let wish = { mode: "user", user: "", items: [], k: 10 };
-let titles = new Map(); // of the items of a history, by id
-let chosen = null; // the item that is explained, and in whose list it stands
-let lastButton = null;
+let lastButton = null; // of the item that is explained
 let pending = { lists: null, why: null };
 
 const say = (text) => ($("#status").textContent = text);
@@ -69,7 +67,7 @@ function showForm() {
 
 function forgetWhy() {
   pending.why?.abort();
-  chosen = lastButton = null;
+  lastButton = null;
   showNoWhy(HINT);
 }
 
@@ -81,7 +79,6 @@ async function showAll() {
   try {
     const answer = await ask("compare/lists", { ...whom(), k: wish.k }, signal);
     problem(null);
-    for (const { id, title } of answer.known.items) titles.set(id, title);
     showKnown(answer.known, { remove: wish.mode === "history" ? removeItem : null });
     showFigures(about, answer);
     say(showLists(answer, wish.k, choose));
@@ -100,7 +97,6 @@ function change(part) {
 }
 
 const addItem = (item) => {
-  titles.set(item.id, item.title);
   $("#item").value = "";
   if (wish.items.length < LONGEST) change({ items: [...new Set([...wish.items, item.id])] });
 };
@@ -111,7 +107,6 @@ async function removeItem(item) {
 }
 
 async function choose(item, who, event) {
-  chosen = { item, who };
   lastButton = event.currentTarget;
   for (const button of $$(".list button")) button.setAttribute("aria-pressed", String(button === lastButton));
   const byKeyboard = event.detail === 0;
@@ -119,7 +114,8 @@ async function choose(item, who, event) {
   $("#why").setAttribute("aria-busy", "true");
   try {
     const answer = await ask("compare/explain", { ...whom(), item: item.id, from: who }, signal);
-    say(showWhy(answer, owner(), () => lastButton?.focus()));
+    const add = wish.mode === "history" ? () => addItem(item) : null;
+    say(showWhy(answer, owner(), { back: () => lastButton?.focus(), add }));
   } catch (error) {
     if (error.name === "AbortError") return;
     showNoWhy(error.message);
@@ -149,11 +145,13 @@ function listen() {
   combobox($("#user"), $("#users"), {
     search: (q, signal) => found("users", q, signal),
     choose: ({ id }) => change({ user: id }),
+    say,
     onProblem,
   });
   combobox($("#item"), $("#items"), {
     search: (q, signal) => found("items", q, signal),
     choose: addItem,
+    say,
     onProblem,
   });
   $("#ask").addEventListener("submit", (event) => event.preventDefault());

@@ -4,7 +4,7 @@ import { make } from "./dom.js";
 
 const PAUSE = 120; // milliseconds without a key before the service is asked
 
-export function combobox(input, list, { search, choose, onProblem }) {
+export function combobox(input, list, { search, choose, say, onProblem }) {
   let options = [];
   let active = -1;
   let timer = 0;
@@ -59,6 +59,7 @@ export function combobox(input, list, { search, choose, onProblem }) {
     if (!found.length) list.append(make("li", { class: "none", role: "presentation" }, "Nothing found"));
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
+    say(found.length ? `${found.length} suggestions` : "Nothing found");
   }
 
   async function suggest() {

@@ -89,7 +89,7 @@ function similarRow({ title, cosine, both }, at) {
 }
 
 function userRow({ id, shared }, at, all) {
-  const which = shared.length === all && all > 1 ? `all of A to ${letter(all - 1)}` : shared.map(letter).join(", ");
+  const which = shared.length === all && all > 2 ? `all of A to ${letter(all - 1)}` : shared.map(letter).join(", ");
   return make(
     "li",
     { "data-node": `${at + 1}` },
@@ -108,8 +108,10 @@ export function inWords({ item, similar, history }) {
   return nearest + shared;
 }
 
-/** Fill the panel. */
-export function showWhy(answer, owner, back) {
+const button = (text, click) => make("button", { type: "button", on: { click } }, text);
+
+/** Fill the panel. The item can be added to a history, where one is put together. */
+export function showWhy(answer, owner, { back, add }) {
   const words = inWords(answer);
   $("#why-title").textContent = `Why ${answer.item.title}?`;
   const body = $("#why .body");
@@ -119,7 +121,7 @@ export function showWhy(answer, owner, back) {
     answer.layout ? make("p", { class: "keys" }, key("has", "has"), key("like", "similar, the thicker the more")) : make("p", { class: "keys" }, answer.note ?? ""),
     make("ol", { class: "legend", "aria-label": "Most similar items seen before" }, ...answer.similar.map(similarRow)),
     answer.users.length ? make("ol", { class: "legend", "aria-label": "Users who have both" }, ...answer.users.map((user, at) => userRow(user, at, answer.similar.length))) : "",
-    make("button", { type: "button", class: "back", on: { click: back } }, "Back to the list"),
+    make("p", { class: "row" }, button("Back to the list", back), add ? button("Add to the history", add) : null),
   );
   lights(body);
   return words;

@@ -53,8 +53,9 @@ function showList(who, answer, k, choose) {
   $("ol", section).replaceChildren(...rows, ...placeholders(k - rows.length));
 }
 
-function summary({ student, teacher, overlap }) {
+function summary({ student, teacher, overlap, popular }) {
   if (teacher?.problem) return teacher.problem;
+  if (popular) return "Nothing was seen before, so these are popular items.";
   if (!overlap?.of) return student.items ? plural(student.items.length, "item", "items") : "";
   const both = `${count(overlap.count)} of ${plural(overlap.of, "item", "items")}`;
   return `${both} in both lists: overlap@${overlap.of} is ${share(overlap.count / overlap.of)}`;
@@ -97,7 +98,9 @@ export function showKnown(known, { remove = null } = {}) {
       : make("span", { title: item.title }, item.title);
   const rest = known.count - known.items.length;
   const more = rest > 0 ? [make("li", { class: "more" }, `and ${count(rest)} more`)] : [];
-  const none = remove ? "Nothing yet: add items above, or start from the suggestions." : "Nothing.";
+  const none = remove ? "Nothing yet: add items above." : "Nothing.";
+  if (remove) $("#known").removeAttribute("tabindex");
+  else $("#known").tabIndex = 0; // what scrolls is reached by the keyboard too
   $("#known").replaceChildren(
     ...(known.items.length ? known.items.map((item) => make("li", {}, chip(item))) : [make("li", { class: "more" }, none)]),
     ...more,
