@@ -10,16 +10,16 @@ from collections.abc import Callable
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pyg_kd.retrieval.service.logs import places_of, tell
 from pyg_kd.retrieval.service.refused import Refused
 
-#: Answered without a token: probes, and the page, which asks for the token itself.
+#: Answered without a token: probes, and the page (its files are below ``/page/``), which asks for
+#: the token itself.
 PUBLIC = frozenset({"/", "/health", "/ready"})
 
 #: Names of this machine, the only ones by which a service without a token is called: a page of
 #: another site whose name was made to point here has the wrong one.
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-
-log = logging.getLogger("pyg_kd.service")
 
 
 class Guard:
@@ -69,7 +69,7 @@ class Guard:
         except ClientDisconnect:
             status = status or 499
         except Exception as error:
-            _tell(error, scope["path"])
+            tell("failed", logging.ERROR, **places_of(error))
             if status == 0:
                 failed = Refused(500, "the service failed to answer").response()
                 await failed(scope, receive, respond)
@@ -90,7 +90,7 @@ class Guard:
         headers = dict(scope["headers"])
         if self.local and _name(headers.get(b"host", b"")) not in LOCAL:
             raise Refused(400, "a service without a token is called by a name of its own machine")
-        if self._token is None or scope["path"] in PUBLIC:
+        if self._token is None or _is_public(scope["path"]):
             return
         # The time of the comparison does not tell how much of a token was right.
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
@@ -101,17 +101,11 @@ class Guard:
         return [*headers, (b"connection", b"close")] if self._stopping() else headers
 
 
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or path.startswith("/page/")
+
+
 def _name(host: bytes) -> str:
     """The name in a ``Host`` header, without the port."""
     text = host.decode("latin-1").lower()
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-
-
-def _tell(error: Exception, path: str) -> None:
-    """Log a failure by its type and place: its message may quote what a client sent."""
-    trace, places = error.__traceback__, []
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    log.error("failed", extra={"told": {"error": type(error).__name__, "at": places[-8:]}})

@@ -72,7 +72,7 @@ def _allowed(served: Served, ask: Recommend) -> Mask | None:
     candidates = None if ask.candidates is UNSET else ask.candidates
     try:
         return served.index.allowed(candidates=candidates, filters=ask.filters)
-    except ValueError as error:  # there is no set of that name
+    except ValueError as error:  # no set has that name
         raise Refused(422, str(error), "filters") from None
 
 

@@ -60,6 +60,19 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
         if (self.item is UNSET) == (self.items is UNSET):
             raise ValueError("either 'item' or 'items' must be given")
 
+    def clicked(self) -> list[int | str]:
+        """The items, one or several."""
+        if self.items is not UNSET:
+            return self.items
+        return [] if self.item is UNSET else [self.item]
+
+
+class Filter(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Names a set of items, or replaces the one of that name."""
+
+    name: Name
+    items: Ids
+
 
 class Items(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Names some items."""

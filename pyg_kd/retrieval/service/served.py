@@ -1,12 +1,16 @@
-"""A bundle that is being served."""
+"""A bundle that is being served, with all that happened since it was made."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pyg_kd.retrieval.index import TopKIndex
+from pyg_kd.retrieval.service.event_log import Click, Named, Record, Stock, Tail
 
 
 class Served:
@@ -15,11 +19,53 @@ class Served:
     Args:
         index: The index.
         digest: The digest of its bundle; of an index without one, a number of this process.
+        tail: The log that the index follows, if there is one.
     """
 
-    def __init__(self, index: TopKIndex, digest: str | None = None) -> None:
-        self.index = index
+    def __init__(
+        self, index: TopKIndex, digest: str | None = None, tail: Tail | None = None
+    ) -> None:
+        self.index, self.tail = index, tail
         told: Any = digest or index.info.get("sha256")
         self.digest: str = told or hashlib.sha256(f"{os.getpid()} {id(index)}".encode()).hexdigest()
         #: Users whose vectors were folded in since, by their ids.
         self.folded: set[int | str] = set()
+        #: Records that were read; those that this bundle has no use for are among them.
+        self.followed = 0
+
+    @property
+    def damaged(self) -> int:
+        """Lines of the log that were damaged."""
+        return 0 if self.tail is None else self.tail.damaged
+
+    def follow(self) -> None:
+        """Take in what was added to the log. Ids that the bundle doesn't know are passed over."""
+        if self.tail is not None:
+            for records in self.tail.read():
+                self.followed += len(records)
+                self._apply(records)
+
+    def _apply(self, records: Sequence[Record]) -> None:
+        """Take in records: the clicks of a user together, of everything else what came last."""
+        clicks: dict[int | str, list[int | str]] = {}
+        stock: dict[int | str, bool] = {}
+        for record in records:
+            if isinstance(record, Click):
+                clicks.setdefault(record.user, []).extend(record.items)
+            elif isinstance(record, Stock):
+                stock |= dict.fromkeys(record.items, record.available)
+            elif isinstance(record, Named):
+                self.index.add_filter(record.name, record.items)
+        for available in {*stock.values()}:
+            rows = self.index.items.find([id for id, told in stock.items() if told is available])
+            self.index.sets.set_available(rows[rows >= 0], available)
+        for user, items in clicks.items():
+            self._click(user, items)
+
+    def _click(self, user: int | str, items: Sequence[int | str]) -> None:
+        known = np.array(self.index.items.find(items)) >= 0
+        wanted = str if self.index.users.kind == "text" else int
+        if known.any() and type(user) is wanted:
+            told = [item for item, is_known in zip(items, known, strict=True) if is_known]
+            self.index.add_interactions(user, told)
+            self.folded.add(user)

@@ -2,45 +2,178 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
+import contextlib
+import logging
+import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
-from pyg_kd.retrieval.index import TopKIndex
+from pyg_kd.retrieval.service.answers import Refusal
 from pyg_kd.retrieval.service.batching import Batcher
+from pyg_kd.retrieval.service.event_log import EventLog, Record
+from pyg_kd.retrieval.service.logs import places_of, tell
+from pyg_kd.retrieval.service.metrics import Metrics
 from pyg_kd.retrieval.service.options import Limits
 from pyg_kd.retrieval.service.ranking import Result, recommend
+from pyg_kd.retrieval.service.refused import Refused
 from pyg_kd.retrieval.service.requests import Recommend
 from pyg_kd.retrieval.service.served import Served
+from pyg_kd.retrieval.service.source import FIRST_RETRY, LAST_RETRY, Source
+
+#: Seconds between two looks at the folder of the bundle.
+TICK = 0.5
+
+#: Most records that are written to the log at once.
+MAX_RECORDS = 1024
 
 
 class Service:
     r"""Answers requests from one bundle at a time.
 
     Args:
-        bundle: The folder of a bundle, or an index.
+        source: Where bundles come from, or the one to serve for good.
+        log: Where events are written; without one, they are refused.
         limits: What is allowed.
+        metrics: Where work is counted.
     """
 
-    def __init__(self, bundle: str | os.PathLike[str] | TopKIndex, limits: Limits) -> None:
-        self.bundle, self.limits = bundle, limits
+    def __init__(
+        self, source: Source | Served, log: EventLog | None, limits: Limits, metrics: Metrics
+    ) -> None:
+        self.source, self.log, self.limits, self.metrics = source, log, limits, metrics
         self.stopping = False
-        self.served: Served | None = None
+        self.refused: Refusal | None = None
+        self._retry, self._retry_at = FIRST_RETRY, 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return hasattr(self, "served") and not self.stopping
 
     async def start(self) -> None:
         """Load the bundle, and start to answer."""
-        assert isinstance(self.bundle, TopKIndex)
-        self.served = Served(self.bundle)
-        self.ranking: Batcher[Recommend, bytes] = Batcher(
+        source = self.source
+        loaded = await asyncio.to_thread(source.load) if isinstance(source, Source) else source
+        self.ranking: Batcher[Recommend | None, bytes] = Batcher(
             self._rank,
             max_batch=self.limits.batch,
             max_waiting=self.limits.waiting,
             name="ranking",
         )
+        self.writing: Batcher[Record, None] = Batcher(
+            self._write, max_batch=MAX_RECORDS, max_waiting=MAX_RECORDS, name="writing"
+        )
+        self._reloading = asyncio.Lock()
+        self._serve(loaded)
+        self._ticking = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
         """Finish what was begun."""
-        self.ranking.close()
+        self.stopping = True
+        self._ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._ticking
+        await asyncio.to_thread(self.ranking.close)
+        await asyncio.to_thread(self.writing.close)
 
-    def _rank(self, asked: list[Recommend]) -> Sequence[Result]:
-        assert self.served is not None
-        return recommend(self.served, asked)
+    async def note(self, record: Record) -> None:
+        r"""Write a record to the log, which all bundles and all workers follow.
+
+        Raises:
+            Refused: With status 503 if it can't be written, or 409 if there is no log.
+        """
+        if self.log is None:
+            raise Refused(409, "this service keeps no log of events")
+        try:
+            await self.writing.submit(record)
+        except OSError as error:
+            tell("log not written", logging.ERROR, error=error.strerror)
+            raise Refused(503, "events can't be written at the moment") from None
+
+    async def reload(self, *, force: bool = True) -> bool:
+        r"""Serve the bundle that is in the folder now; requests meanwhile get the one before.
+
+        Args:
+            force: Try a bundle again that was refused.
+
+        Returns:
+            Whether it is another one.
+
+        Raises:
+            Refused: With status 409 if it is refused, with the reason; the old one serves on.
+        """
+        source = self.source
+        if not isinstance(source, Source):
+            raise Refused(409, "this service has an index, not a bundle")
+        async with self._reloading:
+            if not force and time.monotonic() < self._retry_at:
+                return False
+            try:
+                found = await asyncio.to_thread(self._load_other, source)
+            except Exception as error:
+                self._refuse(error)
+                raise Refused(409, f"the bundle was refused: {error}") from None
+            self.refused, self._retry, self._retry_at = None, FIRST_RETRY, 0.0
+            if found is not None:
+                self._serve(found)
+                self.metrics.board.own("swaps")[:] += 1
+            return found is not None
+
+    def _load_other(self, source: Source) -> Served | None:
+        moved = self.served.tail is not None and self.served.tail.replaced()
+        return None if source.look() == self.served.digest and not moved else source.load()
+
+    def _serve(self, served: Served) -> None:
+        self.served = served  # at once: a batch reads it when it begins
+        board = self.metrics.board
+        board.serve(served.digest)
+        board.own("ready")[:] = 1
+        tell("serving", bundle=served.digest, users=served.index.num_users, log=served.followed)
+
+    def _refuse(self, error: Exception) -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.refused = Refusal(str(error), now)
+        self._retry_at = time.monotonic() + self._retry
+        self._retry = min(2 * self._retry, LAST_RETRY)
+        self.metrics.board.own("refused")[:] += 1
+        tell("bundle refused", logging.ERROR, reason=str(error), serving=self.served.digest)
+
+    async def _tick(self) -> None:
+        """Follow the log when nobody asks, and look for another bundle."""
+        while True:
+            await asyncio.sleep(TICK)
+            with contextlib.suppress(Refused):
+                await self.ranking.submit(None)
+                if self._is_replaced():
+                    await self.reload(force=False)
+
+    def _is_replaced(self) -> bool:
+        tail = self.served.tail
+        if not isinstance(self.source, Source):
+            return False
+        moved = tail is not None and tail.replaced()
+        return moved or self.refused is not None or self.source.replaced()
+
+    def _rank(self, asked: list[Recommend | None]) -> Sequence[Result]:
+        start, served = time.perf_counter(), self.served
+        self._follow(served)
+        asks = [ask for ask in asked if ask is not None]
+        results = iter(recommend(served, asks))
+        if asks:
+            self.metrics.batch(len(asks), time.perf_counter() - start)
+        return [b"" if ask is None else next(results) for ask in asked]
+
+    def _follow(self, served: Served) -> None:
+        before = served.followed, served.damaged
+        try:
+            served.follow()
+        except Exception as error:  # lists are worth more than the last click
+            tell("log not followed", logging.ERROR, **places_of(error))
+        for name, count in zip(("followed", "damaged"), before, strict=True):
+            self.metrics.board.own(name)[:] += getattr(served, name) - count
+
+    def _write(self, records: list[Record]) -> list[None]:
+        assert self.log is not None  # nothing is submitted otherwise
+        self.log.append(records)
+        return [None] * len(records)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from pyg_kd.retrieval.service.event_log import Click, EventLog, Named, Stock, Tail
+from pyg_kd.retrieval.service.served import Served
+from tests.retrieval.service.conftest import SEEN, make_index
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log"
+
+
+def _list(client, **ask):
+    answer = client.post("/recommend", json=ask)
+    assert answer.status_code == 200, answer.text
+    return [item["id"] for item in answer.json()["items"]], answer.json()["source"]
+
+
+def test_a_click_is_seen_at_once_and_folded_in_by_all_who_follow(client, log):
+    here, there = (client(make_index("text"), events=log) for _ in range(2))
+    before, source = _list(here, user="u4", k=5)
+    assert source == "model"
+    answer = there.post("/events", json={"user": "u4", "item": before[0]})
+    assert (answer.status_code, answer.json()) == (200, {"noted": 1})
+    expected = make_index("text")
+    expected.add_interactions("u4", [before[0]])
+    wanted = expected.search(["u4"], k=5)[0][0].tolist()
+    assert before[0] not in wanted
+    for one in (here, there, client(make_index("text"), events=log)):  # the last one starts later
+        assert _list(one, user="u4", k=5) == (wanted, "folded")
+
+
+def test_a_new_user_by_events(client, log):
+    connection = client(make_index("integer"), events=log)
+    assert _list(connection, user=777)[1] == "popular"
+    answer = connection.post("/events", json={"user": 777, "items": [100, 97, 97]})
+    assert answer.json() == {"noted": 2}
+    found, source = _list(connection, user=777, k=4)
+    wanted = make_index("integer").search_history([100, 97], k=4)[0][0].tolist()
+    assert (found, source) == (wanted, "folded")
+
+
+def test_stock(client, log):
+    here, there = (client(events=log) for _ in range(2))
+    best, _ = _list(here, user=1, k=3)
+    answer = here.post("/unavailable", json={"items": best[:2]})
+    assert answer.json() == {"noted": 2}
+    assert not {*best[:2]} & {*_list(there, user=1, k=14)[0]}
+    there.post("/available", json={"items": best[:1]})
+    assert _list(here, user=1, k=14)[0][0] == best[0]
+    assert best[1] not in _list(client(events=log), user=1, k=14)[0]
+
+
+def test_named_sets(client, log):
+    here, there = (client(events=log) for _ in range(2))
+    here.post("/filters", json={"name": "some", "items": [2, 5, 11]})
+    assert {*_list(there, user=1, filters=["some"])[0]} == {2, 5, 11}
+    there.post("/filters", json={"name": "some", "items": [4]})
+    assert _list(here, user=1, filters=["some"])[0] == [4]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/events", {"user": 1}, "item"),
+        ("/events", {"item": 1}, "user"),
+        ("/events", {"user": 1, "item": 1, "items": [1]}, "item"),
+        ("/events", {"user": 1, "items": []}, "items"),
+        ("/events", {"user": 1, "item": 99}, "item"),
+        ("/events", {"user": 1, "items": [1, 99]}, "items"),
+        ("/events", {"user": "anna", "item": 1}, "user"),
+        ("/events", {"user": None, "item": 1}, "user"),
+        ("/unavailable", {"items": [-1]}, "items"),
+        ("/unavailable", {"items": ["a"]}, "items"),
+        ("/available", {}, "items"),
+        ("/filters", {"name": "", "items": []}, "name"),
+        ("/filters", {"name": "x", "items": [99]}, "items"),
+    ],
+)
+def test_wrong_events_are_not_noted(client, log, path, body, field):
+    answer = client(events=log).post(path, json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert [*Tail(log).read()] == []
+
+
+def test_without_a_log_nothing_is_noted(client):
+    answer = client().post("/events", json={"user": 1, "item": 1})
+    assert answer.status_code == 409
+
+
+def test_a_full_disk(client, log, monkeypatch, caplog):
+    connection = client(events=log)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    answer = connection.post("/events", json={"user": 1, "item": 4})
+    assert answer.status_code == 503 and "retry-after" in answer.headers
+    monkeypatch.undo()
+    assert _list(connection, user=1)[1] != "folded"
+    assert connection.post("/events", json={"user": 1, "item": 4}).status_code == 200
+    assert 4 not in _list(connection, user=1, k=14)[0]
+
+
+def test_what_another_bundle_does_not_know_is_passed_over(log):
+    EventLog(log).append(
+        [
+            Click(1, [3, 50], 0.0),
+            Click("anna", [4], 0.0),
+            Click(20, [60], 0.0),
+            Stock([2, 70], False),
+            Stock([2], True),
+            Stock([6], False),
+            Named("few", [1, 80]),
+            Click(1, [5], 0.0),
+        ]
+    )
+    served = Served(make_index(), "digest", Tail(log))
+    served.follow()
+    index = served.index
+    assert index.seen.history(1).tolist() == [*SEEN.get(1, []), 3, 5]
+    assert served.folded == {1} and served.followed == 8
+    assert index.sets.unavailable.tolist() == [6]
+    assert np.flatnonzero(index.allowed(filters=["few"])).tolist() == [1]
+    assert index.newcomers.find([20, "anna"]).tolist() == [-1, -1]
