@@ -1,7 +1,18 @@
 """The inference engine: a student's tables, searched without PyTorch."""
 
+from pyg_kd.retrieval.bundle import load_student, save_index, save_student
 from pyg_kd.retrieval.ids import Ids, UnknownId
 from pyg_kd.retrieval.index import TopKIndex
+from pyg_kd.retrieval.manifest import BundleError
 from pyg_kd.retrieval.tables import Table
 
-__all__ = ["Ids", "Table", "TopKIndex", "UnknownId"]
+__all__ = [
+    "BundleError",
+    "Ids",
+    "Table",
+    "TopKIndex",
+    "UnknownId",
+    "load_student",
+    "save_index",
+    "save_student",
+]
