@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from pyg_kd.cli.console import note
+from pyg_kd.cli.locks import LOCK, locked
 from pyg_kd.cli.provenance import described, machine, versions
+from pyg_kd.cli.state import read_json, write_json
 from pyg_kd.files import atomic_write
 
 yaml: Any = import_module("yaml")  # which publishes no types
@@ -30,7 +31,7 @@ yaml: Any = import_module("yaml")  # which publishes no types
 CONFIG, RECORD, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.json", "checkpoints"
 
 #: What a run may leave in its folder, and ``--overwrite`` may remove.
-OWN = (CONFIG, RECORD, METRICS, CHECKPOINTS, ".lock", "bundle", "*.safetensors", "*.history.json")
+OWN = (CONFIG, RECORD, METRICS, CHECKPOINTS, LOCK, "bundle", "*.safetensors", "*.history.json")
 
 RUNNING, COMPLETE = "running", "complete"
 
@@ -131,7 +132,7 @@ def begin(
     files = {str(path): described(path) for path in inputs}
     request = {"command": command, "options": options, "inputs": files}
     run.path.mkdir(parents=True, exist_ok=True)
-    with _lock(run.path):
+    with locked(run.path):
         _make_room(run, request, overwrite)
         start, spent = time.monotonic(), 0.0
         if (run.path / RECORD).exists():
@@ -153,7 +154,7 @@ def begin(
 
 def _make_room(run: Run, request: dict[str, Any], overwrite: bool) -> None:
     """Empty the folder, or leave the remains of the same run; raise for everything else."""
-    content = [path for path in run.path.iterdir() if path.name != ".lock"]
+    content = [path for path in run.path.iterdir() if path.name != LOCK]
     if not content:
         return
     if not (run.path / RECORD).is_file():
@@ -183,45 +184,6 @@ def _remove(folder: Path) -> None:
     """Remove what runs leave, and nothing else."""
     for pattern in OWN:
         for path in folder.glob(pattern):
-            if path.name == ".lock":
+            if path.name == LOCK:
                 continue
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keep other processes out; a lock ends with its process."""
-    path = folder / ".lock"
-    with path.open("w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"another process is at work in '{folder}'") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is damaged ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"'{path}' is damaged: it must hold an object")
-    return found
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON file, atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")

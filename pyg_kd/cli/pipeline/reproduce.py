@@ -15,7 +15,8 @@ from pyg_kd.cli.parser import arguments
 from pyg_kd.cli.pipeline.saved import SavedRun
 from pyg_kd.cli.provenance import described, machine, versions
 from pyg_kd.cli.reproduce import Repeated
-from pyg_kd.cli.runs import Run, read_json
+from pyg_kd.cli.runs import Run
+from pyg_kd.cli.state import read_json
 
 SAME, OTHER = 0, 1
 

@@ -1,0 +1,1 @@
+"""Lists for many users, in files: in constant memory, and continued after a crash."""
