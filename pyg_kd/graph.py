@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from operator import index
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -31,7 +32,8 @@ class Interactions(_Edges):
     What is made of the edges, their sorted forms for example, is made when it is first asked for
     and kept as long as the ``edge_index`` of the graph lives and does not change. Whoever reads
     the same edges, through a copy of the graph too, gets the same tensors: they must not be
-    changed in place.
+    changed in place. A change of ``edge_index`` that PyTorch does not count, through ``.data`` or
+    a NumPy array of the same memory, goes unnoticed: assign a new tensor instead.
     """
 
     @cached_property
@@ -120,9 +122,9 @@ def interactions(data: HeteroData) -> Interactions:
     Raises:
         TypeError: If ``data`` is not a ``HeteroData``, or its ``edge_index``
             is not a tensor of integers.
-        ValueError: If there is no such edge type, a node type
-            has no size, ``edge_index`` is not ``[2, E]``, an id is out of range, or there are
-            more pairs of users and items than int64 numbers.
+        ValueError: If there is no such edge type, a node type has no size or none of 0 or more,
+            ``edge_index`` is not ``[2, E]``, an id is out of range, or there are more pairs of
+            users and items than int64 numbers.
     """
     found = data[interaction_type(data)].get("edge_index")
     sizes = num_nodes(data, USER, found, 0), num_nodes(data, ITEM, found, 1)
@@ -143,7 +145,15 @@ def num_nodes(data: HeteroData, node_type: str, edge_index: object, row: int) ->
     """How many nodes of a type there are, or an error that tells how many a row of edges names."""
     size = data[node_type].num_nodes if node_type in data.node_types else None
     if size is not None:
-        return int(size)
+        try:
+            found = index(size)
+        except TypeError:
+            found = -1
+        if found < 0:
+            raise ValueError(
+                f"'data[{node_type!r}].num_nodes' must be an integer of 0 or more (got {size!r})"
+            )
+        return found
     highest = max(as_edges(edge_index)[row].tolist(), default=None)
     raise ValueError(
         f"'data[{node_type!r}].num_nodes' is not set: give the number of {node_type}s, with and "

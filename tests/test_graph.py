@@ -274,3 +274,18 @@ def test_ids_as_users_hold_them(ids: object) -> None:
 def test_what_are_no_ids(ids: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         as_ids("users", ids, 4, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("size", [3.7, 3.0, "3", -1, float("nan"), [3], torch.tensor(3.5)])
+def test_a_number_of_nodes_is_an_integer(size):
+    data = graph()
+    data["user"].num_nodes = size
+    with pytest.raises(ValueError, match=r"'data\['user'\].num_nodes' must be an integer of 0"):
+        interactions(data)
+
+
+@pytest.mark.parametrize("size", [np.int32(3), torch.tensor(3)])
+def test_a_number_of_nodes_of_another_library(size):
+    data = graph()
+    data["user"].num_nodes = size
+    assert interactions(data).num_users == 3

@@ -103,7 +103,7 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
     Raises:
         ValueError: If knowledge is missing, has the wrong number of rows, was extracted from
             another graph, or is invalid: ids out of range or repeated, padding that is not at the
-            end, or vectors that are not finite.
+            end, no id at all, or vectors that are not finite or of two widths.
     """
     for need in needs:
         node_types, call = KNOWLEDGE[need]
@@ -121,6 +121,13 @@ def check_knowledge(graph: HeteroData, method: str, needs: tuple[str, ...]) -> N
                     f"call graph = {call}"
                 )
     check_values(graph, needs)
+    for need in RANKED.keys() & set(needs):
+        node_type = KNOWLEDGE[need][0][0]
+        if not bool((graph[node_type][need][..., 0] >= 0).any()):
+            raise ValueError(
+                f"{method} needs 'graph[{node_type!r}].{need}', but all of its lists are empty: "
+                "rank for at least one node"
+            )
     if not needs:
         return
     expected = getattr(graph, "graph_fingerprint", None)
@@ -147,6 +154,13 @@ def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
     for need in needs:
         for node_type in KNOWLEDGE[need][0]:
             check_value(graph, node_type, need, graph[node_type].get(need))
+    if "teacher_x" in needs:
+        widths = [graph[node_type].teacher_x.size(1) for node_type in (USER, ITEM)]
+        if widths[0] != widths[1]:
+            raise ValueError(
+                "'teacher_x' of users and of items must have the same width (got "
+                f"{widths[0]} and {widths[1]})"
+            )
     shapes = [graph[USER][n].shape[1:3] for n in OF_SEVERAL if n in needs]
     if len(set(shapes)) > 1:
         raise ValueError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import index
+from reprlib import repr as shortened
 
 import torch
 from torch import Tensor
@@ -87,7 +89,8 @@ class Trajectory:
 class TrajectoryRecorder:
     r"""A trainer callback that records a teacher's rankings during training.
 
-    A recorder belongs to one run. Recording a state takes as long as extracting the rankings.
+    A recorder serves one run at a time: states of an earlier run are dropped when a new one
+    begins. Recording a state takes as long as extracting the rankings.
 
     Args:
         epochs: Epochs, counted from 0, after which rankings are recorded. By default after 1, 2,
@@ -96,6 +99,7 @@ class TrajectoryRecorder:
         num_states: Number ``V`` of states, including the final one.
 
     Raises:
+        TypeError: If ``epochs`` are not integers.
         ValueError: If an option is out of range, or ``epochs`` has fewer than
             ``num_states - 1`` entries.
 
@@ -111,19 +115,17 @@ class TrajectoryRecorder:
     """
 
     def __init__(
-        self, epochs: Sequence[int] | None = None, *, num_items: int = 100, num_states: int = 4
+        self, epochs: Iterable[int] | None = None, *, num_items: int = 100, num_states: int = 4
     ) -> None:
         require_count(num_items=num_items, num_states=num_states)
-        if epochs is not None and (len(set(epochs)) < num_states - 1 or min(epochs, default=0) < 0):
-            raise ValueError(
-                f"'epochs' must be at least {num_states - 1} epochs from 0 (got {list(epochs)})"
-            )
-        self.epochs = None if epochs is None else frozenset(epochs)
+        self.epochs = None if epochs is None else _epochs(epochs, num_states - 1)
         self.num_items, self.num_states = num_items, num_states
         self.states: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, epoch: int, model: Recommender, data: HeteroData) -> None:
         """Record the rankings, if this epoch is one to record."""
+        # Epochs start again with another run, whose trajectory must have no state of this one.
+        self.states = {e: state for e, state in self.states.items() if e < epoch}
         count = epoch + 1
         power_of_two = count & (count - 1) == 0
         if power_of_two if self.epochs is None else epoch in self.epochs:
@@ -166,6 +168,17 @@ class TrajectoryRecorder:
         columns = zip(*(self.states[e] for e in chosen), final, strict=True)
         items, observed = (torch.stack([s.to(c[-1].device) for s in c], 1) for c in columns)
         return Trajectory(items, observed, graph_fingerprint(data), model_fingerprint(model))
+
+
+def _epochs(epochs: Iterable[int], least: int) -> frozenset[int]:
+    """Distinct epochs, checked; plain integers, as which a tensor's entries are not found."""
+    try:
+        given = [index(epoch) for epoch in epochs]
+    except TypeError as error:
+        raise TypeError(f"'epochs' must be integers (got {shortened(epochs)})") from error
+    if len(set(given)) < least or min(given, default=0) < 0:
+        raise ValueError(f"'epochs' must be at least {least} epochs from 0 (got {given})")
+    return frozenset(given)
 
 
 def rankings(model: Recommender, data: HeteroData, num_items: int) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,8 @@ def check_value(
 ) -> None:
     r"""Check one tensor of knowledge from any source, since kernels do not check ids again.
 
-    A tensor is scanned once, and again after an in-place change.
+    A tensor is scanned once, and again after an in-place change. One that PyTorch does not count,
+    through ``.data`` or a NumPy array of the same memory, goes unnoticed.
 
     Args:
         graph: The graph, for its numbers of nodes.
@@ -76,10 +77,14 @@ def check_value(
 
 
 def _check_shape(value: Tensor, dim: int, rows: int, label: str) -> None:
+    if value.layout != torch.strided:
+        raise ValueError(f"{label} must be dense (got {value.layout})")
     if value.dim() != dim:
         raise ValueError(f"{label} must have {dim} dimensions (got shape {list(value.shape)})")
     if value.size(0) != rows:
         raise ValueError(f"{label} has {value.size(0)} rows for {rows} nodes")
+    if value.size(-1) == 0:
+        raise ValueError(f"{label} must have at least one column (got shape {list(value.shape)})")
 
 
 # Data-dependent control flow: an opaque custom op, so that fake tensors pass.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,9 @@ Evaluator = Callable[[Recommender, HeteroData, HeteroData], dict[str, float]]
 Callback = Callable[[int, Recommender, HeteroData], object]
 
 LossName = Literal["bpr", "sampled_softmax", "own"]
+
+#: Seeds of epochs are multiples of this one, and have to stay within 64 bits.
+MAX_SEED = 2**42
 
 COUNTS = ("max_epochs", "batch_size", "num_negatives", "evaluate_every", "devices")
 
@@ -65,6 +69,8 @@ class Options:
             require_count(patience=self.patience)
         if not isinstance(self.seed, Integral):
             raise TypeError(f"'seed' must be an integer (got {self.seed!r})")
+        if abs(self.seed) > MAX_SEED:
+            raise ValueError(f"'seed' must lie in -2**42..2**42 (got {self.seed})")
         require_choice(UNITS, batch_by=self.batch_by)
         require_positive(lr=self.lr)
         require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
@@ -85,6 +91,16 @@ class Options:
     def checkpoint(self) -> Path | None:
         """The file in ``checkpoint_dir``."""
         return None if self.checkpoint_dir is None else Path(self.checkpoint_dir) / "last.pt"
+
+
+def plain_numbers(values: object) -> dict[str, float]:
+    """The metrics that an evaluator returned as numbers that can be saved."""
+    try:
+        return {name: float(value) for name, value in values.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"'evaluator' must return a dictionary of numbers (got {shortened(values)})"
+        ) from error
 
 
 def plain(value: object) -> object:

@@ -22,7 +22,7 @@ from pyg_kd.training.checkpoint import check_fits, load_checkpoint, save_checkpo
 from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective
-from pyg_kd.training.options import Callback, Options
+from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
 from pyg_kd.training.validation import Validation
 
@@ -172,8 +172,8 @@ class Run:
             else:
                 assert self.validation is not None
                 values = self.validation(model, self.data)
-        # Plain numbers, which can be saved; the first process decides, so that all agree.
-        values = self.fabric.broadcast({name: float(value) for name, value in values.items()})
+        # The first process decides, so that all agree.
+        values = self.fabric.broadcast(plain_numbers(values))
         metric = options.metric
         if math.isnan(values.get(metric, math.nan)):
             raise ValueError(f"'evaluator' must return a number for {metric!r} (got {values})")

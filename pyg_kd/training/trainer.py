@@ -160,6 +160,7 @@ class Trainer:
                 no edge, the graph lacks knowledge, the model was built for another graph or its
                 representations are not ``out_dim`` wide, or the checkpoint in ``checkpoint_dir``
                 is damaged or from another run.
+            RuntimeError: If gradients are disabled where it is called.
             TrainingDiverged: If a loss or representation is not finite or the
                 representations collapse. The model first gets back its best weights, or those
                 after the last sound epoch; ``error.history`` holds the epochs before.
@@ -172,6 +173,11 @@ class Trainer:
             History(2 epochs, best_epoch=None)
         """
         options = self.options
+        if not torch.is_grad_enabled():
+            raise RuntimeError(
+                "training needs gradients: call 'fit' outside of torch.no_grad() and "
+                "torch.inference_mode()"
+            )
         check_model(model, data)
         if resume and options.checkpoint is None:
             raise ValueError("'resume' needs a Trainer with a 'checkpoint_dir' (got None)")

@@ -12,6 +12,7 @@ from pyg_kd.knowledge import (
 )
 from pyg_kd.knowledge.requirements import (
     KNOWLEDGE,
+    RANKED,
     check_knowledge,
     check_width,
     graph_fingerprint,
@@ -75,6 +76,23 @@ def test_ids_that_do_not_exist(graph) -> None:
     with pytest.raises(ValueError, match=r"teacher_items' must hold ids in 0\.\.30.*row 3"):
         check_knowledge(graph, "Some", ("teacher_x", "teacher_items"))
     check_knowledge(graph, "Some", ("teacher_x",))
+
+
+@pytest.mark.parametrize("need", list(RANKED))
+def test_lists_without_an_id(graph, need: str) -> None:
+    node_type = KNOWLEDGE[need][0][0]
+    lists = graph[node_type][need]
+    graph[node_type][need] = torch.full_like(lists, -1)
+    with pytest.raises(ValueError, match=rf"Some needs .*{need}', but all of its lists are empty"):
+        check_knowledge(graph, "Some", (need,))
+    graph[node_type][need][-1] = lists[-1]
+    check_knowledge(graph, "Some", (need,))
+
+
+def test_vectors_of_two_widths(graph) -> None:
+    graph["item"].teacher_x = torch.ones(31, 5)
+    with pytest.raises(ValueError, match=r"'teacher_x' .* same width \(got 3 and 5\)"):
+        check_knowledge(graph, "Some", ("teacher_x",))
 
 
 def test_trajectories_that_do_not_fit_together(graph) -> None:

@@ -77,6 +77,36 @@ def test_the_final_state_is_no_early_one(data, teacher) -> None:
     assert recorder.finish(teacher, data).items.size(1) == 3
 
 
+def test_another_run_begins_without_the_states_of_the_one_before(data) -> None:
+    recorder = TrajectoryRecorder(range(9), num_items=12, num_states=3)
+    recorded(recorder, data, 9)
+    torch.manual_seed(5)
+    trajectory, seen, _ = recorded(recorder, data, 3)
+    assert sorted(recorder.states) == [0, 1, 2]
+    assert_states(trajectory, seen, [0, 1, "final"])
+
+
+def test_a_run_that_is_resumed_keeps_the_states_before(data) -> None:
+    recorder = TrajectoryRecorder(range(9), num_items=12, num_states=3)
+    for epoch in (0, 1, 2, 2, 3):
+        recorder(epoch, MF(data, 4), data)
+    assert sorted(recorder.states) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "epochs", [torch.arange(3), np.arange(3), (e for e in range(3)), range(3), [0, 1, 2, 2]]
+)
+def test_epochs_of_any_kind(data, epochs) -> None:
+    recorder = TrajectoryRecorder(epochs, num_items=12)
+    assert recorded(recorder, data, 3)[0].items.size(1) == 4
+
+
+@pytest.mark.parametrize("epochs", [5, [0.5, 1, 2], "123", [None, 1, 2], torch.tensor([0.0, 1.0])])
+def test_epochs_are_integers(epochs) -> None:
+    with pytest.raises(TypeError, match=r"'epochs' must be integers \(got "):
+        TrajectoryRecorder(epochs)
+
+
 def test_a_model_in_closed_form_has_one_state(data, teacher) -> None:
     recorder = TrajectoryRecorder(num_items=5, num_states=1)
     trajectory = recorder.finish(teacher, data)

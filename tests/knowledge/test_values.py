@@ -104,6 +104,9 @@ def edited(value: Tensor, place: tuple[int, ...], new: float) -> Tensor:
         ("item", "teacher_x", lambda x: edited(x, (3, 1), torch.inf), "got inf in row 3"),
         ("item", "teacher_x", lambda x: x.clone().requires_grad_(), "must not require gradients"),
         ("item", "teacher_x", lambda x: x.unsqueeze(0), "2 dimensions"),
+        ("item", "teacher_x", lambda x: x[:, :0], r"at least one column \(got shape \[31, 0\]\)"),
+        ("user", "teacher_items", lambda x: x[:, :0], r"at least one column .*\[23, 0\]"),
+        ("item", "teacher_x", lambda x: x.to_sparse(), r"must be dense \(got torch.sparse_coo\)"),
     ],
 )
 def test_what_is_refused(graph, node_type, name, change, message) -> None:

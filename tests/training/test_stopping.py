@@ -165,6 +165,14 @@ def test_values_of_an_evaluator_are_checked(train, val, values, message):
         trainer(evaluator=lambda *_: values).fit(model_of(train), train, val_data=val)
 
 
+@pytest.mark.parametrize(
+    "values", [None, 0.1, [("recall@20", 0.1)], {"recall@20": None}, {"recall@20": torch.ones(2)}]
+)
+def test_an_evaluator_returns_numbers_by_name(train, val, values):
+    with pytest.raises(TypeError, match=r"'evaluator' must return a dictionary of numbers \(got "):
+        trainer(evaluator=lambda *_: values).fit(model_of(train), train, val_data=val)
+
+
 def test_nan_loss_is_named_and_the_best_weights_come_back(train, val):
     evaluator, model = Scripted(0.1, 0.3, 0.2), model_of(train)
     batches = math.ceil(train[INTERACTS].edge_index.size(1) / 128)

@@ -78,6 +78,7 @@ def test_a_trainer_names_what_was_chosen(tmp_path):
         ({"weight_decay": -0.1}, r"'weight_decay' must be 0 or more \(got -0.1\)"),
         ({"base_weight": -1}, r"'base_weight' must be 0 or more \(got -1\)"),
         ({"loss": "hinge"}, r"'loss' must be one of \('bpr', .*'own'\).*\(got 'hinge'\)"),
+        ({"seed": 2**62}, r"'seed' must lie in -2\*\*42..2\*\*42 \(got 4611686018427387904\)"),
         ({"metric": "auc@5"}, r"'metric' must look like 'recall@20'.*\(got 'auc@5'\)"),
     ],
 )
@@ -134,6 +135,17 @@ def test_wrong_arguments(graph, val):
     )
     with pytest.raises(ValueError, match=r"'data' has 61 users and 50 items, the model was built"):
         run.fit(model, graph)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_nothing_is_trained(train, mode):
+    with mode(), pytest.raises(RuntimeError, match=r"outside of torch.no_grad\(\)"):
+        trainer(loss=NeverCalled()).fit(model_of(train), train)
+
+
+@pytest.mark.parametrize("seed", [-(2**42), 2**42])
+def test_the_largest_seeds(train, seed):
+    assert len(trainer(max_epochs=1, seed=seed).fit(model_of(train), train)) == 1
 
 
 def test_global_random_state_is_untouched(graph, val):
