@@ -36,6 +36,27 @@ def read_bundle(
     Raises:
         BundleError: If the folder holds no whole bundle, with the reason.
     """
+    fields, files = read_files(path, map_files=map_files, verify=verify)
+    return fields, decoded(path, fields, files)
+
+
+def decoded(
+    path: object, fields: Mapping[str, Any], files: Mapping[str, memoryview]
+) -> dict[str, dict[str, Array]]:
+    """The arrays in the files of a bundle, or :class:`BundleError`."""
+    parts = {}
+    for part, data in files.items():
+        try:
+            parts[part] = decode(data)
+        except ValueError as error:
+            raise BundleError(path, f"{fields['files'][part]['file']}: {error}") from error
+    return parts
+
+
+def read_files(
+    path: str | os.PathLike[str], *, map_files: bool = True, verify: bool = True
+) -> tuple[dict[str, Any], dict[str, memoryview]]:
+    """As :func:`read_bundle`, but the bytes of each file instead of its arrays."""
     folder = Path(os.path.realpath(path))
     if not folder.is_dir():
         raise BundleError(path, "there is no such folder")
@@ -43,7 +64,7 @@ def read_bundle(
         fields = read_manifest(path)
         try:
             return fields, {
-                part: _read_part(folder, told, map_files=map_files, verify=verify)
+                part: _read_file(folder, told, map_files=map_files, verify=verify)
                 for part, told in fields["files"].items()
             }
         except (ValueError, OSError) as error:
@@ -70,26 +91,26 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise BundleError(path, error) from error
 
 
-def _read_part(
+def _read_file(
     folder: Path, entry: Mapping[str, Any], *, map_files: bool, verify: bool
-) -> dict[str, Array]:
+) -> memoryview:
     with open_file(folder, entry["file"]) as file:
         check_file(file, entry, verify=verify)
-        try:
-            if map_files:  # the map outlives the handle, and the name
-                return decode(mmap.mmap(file.fileno(), entry["bytes"], access=mmap.ACCESS_READ))
-            data = np.empty(entry["bytes"], np.uint8)  # as large as the file is
-            if file.seek(0) or file.readinto(data.data) != len(data):
-                raise ValueError("it became shorter while it was read")
-            return decode(data.data)
-        except ValueError as error:
-            raise ValueError(f"{entry['file']}: {error}") from error
+        if map_files:  # the map outlives the handle, and the name
+            return memoryview(mmap.mmap(file.fileno(), entry["bytes"], access=mmap.ACCESS_READ))
+        data = np.empty(entry["bytes"], np.uint8)  # as large as the file is
+        place = file.seek(0)
+        while place < len(data) and (count := file.readinto(data[place:].data)):
+            place += count
+        if place < len(data):
+            raise ValueError(f"{entry['file']} became shorter while it was read")
+        return data.data.toreadonly()
 
 
 def check_file(file: FileIO, entry: Mapping[str, Any], *, verify: bool = True) -> None:
     """Raise ``ValueError`` unless a file has the size and the digest that the manifest tells."""
     size = os.fstat(file.fileno()).st_size
-    if size != entry["bytes"]:
+    if size != entry["bytes"] or size == 0:
         raise ValueError(f"{entry['file']} has {size} bytes (expected {entry['bytes']})")
     if verify and sha256_of(file, size) != entry["sha256"]:
         raise ValueError(f"{entry['file']} was changed after it was written")

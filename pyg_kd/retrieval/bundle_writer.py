@@ -14,12 +14,11 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from pyg_kd.files import BLOCK, atomic_write
-from pyg_kd.retrieval.bundle_reader import check_file, open_file, read_bundle, read_manifest
+from pyg_kd.retrieval.bundle_reader import check_file, decoded, open_file, read_files, read_manifest
 from pyg_kd.retrieval.manifest import (
     FILE,
     MANIFEST,
@@ -78,12 +77,13 @@ def copy_bundle(source: str | os.PathLike[str], path: str | os.PathLike[str]) ->
     Raises:
         BundleError: If ``source`` is no whole bundle, or there is something else at ``path``.
     """
-    fields, _ = read_bundle(source)
+    fields, files = read_files(source)
+    decoded(source, fields, files)  # raises
     told = {name: fields[name] for name in fields if name not in ("format", "version", "sha256")}
     with _writing(path) as folder:
-        for entry in fields["files"].values():
-            with open_file(Path(os.path.realpath(source)), entry["file"]) as file:
-                _write_file(folder, entry, _blocks(file))
+        for part, data in files.items():
+            blocks = (data[start : start + BLOCK] for start in range(0, len(data), BLOCK))
+            _write_file(folder, fields["files"][part], blocks)
         with atomic_write(folder / MANIFEST) as temporary:
             temporary.write_bytes(to_bytes(told))
     return fields
@@ -114,11 +114,6 @@ def _write_file(
                 file.write(block)
         if digest.hexdigest() != entry["sha256"]:
             raise BundleError(folder, f"{entry['file']} changed while it was written")
-
-
-def _blocks(file: FileIO) -> Iterator[bytes]:
-    while block := file.read(BLOCK):
-        yield block
 
 
 @contextmanager

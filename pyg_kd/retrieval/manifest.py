@@ -69,7 +69,11 @@ class BundleError(ValueError):
     """A bundle that is missing, damaged, of another format, or not a bundle at all."""
 
     def __init__(self, path: object, reason: object) -> None:
-        super().__init__(f"{str(path)!r}: {reason}")
+        self.path, self.reason = str(path), str(reason)
+        super().__init__(self.path, self.reason)
+
+    def __str__(self) -> str:
+        return f"{self.path!r}: {self.reason}"
 
 
 def file_name(part: str, sha256: str) -> str:

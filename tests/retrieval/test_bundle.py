@@ -75,7 +75,7 @@ def test_tables_of_two_precisions(tmp_path):
     [
         ("propagation", {"degree_power": 0.7, "scale": 2.0}, {}),
         ("propagation", {}, {"source": np.random.default_rng(1).normal(size=(9, 5))}),
-        ("ridge", {"alpha": 3.0}, {"root": np.eye(5), "center": np.full(5, 0.1)}),
+        ("ridge", {"alpha": 3.0}, {"root": np.eye(5)}),
         ("ridge", {}, {"item_weight": np.linspace(0.5, 2, 9, dtype=np.float32)}),
     ],
 )
@@ -397,15 +397,15 @@ def test_readers_and_writers_at_the_same_time(tmp_path):
 
 def test_a_reader_starts_again_when_the_bundle_was_replaced(tmp_path, monkeypatch):
     save_index(small_index(), tmp_path)
-    read_part, left = bundle_reader._read_part, [3]
+    read_file, left = bundle_reader._read_file, [3]
 
-    def slow(*args: object, **options: object) -> dict:
+    def slow(*args: object, **options: object) -> memoryview:
         if left[0]:
             left[0] -= 1
             save_index(small_index(seed=left[0] + 5), tmp_path)
-        return read_part(*args, **options)  # type: ignore[arg-type]
+        return read_file(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bundle_reader, "_read_part", slow)
+    monkeypatch.setattr(bundle_reader, "_read_file", slow)
     assert answers(load_student(tmp_path)) == answers(small_index(seed=5))
     left[0] = 10_000
     with pytest.raises(BundleError, match="replaced 20 times while it was read"):

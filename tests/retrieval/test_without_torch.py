@@ -65,7 +65,7 @@ def citeulike_size(dtype: str) -> TopKIndex:
         item_ids=[f"i{row}" for row in range(num_items)],
         dtype=dtype,
     )
-    arrays = {"root": np.eye(20), "center": np.full(20, 0.1)}
+    arrays = {"root": np.eye(20)}
     fold_in = FoldIn("ridge", index.x_item, arrays=arrays)
     return TopKIndex(
         index.x_user,
