@@ -1,7 +1,8 @@
 """From the graph to a distilled student.
 
 Trains a LightGCN teacher, extracts its knowledge, trains a narrow student with and without
-distillation, compares the three, and saves the tables that a service would load.
+distillation, compares the three, saves the student as a bundle that a service would load, and
+prints lists from it beside the teacher's.
 
     python examples/gowalla.py                  # Gowalla, about 6 minutes on two cores
     python examples/gowalla.py --fast           # narrower, fewer epochs, under 3 minutes
@@ -17,6 +18,7 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -31,6 +33,7 @@ from pyg_kd.datasets import Gowalla, MovieLens100K, SyntheticInteractions
 from pyg_kd.functional import rank_unseen
 from pyg_kd.knowledge import save_knowledge
 from pyg_kd.models import LightGCN
+from pyg_kd.retrieval import TopKIndex, load_student, save_student
 from pyg_kd.transforms import UserSplit
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -191,14 +194,39 @@ for row in rows:
 gains = [d / s - 1 for d, s in zip(recalls["distilled"], recalls["student alone"], strict=True)]
 print("distilled vs. alone, Recall@20: " + ", ".join(f"{gain:+.1%}" for gain in gains))
 
-# 5. The results: the student's tables, the numbers, a figure.
+# 5. The student as a service loads it, and its lists beside the teacher's.
+student = students["distilled"][0]
+measured = {f"test {key}": rows[2][key] for key in ("recall@20", "ndcg@20")}
+save_student(student, args.out / "bundle", graph=graph, metrics=measured, name="distilled")
+student_index, teacher_index = (
+    load_student(args.out / "bundle"),
+    TopKIndex.from_model(teacher, train),
+)
+
+
+def side_by_side(user, k=10):
+    """Print the two lists of a user; items that are in both are marked."""
+    teacher_list, student_list = (i.search([user], k)[0][0] for i in (teacher_index, student_index))
+    common = set(teacher_list.tolist()) & set(student_list.tolist())
+    print(f"\nuser {user}: {len(common)} of {k} in common\n{'teacher':39} student")
+    for pair in zip(teacher_list.tolist(), student_list.tolist(), strict=True):
+        cells = [f"{'=' if item in common else ' '} {titles[item]:.36}" for item in pair]
+        print(f"{cells[0]:39} {cells[1]}".rstrip())
+
+
+ids = student_index.items.take(np.arange(student_index.num_items)).tolist()
+titles = dict(zip(ids, train["item"].get("title") or [f"item {i}" for i in ids], strict=True))
+for row in (0, student_index.num_users // 2):
+    side_by_side(student_index.users.take(np.array([row]))[0])
+
+# 6. The results: the student's tables alone, the numbers, a figure.
 with torch.no_grad():
-    served = students["distilled"][0](train)
+    served = student(train)
 save_file({key: x.contiguous() for key, x in served.items()}, args.out / "student.safetensors")
 (args.out / "comparison.json").write_text(
     json.dumps({"data": label, "rows": rows, "recall@20": recalls}, indent=1)
 )
-print(f"wrote knowledge.safetensors, student.safetensors and comparison.json to {args.out}")
+print(f"\nwrote bundle/, knowledge.safetensors, student.safetensors, comparison.json to {args.out}")
 
 try:
     import matplotlib

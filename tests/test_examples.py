@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
+from pyg_kd.retrieval import load_student
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 #: Runs a script as ``__main__`` after what comes in place of the braces.
@@ -71,11 +76,11 @@ def overlaps(boxes: list) -> list[tuple[str, str]]:
 
 def test_gowalla(tmp_path):
     pytest.importorskip("matplotlib")
-    found, _ = run("gowalla.py", tmp_path, *SHORT, first=BOXES)
+    found, printed = run("gowalla.py", tmp_path, *SHORT, first=BOXES)
     assert [row["model"] for row in found["rows"]] == ["teacher", "student alone", "distilled"]
     assert all(0 < row["recall@20"] < 1 for row in found["rows"])
     assert all(row["us/list"] > 0 for row in found["rows"])
-    written = {"knowledge.safetensors", "student.safetensors", "comparison.png"}
+    written = {"knowledge.safetensors", "student.safetensors", "comparison.png", "bundle"}
     assert written <= {path.name for path in tmp_path.iterdir()}
     (left, right), limits = json.loads((tmp_path / "comparison.boxes").read_text())
     assert overlaps(left) == overlaps(right) == []
@@ -83,6 +88,26 @@ def test_gowalla(tmp_path):
     assert names[:3] == sorted(names[:3], key=[r["model"] for r in by_recall(found)].index)
     assert names[3:5] == ["0.144", "0.288"]  # ticks at the sizes of the models
     assert limits[0] == limits[1] and limits[0][0] == 0
+    check_lists(tmp_path, printed)
+
+
+def check_lists(folder: Path, printed: str) -> None:
+    """The bundle ranks by the tables that lie beside it, and two users' lists are printed."""
+    index = load_student(folder / "bundle")
+    table = load_file(folder / "student.safetensors")
+    shown = re.findall(
+        r"user (\d+): (\d+) of 10 in common\nteacher +student\n((?:.+\n){10})", printed
+    )
+    assert [int(user) for user, *_ in shown] == [0, index.num_users // 2]
+    for user, common, lines in shown:
+        pairs = re.findall(r"([= ]) item (\d+) +([= ]) item (\d+)\n", lines)
+        teacher, student = [p[1] for p in pairs], [p[3] for p in pairs]
+        assert len(pairs) == 10 and len(set(teacher) & set(student)) == int(common)
+        for mark, item, other in [(p[0], p[1], student) for p in pairs]:
+            assert (mark == "=") == (item in other)
+        scores = table["item"] @ table["user"][int(user)]
+        scores[index.seen.history(int(user))] = -np.inf
+        assert [int(item) for item in student] == np.argsort(-scores, kind="stable")[:10].tolist()
 
 
 def by_recall(found: dict) -> list[dict]:
@@ -96,6 +121,7 @@ def test_gowalla_without_matplotlib(tmp_path):
         "knowledge.safetensors",
         "student.safetensors",
         "comparison.json",
+        "bundle",
     }
     assert printed.splitlines()[-1].endswith('pip install "pyg_kd[plot]"')
 
