@@ -1,0 +1,136 @@
+"""One process of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import uvicorn
+
+from pyg_kd.retrieval.bundle import load_student
+from pyg_kd.retrieval.service.app import App
+from pyg_kd.retrieval.service.board import Board
+from pyg_kd.retrieval.service.event_log import EventLog
+from pyg_kd.retrieval.service.logs import log_lines, tell
+from pyg_kd.retrieval.service.metrics import Metrics
+from pyg_kd.retrieval.service.options import Limits
+from pyg_kd.retrieval.service.protocol import protocol_of
+from pyg_kd.retrieval.service.refused import Refused
+from pyg_kd.retrieval.service.service import Service
+from pyg_kd.retrieval.service.source import Source
+
+#: Seconds for which a worker that was told to stop goes on, telling every client to close: a
+#: request that was on its way over an open connection arrives in them.
+DRAIN = 0.3
+
+
+class Told(msgspec.Struct, kw_only=True):
+    """What the supervisor tells a worker."""
+
+    bundle: str
+    events: str
+    token: str | None
+    local: bool
+    limits: Limits
+    backend: str
+    teacher: str | None
+    titles: list[tuple[int | str, str]]
+    level: str
+    workers: int
+    worker: int
+    listener: int
+    board: int
+    supervisor: int
+
+
+def run(told: dict[str, Any]) -> None:
+    """Serve until a signal says to stop, or the supervisor is gone.
+
+    Args:
+        told: The fields of :class:`Told`.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    options = msgspec.convert(told, Told)
+    log_lines(options.level)
+    board = Board(options.workers, options.worker, options.board)
+    source = Source(options.bundle, Path(options.events), options.backend)
+    service = Service(source, EventLog(options.events), options.limits, Metrics(board))
+    teacher = None if options.teacher is None else load_student(Path(options.teacher))
+    app = App(
+        service,
+        token=options.token,
+        local=options.local,
+        teacher=teacher,
+        titles=dict(options.titles),
+        others=lambda: os.kill(options.supervisor, signal.SIGHUP),
+    )
+    _Server(app, options).run(sockets=[socket.socket(fileno=options.listener)])
+
+
+class _Server(uvicorn.Server):
+    """Stops in two steps, reloads on a signal, and ends when its supervisor has."""
+
+    def __init__(self, app: App, told: Told) -> None:
+        limits = told.limits
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol_of(limits),
+                loop="uvloop",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=max(1, round(limits.idle_seconds)),
+                timeout_graceful_shutdown=max(1, round(limits.stop_seconds)),
+            )
+        )
+        self._service, self._supervisor = app.service, told.supervisor
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load, listen, and mind the signals."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._tasks = {loop.create_task(self._watch())}
+        gc.collect()
+        gc.freeze()  # what stays is not looked through again
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop. The supervisor hears of an interrupt too, and says when."""
+        if sig != signal.SIGINT and not self._service.stopping:
+            asyncio.get_running_loop().call_soon_threadsafe(self._begin_to_stop)
+
+    def _begin_to_stop(self) -> None:
+        if not self._service.stopping:
+            self._service.stopping = True
+            tell("stopping")
+            asyncio.get_running_loop().call_later(DRAIN, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    def _reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload_now())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload_now(self) -> None:
+        with suppress(Refused):  # which is logged already
+            await self._service.reload()
+
+    async def _watch(self) -> None:
+        while os.getppid() == self._supervisor:
+            await asyncio.sleep(0.5)
+        self._begin_to_stop()
