@@ -1,0 +1,142 @@
+"""Bundles on the Hugging Face Hub, or in a folder that stands for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pyg_kd.retrieval.bundle_reader import read_manifest
+from pyg_kd.retrieval.bundle_writer import copy_bundle
+from pyg_kd.retrieval.export.extras import need
+from pyg_kd.retrieval.manifest import MANIFEST, BundleError
+
+#: A repository of the hub.
+REPO = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+
+#: The files of a bundle.
+PATTERNS = [MANIFEST, "*.safetensors"]
+
+
+def push_bundle(
+    path: str | os.PathLike[str],
+    repo_id: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    private: bool | None = None,
+    message: str | None = None,
+) -> str:
+    r"""Upload a bundle in one commit, in which files of the bundle before it are removed.
+
+    What is uploaded is a copy whose digests have been verified. The login of ``huggingface_hub``
+    is used.
+
+    Args:
+        path: The bundle.
+        repo_id: ``"owner/name"``, which is made if it isn't there. A :class:`~pathlib.Path`, or a
+            string that begins with ``/``, ``.`` or ``~``, is a folder: the bundle is copied.
+        revision: The branch.
+        private: Whether a new repository is private.
+        message: The message of the commit.
+
+    Returns:
+        The SHA-256 of the manifest, which :func:`pull_bundle` can ask for.
+
+    Raises:
+        BundleError: If the bundle is damaged.
+        ImportError: If ``huggingface_hub`` is not installed.
+        ValueError: If ``repo_id`` is neither a name nor a folder.
+    """
+    folder = _folder(repo_id)
+    if folder is not None:
+        return str(copy_bundle(path, folder)["sha256"])
+    api = _api("push_bundle")
+    with TemporaryDirectory() as temporary:
+        fields = copy_bundle(path, Path(temporary, "bundle"))
+        api.create_repo(repo_id=repo_id, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=str(Path(temporary, "bundle")),
+            revision=revision,
+            commit_message=message or f"Bundle {fields['name']}",
+            allow_patterns=PATTERNS,
+            delete_patterns=["*.safetensors"],
+        )
+    return str(fields["sha256"])
+
+
+def pull_bundle(
+    repo_id: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    sha256: str | None = None,
+) -> dict[str, Any]:
+    r"""Download a bundle, verify every digest, and only then put it in place.
+
+    Args:
+        repo_id: As in :func:`push_bundle`.
+        path: The folder, which is made, is empty, or holds a bundle, which is replaced at once.
+        revision: A branch, a tag or a commit.
+        sha256: The manifest that is wanted, as :func:`push_bundle` returned it: anything else is
+            refused.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BundleError: If what was downloaded is damaged, no bundle, or another one than wanted. A
+            bundle at ``path`` stays as it was.
+        ImportError: If ``huggingface_hub`` is not installed.
+        ValueError: If ``repo_id`` is neither a name nor a folder.
+
+    Example:
+        >>> from pyg_kd.retrieval import TopKIndex, load_student, save_index
+        >>> import numpy as np
+        >>> with TemporaryDirectory() as folder:
+        ...     manifest = save_index(TopKIndex(np.eye(2), np.eye(2)), f"{folder}/made")
+        ...     sha256 = push_bundle(f"{folder}/made", f"{folder}/store")
+        ...     pulled = pull_bundle(f"{folder}/store", f"{folder}/served", sha256=sha256)
+        ...     load_student(f"{folder}/served").search([1], k=1)[0]
+        array([[1]])
+    """
+    folder = _folder(repo_id)
+    if folder is not None:
+        return _install(folder, path, sha256)
+    api = _api("pull_bundle")
+    with TemporaryDirectory() as temporary:
+        api.snapshot_download(
+            repo_id, revision=revision, local_dir=temporary, allow_patterns=PATTERNS
+        )
+        return _install(Path(temporary), path, sha256, name=f"{repo_id}")
+
+
+def _install(
+    source: Path, path: str | os.PathLike[str], sha256: str | None, name: str | None = None
+) -> dict[str, Any]:
+    try:
+        found = read_manifest(source)["sha256"]
+        if sha256 is not None and found != sha256:
+            raise BundleError(source, f"its manifest is {found}, not {sha256} as wanted")
+        return copy_bundle(source, path)
+    except BundleError as error:
+        if name is None or error.path != str(source):
+            raise
+        raise BundleError(name, error.reason) from error  # not the temporary folder
+
+
+def _folder(repo_id: str | os.PathLike[str]) -> Path | None:
+    """The folder that stands for a repository, if it is one."""
+    if not isinstance(repo_id, str):
+        return Path(repo_id)
+    if repo_id.startswith((".", "~")) or os.path.isabs(repo_id):
+        return Path(repo_id).expanduser()
+    if not REPO.fullmatch(repo_id):
+        raise ValueError(f"'repo_id' must be 'owner/name' or a folder (got {repo_id!r:.80})")
+    return None
+
+
+def _api(what: str) -> Any:
+    return need("huggingface_hub", "hub", what).HfApi()
