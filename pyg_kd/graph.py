@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from operator import index
 from typing import Any, NamedTuple, TypeVar
@@ -33,7 +34,8 @@ class Interactions(_Edges):
     and kept as long as the ``edge_index`` of the graph lives and does not change. Whoever reads
     the same edges, through a copy of the graph too, gets the same tensors: they must not be
     changed in place. A change of ``edge_index`` that PyTorch does not count, through ``.data`` or
-    a NumPy array of the same memory, goes unnoticed: assign a new tensor instead.
+    a NumPy array of the same memory, goes unnoticed: assign a new tensor instead. Of edges made in
+    inference mode, whose changes are not counted either, nothing is kept.
     """
 
     @cached_property
@@ -43,7 +45,8 @@ class Interactions(_Edges):
     def cached(self, name: str, make: Callable[[Interactions], T]) -> T:
         """What ``make`` returns for these edges, made once and kept under ``name``."""
         if name not in self._made:
-            self._made[name] = make(self)
+            with for_training():
+                self._made[name] = make(self)
         found: T = self._made[name]
         return found
 
@@ -54,6 +57,11 @@ class Interactions(_Edges):
     def by_item(self) -> Neighbors:
         """The users of every item, ascending; repeated edges count once."""
         return self.cached("by_item", _by_item)
+
+
+def for_training() -> AbstractContextManager[object]:
+    """Leaves the inference mode: what is kept from inside of it could not be trained with."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
 
 
 def _by_user(edges: Interactions) -> Neighbors:
@@ -72,8 +80,9 @@ _KEPT: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def _kept(edge_index: Tensor, sizes: tuple[int, int]) -> dict[str, Any]:
-    # The version counts changes in place; a tensor of the inference mode has none.
-    state = (None if edge_index.is_inference() else edge_index._version, sizes)
+    if edge_index.is_inference():  # without a version, which counts changes in place
+        return {}
+    state = (edge_index._version, sizes)
     found = _KEPT.get(edge_index)
     if found is None or found[0] != state:
         found = _KEPT[edge_index] = (state, {})

@@ -239,6 +239,17 @@ def test_edges_made_in_inference_mode_are_read():
     assert interactions(data).by_item().col.tolist() == [2, 0]
 
 
+def test_edges_made_in_inference_mode_may_change():
+    with torch.inference_mode():
+        data = graph(torch.tensor([[2, 0], [1, 3]]))
+        assert interactions(data).by_user().col.tolist() == [3, 1]
+        data["user", "interacts", "item"].edge_index[1, 0] = 2
+        assert interactions(data).by_user().col.tolist() == [3, 2]
+        data["user", "interacts", "item"].edge_index[1, 0] = 4
+        with pytest.raises(ValueError, match=r"must lie in 0..3 \(got 4\)"):
+            interactions(data)
+
+
 def test_sorting_leaves_the_edges_alone():
     edge_index = torch.tensor([[2, 0, 2, 2], [1, 3, 0, 1]])
     before = edge_index.clone()

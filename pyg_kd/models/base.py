@@ -14,7 +14,7 @@ from torch_geometric.typing import EdgeType
 from pyg_kd.checks import require_count
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.edge_scores import edge_scores
-from pyg_kd.graph import interactions, node_ids
+from pyg_kd.graph import for_training, interactions, node_ids
 from pyg_kd.models.inference import best_unseen
 from pyg_kd.models.state import check_class, graph_of, pack, unpack
 from pyg_kd.models.vectors import Ids, Vectors, both_sides
@@ -75,7 +75,7 @@ class Recommender(nn.Module):
         require_count(dim=dim)
         _, self.num_users, self.num_items = interactions(data)
         self.dim = dim
-        self._cached: tuple[dict[EdgeType, Any], list[int | None], Any] | None = None
+        self._cached: tuple[dict[EdgeType, Any], list[int], Any] | None = None
         self.register_load_state_dict_post_hook(_forget)
         if init_std is not None:
             self.init_std = init_std
@@ -212,11 +212,13 @@ class Recommender(nn.Module):
         self.check_data(data)
         edges = {kind: store.get("edge_index") for kind, store in data.edge_items()}
         tensors = [edge_index for edge_index in edges.values() if isinstance(edge_index, Tensor)]
-        # The version counts changes in place; tensors made in inference mode have none.
-        versions = [None if t.is_inference() else t._version for t in tensors]
+        if any(edge_index.is_inference() for edge_index in tensors):
+            return make(data)  # they have no version, which counts changes in place
+        versions = [edge_index._version for edge_index in tensors]
         cached = self._cached
         if cached is None or not _same(cached[0], edges) or cached[1] != versions:
-            cached = self._cached = (edges, versions, make(data))
+            with for_training():
+                cached = self._cached = (edges, versions, make(data))
         made: T = cached[2]
         return made
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional import interactions, normalized_adjacency
+from pyg_kd.training import Trainer
 from pyg_kd.training.losses import BASE_LOSSES, OWN
 from pyg_kd.typing import INTERACTS, Batch
 
@@ -115,6 +116,13 @@ def test_every_parameter_learns(learner, world) -> None:
         learner.score(x_dict, world.data[INTERACTS].edge_index).square().sum().backward()
     idle = [name for name, p in learner.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
+
+
+def test_training_goes_on_after_the_inference_mode(learner, world) -> None:
+    data = world.data.clone()  # of whose edges nothing is kept yet
+    with torch.inference_mode():
+        learner.recommend(data, k=5)
+    Trainer(max_epochs=1, progress=False).fit(learner, data)
 
 
 def test_own_loss_is_of_the_representations_it_is_given(learner, world) -> None:

@@ -149,6 +149,17 @@ def test_what_is_made_once_follows_edges_of_every_type():
     assert net.cached(data, make) == 5
 
 
+def test_what_is_made_of_edges_of_the_inference_mode_is_not_kept():
+    net, made = Doubled(graph(), 3, 0.1), []
+    with torch.inference_mode():
+        data = graph()
+        data["user", "item"].edge_index = data["user", "item"].edge_index.clone()
+        for item in (1, 2):
+            data["user", "item"].edge_index[1, 0] = item  # which no version counts
+            net.cached(data, lambda data: made.append(int(data["user", "item"].edge_index[1, 0])))
+    assert made == [1, 2]
+
+
 def test_tables_are_left_out():
     class Bare(Recommender):
         pass
