@@ -44,6 +44,8 @@ def write_onnx(
     ``[n, k]``, padded with ``-inf``. Equal scores come in the order of the rows. Which original id
     a row has is told by :func:`write_parquet`.
 
+    ``onnxruntime`` warns of inputs with defaults, which is harmless.
+
     Tables stay at their precision in the file, and are widened when the model runs. Interactions
     added since, items out of stock and named sets are not part of it: give them as ``hidden``.
 
@@ -64,9 +66,8 @@ def write_onnx(
         >>> with TemporaryDirectory() as folder:
         ...     write_onnx(index, f"{folder}/student.onnx")
         ...     session = onnxruntime.InferenceSession(f"{folder}/student.onnx")
-        >>> session.run(["items"], {"users": np.array([0, 1]), "k": np.array([2])})
-        [array([[1, 2],
-               [1, 0]])]
+        >>> session.run(["items"], {"users": np.array([0, 1]), "k": np.array([2])})[0].tolist()
+        [[1, 2], [1, 0]]
     """
     require_choice(("user", "vector"), by=by)
     need("onnx", "onnx", "write_onnx")
