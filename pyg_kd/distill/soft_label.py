@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Literal, get_args
 
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
 
-from pyg_kd.checks import require_choice, require_count, require_positive
+from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
+from pyg_kd.functional.catalogue import excluded_pairs
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import catalogue_cross_entropy, padded_softmax, soft_cross_entropy
 from pyg_kd.functional.sparse import CSR, HeldCSR, gather_rows
@@ -22,6 +24,8 @@ Target = Literal["rank", "score"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 Tail = Literal["catalogue", "list"]
 TAILS: tuple[Tail, ...] = get_args(Tail)
+Own = Literal["ignore", "mask"]
+OWN: tuple[Own, ...] = get_args(Own)
 
 
 class SoftLabel(Distillation):
@@ -36,24 +40,33 @@ class SoftLabel(Distillation):
     over the unique users of a batch, with :math:`\pi` the teacher's list and :math:`N_u` the
     user's own training items. The cross-entropy is the paper's; weights by rank, the user's own
     items as a second target and a denominator over the *whole catalogue*
-    (:func:`~pyg_kd.functional.catalogue_logsumexp`) are this package's choice. The denominator
-    includes the own items, too: they are pushed down unless ``own_weight`` or a base loss raises
-    them. With ``own_weight`` this can be the only loss: ``base_weight=0, batch_by="user"``.
+    (:func:`~pyg_kd.functional.catalogue_logsumexp`) are this package's choice. Own items are in
+    the denominator, too, which pushes them down unless ``own_weight`` or a base loss raises them;
+    ``own="mask"`` leaves them out of it, so that the loss says nothing of what is never listed.
+    With either this can be the only loss: ``base_weight=0, batch_by="user"``.
 
     Args:
         num_listed: Length :math:`K` of the list; all that the graph carries if that is fewer.
         target: ``"rank"`` (default), :math:`q_{ur} \propto e^{-r / T}` with :math:`r` from 0, or
             ``"score"``, the softmax over the list of the teacher's inner products
             divided by ``temperature_score``, which needs ``teacher_x``.
-        temperature: :math:`T`, in ranks.
+        temperature: :math:`T`, in ranks; several for a mixture
+            :math:`q_{ur} = \sum_m a_m q^{(m)}_{ur}`: a sharp one for the top of the list beside
+            a flat one for the rest.
+        mixture: The weights :math:`a_m` of the temperatures, scaled to add up to one; equal by
+            default.
         temperature_score: Temperature of the teacher's softmax.
         tail: What :math:`j` runs over: the whole ``"catalogue"`` (default), or the ``"list"``.
-        own_weight: :math:`\beta`, for ``tail="catalogue"`` only.
+        own: What the denominator does with the own items: ``"ignore"`` (default) that they are
+            own, or ``"mask"`` them, for ``tail="catalogue"`` only.
+        own_weight: :math:`\beta`, for ``tail="catalogue"`` and ``own="ignore"`` only.
+        share: Share of the catalogue that the denominator is estimated from, drawn uniformly in
+            every batch and scaled so that its expectation is exact. 1 (default) is all of it.
         scale: Factor on the student's scores :math:`s_{ui}`.
 
     Raises:
-        ValueError: If an option is unknown or out of range, or ``own_weight`` is given with
-            ``tail="list"``.
+        ValueError: If an option is unknown or out of range, or one is given with another that
+            leaves it no meaning.
 
     Example:
         >>> SoftLabel(own_weight=0.5).num_listed
@@ -67,27 +80,37 @@ class SoftLabel(Distillation):
         *,
         num_listed: int = 100,
         target: Target = "rank",
-        temperature: float = 20.0,
+        temperature: float | Sequence[float] = 20.0,
+        mixture: Sequence[float] | None = None,
         temperature_score: float = 1.0,
         tail: Tail = "catalogue",
+        own: Own = "ignore",
         own_weight: float = 0.0,
+        share: float = 1.0,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
         require_choice(TARGETS, target=target)
         require_choice(TAILS, tail=tail)
+        require_choice(OWN, own=own)
         require_count(num_listed=num_listed)
-        require_positive(temperature=temperature, scale=scale, temperature_score=temperature_score)
-        if not 0 <= own_weight < inf or (own_weight > 0 and tail == "list"):
+        require_positive(scale=scale, temperature_score=temperature_score, share=share)
+        if not 0 <= own_weight < inf or (own_weight > 0 and (tail, own) != ("catalogue", "ignore")):
             raise ValueError(
-                f"'own_weight' must be 0, or positive with tail='catalogue' (got {own_weight} "
-                f"with tail={tail!r})"
+                "'own_weight' must be 0, or positive with tail='catalogue' and own='ignore' "
+                f"(got {own_weight} with tail={tail!r} and own={own!r})"
             )
-        self.num_listed, self.target, self.tail = num_listed, target, tail
+        if share > 1 or (tail == "list" and (own == "mask" or share < 1)):
+            raise ValueError(
+                "'share' must be 1 at most, and 1 with tail='list', which has no own items either "
+                f"(got {share} and own={own!r} with tail={tail!r})"
+            )
+        self.num_listed, self.target, self.tail, self.own = num_listed, target, tail, own
         self.teacher_scores = target == "score"
         if self.teacher_scores:
             self.needs = ("teacher_items", "teacher_x")
-        self.temperature, self.temperature_score = temperature, temperature_score
+        self.temperature, self.mixture = _mixture(temperature, mixture)
+        self.temperature_score, self.share = temperature_score, share
         self.own_weight, self.scale = own_weight, scale
         self.mass: Tensor
         self.lists: Tensor
@@ -103,6 +126,8 @@ class SoftLabel(Distillation):
             self.lists, self.shares = lists, share
             return
         edges = interactions(graph)
+        if self.own == "mask":
+            self.seen = HeldCSR(edges.by_user())
         user, place = (lists >= 0).nonzero(as_tuple=True)
         item, value, self.mass = lists[user, place], share[user, place], share.sum(1)
         if self.own_weight:
@@ -123,9 +148,20 @@ class SoftLabel(Distillation):
             dtype = torch.promote_types(x_user.dtype, torch.float32)
             logit = list_scores(x_user.to(dtype), x_item.to(dtype), lists) / self.temperature_score
         else:
-            rank = torch.arange(lists.size(1), device=lists.device)
-            logit = (-rank / self.temperature).expand(lists.shape)
+            return self._rank_shares(lists)
         return padded_softmax(logit.masked_fill(lists < 0, -torch.inf))
+
+    def _rank_shares(self, lists: Tensor) -> Tensor:
+        rank = torch.arange(lists.size(1), device=lists.device).expand(lists.shape)
+        temperatures = self.temperature
+        if isinstance(temperatures, float):
+            temperatures = (temperatures,)
+        weights = self.mixture or (1.0,) * len(temperatures)
+        shares = torch.zeros(lists.shape, device=lists.device)
+        for temperature, weight in zip(temperatures, weights, strict=True):
+            logit = (-rank / temperature).masked_fill(lists < 0, -torch.inf)
+            shares += weight / sum(weights) * padded_softmax(logit)
+        return shares
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the cross-entropy of the unique users of the batch."""
@@ -133,10 +169,47 @@ class SoftLabel(Distillation):
         x_user, x_item = gather_rows(x_dict[USER], batch.unique_users) * self.scale, x_dict[ITEM]
         if self.tail == "list":
             return self._list_loss(x_user, x_item, batch.unique_users)
+        users = batch.unique_users
+        excluded = part = None
+        if self.own == "mask":
+            nothing = users.new_empty(len(users), 0)
+            excluded = excluded_pairs(*self.seen.get(), users, nothing)
+        if self.share < 1:
+            part = _draw(x_item, self.share)
         return catalogue_cross_entropy(
-            x_user, x_item, batch.unique_users, self.targets.get(), self.mass
+            x_user, x_item, users, self.targets.get(), self.mass, excluded=excluded, part=part
         )
 
     def _list_loss(self, x_user: Tensor, x_item: Tensor, users: Tensor) -> Tensor:
         scores = list_scores(x_user, x_item, self.lists[users])
         return soft_cross_entropy(scores, self.shares[users]).sum()
+
+
+def _mixture(
+    temperature: float | Sequence[float], mixture: Sequence[float] | None
+) -> tuple[float | tuple[float, ...], tuple[float, ...] | None]:
+    """Temperatures and their weights, checked."""
+    several = tuple(temperature) if isinstance(temperature, (tuple, list)) else None
+    weights = None if mixture is None else tuple(mixture)
+    for value in several if several is not None else (temperature,):
+        require_positive(temperature=value)  # type: ignore[arg-type]
+    require_count(temperature=1 if several is None else len(several))
+    for value in weights or ():
+        require_at_least(0, mixture=value)
+    if weights is not None and (
+        several is None or len(weights) != len(several) or not any(weights)
+    ):
+        raise ValueError(
+            "'mixture' must have a weight for each of several temperatures, not all 0 "
+            f"(got {mixture} for {temperature})"
+        )
+    if several is None:
+        return float(temperature), None  # type: ignore[arg-type]
+    return tuple(map(float, several)), weights
+
+
+def _draw(x_item: Tensor, share: float) -> Tensor:
+    """A uniform part of the catalogue, int64, at least one item."""
+    size = max(round(share * len(x_item)), 1)
+    key = torch.rand_like(x_item.detach()[:, 0].float())  # few numbers are distinct in bfloat16
+    return key.topk(size, sorted=False).indices

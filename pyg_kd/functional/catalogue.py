@@ -1,6 +1,7 @@
 """The log-sum-exp of a user's scores over the whole catalogue, in tiles.
 
-From the top: the function, its two kernels, and the places of excluded items in the tiles.
+From the top: the function, its two kernels, and items that are excluded: which, and their places
+in the tiles.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from pyg_kd.checks import require_positive
 from pyg_kd.functional.sparse import keep_float32, require_one_device
-from pyg_kd.graph import check_ids
+from pyg_kd.graph import Neighbors, check_ids
 
 #: Scores held at once: 1 MiB on a CPU, to stay in its caches; few large kernels elsewhere.
 CPU_ENTRIES, OTHER_ENTRIES = 2**18, 2**24
@@ -217,6 +218,40 @@ def _(
 
 
 keep_float32("pyg_kd::catalogue_sums", "pyg_kd::catalogue_gradients")
+
+
+# Data-dependent output shape: an opaque custom op.
+@torch.library.custom_op("pyg_kd::excluded_pairs", mutates_args=())
+def excluded_pairs(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Tensor:
+    r"""Pairs of a position in ``rows`` and an item that this row has seen or lists.
+
+    Args:
+        ptr: The pattern of seen items, int64 ``[U + 1]``.
+        col: Seen items, int64.
+        rows: Row ids, int64 ``[B]``.
+        lists: Item ids listed for each of ``rows``, ``[B, K]``, padded with -1.
+
+    Returns:
+        int64 ``[2, E]``, as :func:`~pyg_kd.functional.catalogue_logsumexp` takes it, the
+        padding included.
+
+    Example:
+        >>> ptr, col = torch.tensor([0, 1, 2]), torch.tensor([7, 9])
+        >>> excluded_pairs(ptr, col, torch.tensor([1]), torch.tensor([[3, -1]]))
+        tensor([[ 0,  0,  0],
+                [ 9,  3, -1]])
+    """
+    place, seen = Neighbors(ptr, col).of(rows)
+    owner = torch.arange(len(rows), device=rows.device).repeat_interleave(lists.size(1))
+    columns = torch.cat([place, owner]), torch.cat([seen, lists.flatten().long()])
+    return torch.stack(columns)
+
+
+@excluded_pairs.register_fake
+def _(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Tensor:
+    require_one_device(ptr, col, rows, lists)
+    # Without values their number is unknown, so this is its upper bound.
+    return col.new_empty((2, col.numel() + lists.numel()))
 
 
 # The number of entries depends on the padding: an opaque custom op.

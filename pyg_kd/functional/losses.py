@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.list_likelihood import Reduction, reduce
-from pyg_kd.functional.sparse import CSR, row_matmul
+from pyg_kd.functional.sparse import CSR, gather_rows, row_matmul
 
 
 def bpr_loss(positive: Tensor, negative: Tensor, *, reduction: Reduction = "sum") -> Tensor:
@@ -124,16 +125,25 @@ def multinomial_loss(x_row: Tensor, x_col: Tensor, rows: Tensor, observed: CSR) 
 
 
 def catalogue_cross_entropy(
-    x_row: Tensor, x_col: Tensor, rows: Tensor, target: CSR, mass: Tensor
+    x_row: Tensor,
+    x_col: Tensor,
+    rows: Tensor,
+    target: CSR,
+    mass: Tensor,
+    *,
+    excluded: Tensor | None = None,
+    part: Tensor | None = None,
 ) -> Tensor:
     r"""Cross-entropy of the softmax of some rows over all columns with sparse targets.
 
     .. math::
-        L = \sum_r \Bigl[ m_r \log \sum_c e^{\langle x_r, x_c \rangle}
+        L = \sum_r \Bigl[ m_r \log \sum_{c \notin E_r} e^{\langle x_r, x_c \rangle}
         - \Bigl\langle x_r, \sum_c q_{rc} x_c \Bigr\rangle \Bigr], \qquad
         m_r = \sum_c q_{rc}
 
-    The target enters linearly: it takes one sparse product, and no scores.
+    The target enters linearly: it takes one sparse product, and no scores. The sum over the
+    columns can be estimated from a part of them, drawn uniformly: what it is divided by, the
+    share of that part, makes its expectation exact. The targets are never estimated.
 
     Args:
         x_row: Vectors of the rows taken, ``[B, d]``.
@@ -141,10 +151,30 @@ def catalogue_cross_entropy(
         rows: Which rows of ``target`` they are, int64 ``[B]``.
         target: :math:`q` of every row.
         mass: :math:`m` of every row.
+        excluded: Pairs of a position in ``rows`` and a column, int64 ``[2, E]``, that the sum
+            leaves out; -1 is padding.
+        part: The distinct columns that the sum is estimated from, int64 ``[p]``; all by default.
 
     Returns:
-        A scalar, the sum over the rows.
+        A scalar, the sum over the rows. A row with no column left has no denominator.
+
+    Example:
+        >>> ptr, col = torch.tensor([0, 1]).int(), torch.tensor([1]).int()
+        >>> target, rows = CSR(ptr, col, torch.ones(1)), torch.tensor([0])
+        >>> x_row, x_col = torch.zeros(1, 3), torch.zeros(4, 3)
+        >>> catalogue_cross_entropy(x_row, x_col, rows, target, torch.ones(1))
+        tensor(1.3863)
     """
-    lse = catalogue_logsumexp(x_row, x_col)
-    hits = (x_row * row_matmul(target, rows, x_col)).sum(dtype=lse.dtype)
-    return (mass[rows] * lse).sum() - hits
+    products = x_row * row_matmul(target, rows, x_col)
+    shift = 0.0
+    if part is not None:
+        shift = log(len(part) / len(x_col))
+        if excluded is not None:
+            place = excluded.new_full((len(x_col) + 1,), -1)  # the last one is for padding
+            place[part] = torch.arange(len(part), device=part.device)
+            excluded = torch.stack([excluded[0], place[excluded[1]]])
+        x_col = gather_rows(x_col, part)
+    lse = catalogue_logsumexp(x_row, x_col, excluded=excluded) - shift
+    if excluded is not None:
+        lse = lse.masked_fill(lse == -torch.inf, 0.0)
+    return (mass[rows] * lse).sum() - products.sum(dtype=lse.dtype)

@@ -40,7 +40,7 @@ class Table:
         >>> table.rows(np.array([0, 1])).round(2).tolist()
         [[1.0, -0.5], [0.0, 0.0]]
         >>> table.nbytes
-        12
+        8
     """
 
     def __init__(

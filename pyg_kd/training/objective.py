@@ -146,12 +146,13 @@ def check_terms(
             "weight"
         )
     if all(
-        isinstance(m, SoftLabel) and m.tail == "catalogue" and not m.own_weight for m in methods
+        isinstance(m, SoftLabel) and (m.tail, m.own) == ("catalogue", "ignore") and not m.own_weight
+        for m in methods
     ):
         warnings.warn(
             "with 'base_weight' 0 and SoftLabel's 'own_weight' 0 nothing raises the training "
-            "items, while the softmax over the catalogue pushes them down: set 'own_weight', or "
-            "keep a base loss",
+            "items, while the softmax over the catalogue pushes them down: set own='mask', or "
+            "'own_weight', or keep a base loss",
             stacklevel=stacklevel,
         )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from math import exp, log
 
 import pytest
@@ -19,8 +20,10 @@ def softmax(logits: list[float]) -> list[float]:
     return [exp(v - max(logits)) / total for v in logits]
 
 
-def oracle(method: SoftLabel, problem, users: list[int], x_dict: dict) -> float:
-    """The formula, user by user and item by item, in float64."""
+def oracle(
+    method: SoftLabel, problem, users: list[int], x_dict: dict, part: set[int] | None = None
+) -> float:
+    """The formula, user by user and item by item, in float64; ``part`` is the drawn catalogue."""
     user, item = x_dict["user"], x_dict["item"]
     t_user, t_item = (problem.graph[t].teacher_x.double().numpy() for t in ("user", "item"))
     total = 0.0
@@ -28,13 +31,26 @@ def oracle(method: SoftLabel, problem, users: list[int], x_dict: dict) -> float:
         ranked = problem.graph["user"].teacher_items[u, : method.num_listed].tolist()
         ranked = [i for i in ranked if i >= 0]
         if method.target == "rank":
-            q = [exp(-r / method.temperature) for r in range(len(ranked))]
-            q = [v / sum(q) for v in q]
+            several = isinstance(method.temperature, tuple)
+            temperatures = method.temperature if several else (method.temperature,)
+            weights = method.mixture or [1.0] * len(temperatures)
+            q = [0.0] * len(ranked)
+            for temperature, weight in zip(temperatures, weights, strict=True):
+                decay = [exp(-r / temperature) for r in range(len(ranked))]
+                for r, v in enumerate(decay):
+                    q[r] += weight / sum(weights) * v / sum(decay)
         elif ranked:
             q = softmax([t_user[u] @ t_item[i] / method.temperature_score for i in ranked])
         pool = range(len(item)) if method.tail == "catalogue" else ranked
         score = {i: method.scale * float(user[u] @ item[i]) for i in pool}
-        lse = log(sum(exp(s) for s in score.values())) if score else 0.0
+        summed = [
+            exp(score[i])
+            for i in score
+            if (part is None or i in part) and not (method.own == "mask" and i in problem.seen[u])
+        ]
+        lse = log(sum(summed)) if summed else 0.0
+        if part is not None and summed:
+            lse += log(len(item) / len(part))
         for share, i in zip(q if ranked else [], ranked, strict=True):
             total -= share * (score[i] - lse)
         own = problem.seen[u] if method.own_weight else ()
@@ -43,7 +59,9 @@ def oracle(method: SoftLabel, problem, users: list[int], x_dict: dict) -> float:
     return total
 
 
-def check(method: SoftLabel, problem, batch: Batch | None = None) -> None:
+def check(
+    method: SoftLabel, problem, batch: Batch | None = None, part: set[int] | None = None
+) -> None:
     """Value and gradient, along a random direction, against the oracle."""
     batch = problem.batch if batch is None else batch
     for x in problem.x_dict.values():
@@ -51,8 +69,9 @@ def check(method: SoftLabel, problem, batch: Batch | None = None) -> None:
     loss = method(problem.x_dict, problem.graph, batch)
     loss.backward()
     users, student = sorted(set(batch.user.tolist())), arrays(problem.x_dict)
-    assert loss.item() == pytest.approx(oracle(method, problem, users, student), rel=1e-9, abs=1e-5)
-    found, expected = slopes(lambda at: oracle(method, problem, users, at), problem.x_dict)
+    expected = oracle(method, problem, users, student, part)
+    assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-5)
+    found, expected = slopes(lambda at: oracle(method, problem, users, at, part), problem.x_dict)
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-4)
 
 
@@ -84,8 +103,81 @@ def test_value_and_gradient(
 
 def test_the_catalogue_in_several_tiles(problem, monkeypatch) -> None:
     lse = losses.catalogue_logsumexp
-    monkeypatch.setattr(losses, "catalogue_logsumexp", lambda u, i: lse(u, i, tile=13))
+    monkeypatch.setattr(losses, "catalogue_logsumexp", lambda u, i, **o: lse(u, i, tile=13, **o))
     check(SoftLabel(own_weight=0.5).bind(problem.graph, 4), problem)
+    check(SoftLabel(own="mask").bind(problem.graph, 4), problem)
+
+
+@pytest.mark.parametrize("num_listed", [30, 7])
+@pytest.mark.parametrize(
+    ("temperature", "mixture"), [(5.0, None), ((2.0, 9.0), None), ([2.0, 9.0, 4.0], [0.3, 0.7, 0])]
+)
+def test_own_items_are_left_out_of_the_denominator(
+    problem, num_listed, temperature, mixture
+) -> None:
+    method = SoftLabel(
+        own="mask", num_listed=num_listed, temperature=temperature, mixture=mixture, scale=1.5
+    ).bind(problem.graph, 4)
+    check(method, problem)
+    # A batch of one user: its own items have no part in the loss, any other item has.
+    user = int(problem.batch.user[0])
+    check(method, problem, Batch(*(torch.tensor([v]) for v in (user, 0, 1))))
+    own = sorted(problem.seen[user])
+    gradient = problem.x_dict["item"].grad
+    assert own and not gradient[own].any() and int(gradient.any(1).sum()) == 60 - len(own)
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """What is drawn uniformly, in order."""
+    drawn, original = [], torch.rand_like
+
+    def recorded(x: torch.Tensor) -> torch.Tensor:
+        drawn.append(original(x))
+        return drawn[-1]
+
+    monkeypatch.setattr(torch, "rand_like", recorded)
+    return drawn
+
+
+@pytest.mark.parametrize(("options", "share"), [({}, 0.5), ({"own": "mask"}, 0.3)])
+def test_a_drawn_part_of_the_catalogue(problem, draws, options, share) -> None:
+    method = SoftLabel(share=share, own_weight=0.0, **options).bind(problem.graph, 4)
+    for _ in range(2):
+        for x in problem.x_dict.values():
+            x.grad = None
+        loss = method(problem.x_dict, problem.graph, problem.batch)
+        loss.backward()
+        part = set(draws[-1].argsort(descending=True)[: round(share * 60)].tolist())
+        users = sorted(set(problem.batch.user.tolist()))
+        expected = oracle(method, problem, users, arrays(problem.x_dict), part)
+        assert loss.item() == pytest.approx(expected, rel=1e-9)
+        measured = partial(oracle, method, problem, users, part=part)
+        found, slope = slopes(measured, problem.x_dict)
+        assert found == pytest.approx(slope, rel=1e-6, abs=1e-4)
+    assert not torch.equal(*draws)
+
+
+def test_the_drawn_sum_is_that_of_the_catalogue_on_average(problem) -> None:
+    one = Batch(*(torch.tensor([v]) for v in (3, 0, 1)))
+    whole, part = (SoftLabel(share=v).bind(problem.graph, 4) for v in (1.0, 0.5))
+    x_dict = {key: 0.5 * x.detach() for key, x in problem.x_dict.items()}
+    # exp(loss) is the sum over the catalogue, up to a factor that both have in common.
+    exact = float(whole(x_dict, problem.graph, one))
+    drawn = torch.stack([(part(x_dict, problem.graph, one) - exact).exp() for _ in range(2000)])
+    assert abs(float(drawn.mean()) - 1) < 4 * float(drawn.std()) / 2000**0.5
+    assert drawn.std() > 0.01
+
+
+def test_a_part_that_holds_own_items_alone_has_no_denominator(problem, monkeypatch) -> None:
+    method = SoftLabel(share=0.02, own="mask").bind(problem.graph, 4)
+    user = int(problem.batch.user[0])
+    key = torch.zeros(60)
+    key[min(problem.seen[user])] = 1
+    monkeypatch.setattr(torch, "rand_like", lambda x: key)
+    one = Batch(*(torch.tensor([v]) for v in (user, 0, 1)))
+    check(method, problem, one, {min(problem.seen[user])})
+    assert all(bool(x.grad.isfinite().all()) for x in problem.x_dict.values())
 
 
 def test_targets_are_distributions(problem) -> None:
@@ -193,6 +285,18 @@ def test_large_scores_stay_finite(problem, tail) -> None:
         ({"scale": 0.0}, "'scale'.*0.0"),
         ({"own_weight": -0.5}, r"'own_weight'.*\(got -0.5"),
         ({"own_weight": 0.5, "tail": "list"}, r"'own_weight'.*0.5 with tail='list'"),
+        ({"own_weight": 0.5, "own": "mask"}, r"'own_weight'.*0.5 .*own='mask'"),
+        ({"own": "push"}, r"'own' must be one of \('ignore', 'mask'\).*'push'"),
+        ({"own": "mask", "tail": "list"}, r"'share' must be 1 .*own='mask'"),
+        ({"share": 0.0}, "'share'.*0.0"),
+        ({"share": 1.5}, r"'share' must be 1 at most.*got 1.5"),
+        ({"share": 0.5, "tail": "list"}, "'share' must be 1 at most, and 1 with"),
+        ({"temperature": ()}, "'temperature'.*0"),
+        ({"temperature": (1.0, -2.0)}, "'temperature'.*-2.0"),
+        ({"mixture": (1.0,)}, "'mixture' must have a weight for each"),
+        ({"temperature": (1.0, 2.0), "mixture": (1.0,)}, "'mixture' must have a weight for each"),
+        ({"temperature": (1.0, 2.0), "mixture": (0, 0)}, "'mixture' must have .* not all 0"),
+        ({"temperature": (1.0, 2.0), "mixture": (1, -1)}, "'mixture' must be 0 or more"),
     ],
 )
 def test_refused_options(options: dict, message: str) -> None:

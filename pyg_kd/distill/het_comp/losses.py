@@ -1,4 +1,4 @@
-"""The two losses of HetComp, and the pairs that their tail excludes."""
+"""The two losses of HetComp."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
-from pyg_kd.functional.sparse import require_one_device
-from pyg_kd.graph import Neighbors
 
 
 def overall_loss(listed: Tensor, tail: Tensor) -> Tensor:
@@ -63,37 +61,3 @@ def fine_grained_loss(observed: Tensor, listed: Tensor, tail: Tensor) -> Tensor:
     for head, rest in zip(heads, tails, strict=True):
         loss = loss + 0.5 * list_likelihood_loss(listed[..., :head], rest, reduction="none")
     return loss
-
-
-# Data-dependent output shape: an opaque custom op.
-@torch.library.custom_op("pyg_kd::excluded_pairs", mutates_args=())
-def excluded_pairs(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Tensor:
-    r"""Pairs of a position in ``rows`` and an item that this row has seen or lists.
-
-    Args:
-        ptr: The pattern of seen items, int64 ``[U + 1]``.
-        col: Seen items, int64.
-        rows: Row ids, int64 ``[B]``.
-        lists: Item ids listed for each of ``rows``, ``[B, K]``, padded with -1.
-
-    Returns:
-        int64 ``[2, E]``, as :func:`~pyg_kd.functional.catalogue_logsumexp` takes it, the
-        padding included.
-
-    Example:
-        >>> ptr, col = torch.tensor([0, 1, 2]), torch.tensor([7, 9])
-        >>> excluded_pairs(ptr, col, torch.tensor([1]), torch.tensor([[3, -1]]))
-        tensor([[ 0,  0,  0],
-                [ 9,  3, -1]])
-    """
-    place, seen = Neighbors(ptr, col).of(rows)
-    owner = torch.arange(len(rows), device=rows.device).repeat_interleave(lists.size(1))
-    columns = torch.cat([place, owner]), torch.cat([seen, lists.flatten().long()])
-    return torch.stack(columns)
-
-
-@excluded_pairs.register_fake
-def _(ptr: Tensor, col: Tensor, rows: Tensor, lists: Tensor) -> Tensor:
-    require_one_device(ptr, col, rows, lists)
-    # Without values their number is unknown, so this is its upper bound.
-    return col.new_empty((2, col.numel() + lists.numel()))

@@ -8,9 +8,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
-from pyg_kd.distill.het_comp.losses import excluded_pairs, fine_grained_loss, overall_loss
+from pyg_kd.distill.het_comp.losses import fine_grained_loss, overall_loss
 from pyg_kd.distill.het_comp.teacher_states import TeacherStates
-from pyg_kd.functional.catalogue import catalogue_logsumexp
+from pyg_kd.functional.catalogue import catalogue_logsumexp, excluded_pairs
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.ranks import GAINS, Gain
 from pyg_kd.functional.sparse import gather_rows
