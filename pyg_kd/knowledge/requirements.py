@@ -79,10 +79,13 @@ KNOWLEDGE = {
     "teacher_observed": ((USER,), "attach_trajectories(data, trajectories)"),
 }
 
-#: Knowledge of several teachers, knowledge of a single one, and where each source is recorded.
+#: Knowledge of several teachers, knowledge of a single one, and what a graph says of each source.
 OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
 OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
-SOURCE = {OF_A_TEACHER: "teacher_fingerprint", OF_SEVERAL: "trajectory_fingerprints"}
+SOURCE = {
+    OF_A_TEACHER: ("teacher_fingerprint", "teacher_inner_product"),
+    OF_SEVERAL: ("trajectory_fingerprints",),
+}
 
 #: What lists rank, and the call that creates longer ones.
 RANKED = {
@@ -208,13 +211,14 @@ def name_source(graph: HeteroData, fingerprint: str, teacher: str | None) -> Non
     """
     other_edges = getattr(graph, "graph_fingerprint", fingerprint) != fingerprint
     other_teacher = teacher not in (None, getattr(graph, "teacher_fingerprint", None))
-    for names, source in SOURCE.items():
+    for names, sources in SOURCE.items():
         if other_edges or (other_teacher and names is OF_A_TEACHER):
             for store in (graph[USER], graph[ITEM]):
                 for name in names:
                     store.pop(name, None)
-            if source in graph:
-                del graph[source]
+            for source in sources:
+                if source in graph:
+                    del graph[source]
     graph.graph_fingerprint = fingerprint
     if teacher is not None:
         graph.teacher_fingerprint = teacher

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -42,19 +43,43 @@ class Ranker(Protocol):
 def inference(model: HasModules) -> Iterator[None]:
     """No gradients and evaluation mode inside; every module's own mode comes back after.
 
+    Where several threads are inside, it comes back when the last of them leaves.
+
     Raises:
         TypeError: If ``model`` is not a module.
     """
     if isinstance(model, type) or not callable(getattr(model, "modules", None)):
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise TypeError(f"'model' must be a torch.nn.Module (got {got})")
-    modes = [(module, module.training) for module in model.modules()]
+    _enter(model)
     try:
-        for module, _ in modes:
-            module.training = False
         with torch.no_grad():
             yield
     finally:
+        _leave(model)
+
+
+#: Of models by id: how often they were entered, and the modes that come back. A model is alive as
+#: long as it is in here.
+_INSIDE: dict[int, tuple[int, list[tuple[nn.Module, bool]]]] = {}
+_LOCK = Lock()
+
+
+def _enter(model: HasModules) -> None:
+    with _LOCK:
+        own = [(module, module.training) for module in model.modules()]
+        count, modes = _INSIDE.get(id(model), (0, own))
+        for module, _ in own:
+            module.training = False
+        _INSIDE[id(model)] = count + 1, modes
+
+
+def _leave(model: HasModules) -> None:
+    with _LOCK:
+        count, modes = _INSIDE.pop(id(model))
+        if count > 1:
+            _INSIDE[id(model)] = count - 1, modes
+            return
         for module, mode in modes:
             module.training = mode
 

@@ -14,7 +14,7 @@ from pyg_kd.knowledge import (
     save_knowledge,
     store,
 )
-from pyg_kd.models import CML, MF
+from pyg_kd.models import CML, EASE, MF
 from pyg_kd.typing import INTERACTS
 
 
@@ -43,6 +43,16 @@ def test_round_trip(data, graph, path: Path) -> None:
     assert loaded.graph_fingerprint == graph.graph_fingerprint
     assert loaded.teacher_fingerprint == graph.teacher_fingerprint
     assert loaded.teacher_inner_product is True
+
+
+def test_what_is_said_of_another_teacher_is_dropped(data, teacher, tmp_path: Path) -> None:
+    graph = extract_knowledge(teacher, data, num_items=5)
+    del graph.teacher_inner_product  # as on a graph made by hand
+    save_knowledge(graph, tmp_path / "x.safetensors")
+    other = extract_knowledge(EASE(data, l2=1.0), data, num_items=5)
+    loaded = load_knowledge(tmp_path / "x.safetensors", other)
+    assert "teacher_inner_product" not in loaded
+    assert other.teacher_inner_product is False
 
 
 def test_a_score_that_is_no_inner_product(data, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -11,6 +13,12 @@ from pyg_kd.models.inference import inference, represent
 def graph() -> HeteroData:
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = 3, 2
+    return data
+
+
+def with_edge() -> HeteroData:
+    data = graph()
+    data["user", "interacts", "item"].edge_index = torch.tensor([[0], [1]])
     return data
 
 
@@ -54,3 +62,36 @@ def test_representations_on_another_device() -> None:
 def test_a_model_is_a_module(model, got: str) -> None:
     with pytest.raises(TypeError, match=rf"'model' must be a torch.nn.Module \(got {got}\)"):
         inference(model).__enter__()
+
+
+def test_modes_come_back_once_all_threads_are_done() -> None:
+    model = MF(with_edge(), dim=2)
+    model.add_module("part", torch.nn.Dropout().eval())
+    inside, first_left = threading.Event(), threading.Event()
+    found = []
+
+    def second() -> None:
+        with inference(model):
+            inside.set()
+            first_left.wait(10)
+            found.append((model.training, torch.is_grad_enabled()))
+
+    thread = threading.Thread(target=second)
+    with inference(model):
+        thread.start()
+        assert inside.wait(10)
+    assert not model.training  # the second one is still inside
+    first_left.set()
+    thread.join()
+    assert found == [(False, False)]
+    assert model.training and not model.part.training
+
+
+def test_modes_come_back_after_an_error_and_after_the_outermost() -> None:
+    model = MF(with_edge(), dim=2)
+    with pytest.raises(KeyError), inference(model):
+        with inference(model):
+            pass
+        assert not model.training
+        raise KeyError
+    assert model.training
