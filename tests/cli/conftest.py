@@ -57,3 +57,27 @@ def run(capsys):
         return Result(code, *capsys.readouterr())
 
     return call
+
+
+QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3]
+
+
+@pytest.fixture(scope="session")
+def distilled(table, tmp_path_factory):
+    """A run of distill on the small table."""
+    out = tmp_path_factory.mktemp("distilled") / "run"
+    words = ["distill", table, "--out", out, "--teacher-epochs", 4, *QUICK]
+    threads = torch.get_num_threads()
+    assert main([str(word) for word in words]) == 0
+    torch.set_num_threads(threads)
+    return out
+
+
+@pytest.fixture(scope="session")
+def trained(table, tmp_path_factory):
+    """A run of train on the small table."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    threads = torch.get_num_threads()
+    assert main([str(word) for word in ["train", table, "--out", out, *QUICK]]) == 0
+    torch.set_num_threads(threads)
+    return out

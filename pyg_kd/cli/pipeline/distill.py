@@ -16,7 +16,7 @@ from pyg_kd.cli.pipeline import recipes
 from pyg_kd.cli.pipeline.bundles import save_bundle
 from pyg_kd.cli.pipeline.comparison import Comparison
 from pyg_kd.cli.pipeline.data import Graphs, options_of, read_graphs, source_file
-from pyg_kd.cli.pipeline.fitting import fit, metric_for, trainer_options, use_threads
+from pyg_kd.cli.pipeline.fitting import check_wanted, fit, metric_for, trainer_options, use_threads
 from pyg_kd.cli.pipeline.methods import Method, as_config, parse_methods
 from pyg_kd.cli.pipeline.models import CLASSES, make_model
 from pyg_kd.cli.pipeline.saved import SavedRun
@@ -46,6 +46,7 @@ def run_distillation(
     output: Output,
 ) -> None:
     """Train the teacher and the students, compare them, and write the run."""
+    check_wanted(metrics, student.metric)
     source, saved = source_file(data.interactions), saved_teacher(teacher)
     data = Data(**options_of(data))
     if saved is not None:

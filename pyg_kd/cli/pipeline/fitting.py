@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_kd.checks import require_count
 from pyg_kd.cli.options import Machine, Metrics
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.models import load_state, save_state
 from pyg_kd.cli.runs import Run
 from pyg_kd.distill import Distillation
 from pyg_kd.evaluation import evaluate
+from pyg_kd.metrics.ranking_metrics import check_metrics
 from pyg_kd.models import Recommender
 from pyg_kd.training import Trainer
 from pyg_kd.training.history import History
@@ -33,6 +35,16 @@ def use_threads(machine: Machine) -> Machine:
             raise ValueError(f"'threads' must be a positive integer (got {machine.threads})")
         torch.set_num_threads(machine.threads)
     return replace(machine, threads=torch.get_num_threads())
+
+
+def check_wanted(metrics: Metrics, metric: str) -> None:
+    """Raise ``ValueError`` if a metric or the length of a list is out of range."""
+    if not metrics.k or not metrics.metrics:
+        raise ValueError(f"'k' and 'metrics' must not be empty (got {metrics})")
+    for k in metrics.k:
+        require_count(k=k)
+    check_metrics(metrics.metrics)
+    parse_metric(metric)
 
 
 def fit(

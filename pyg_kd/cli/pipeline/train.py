@@ -10,7 +10,14 @@ from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
 from pyg_kd.cli.pipeline import recipes
 from pyg_kd.cli.pipeline.bundles import save_bundle
 from pyg_kd.cli.pipeline.data import Graphs, options_of, read_graphs, source_file
-from pyg_kd.cli.pipeline.fitting import fit, measure, metric_for, trainer_options, use_threads
+from pyg_kd.cli.pipeline.fitting import (
+    check_wanted,
+    fit,
+    measure,
+    metric_for,
+    trainer_options,
+    use_threads,
+)
 from pyg_kd.cli.pipeline.models import make_model
 from pyg_kd.cli.runs import begin
 from pyg_kd.cli.train import Model, Training
@@ -26,6 +33,7 @@ def run_training(
     output: Output,
 ) -> None:
     """Train, test and write the run."""
+    check_wanted(metrics, training.metric)
     source = source_file(data.interactions)
     data = Data(**options_of(data))
     given = flat(data, model, training, metrics, machine, bundle)

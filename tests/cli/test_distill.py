@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from pyg_kd import SoftLabel
+from pyg_kd.cli.options import Data
+from pyg_kd.cli.pipeline import recipes
+from pyg_kd.cli.pipeline.data import read_graphs
+from pyg_kd.datasets import from_interactions
+from pyg_kd.evaluation import evaluate
+from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.models import LightGCN
+from pyg_kd.retrieval.bundle import load_student
+from pyg_kd.training import Trainer
+from pyg_kd.transforms import UserSplit
+
+QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3, "--teacher-epochs", 3]
+SOFT = {"batch_by": "user", "base_weight": 0.0, "lr": 0.01}
+
+
+def cells(out, name):
+    """The line of a model in the table."""
+    (line,) = [line for line in out.splitlines() if line.startswith(name + "  ")]
+    return line[len(name) :].split()
+
+
+def test_the_command_does_what_the_library_does(run, table, tmp_path):
+    words = ["--teacher-dim", 16, "--dim", 4, "--batch-size", 32, *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["methods"] == {"SoftLabel": {"weight": 1.0, "own_weight": 0.5}}
+    assert {name: config[name] for name in SOFT} == SOFT
+
+    train, val, test = UserSplit(0.1, 0.1, 0)(from_interactions(table))
+    options = {"max_epochs": 3, "seed": 0, "progress": False}
+
+    def fitted(dim, graph, distillations=(), **more):
+        torch.manual_seed(0)
+        model = LightGCN(graph, dim)
+        trainer = Trainer(**options, lr=0.01, **more)
+        trainer.fit(model, graph, val_data=val, distillations=distillations)
+        return model
+
+    def measured(model):
+        return evaluate(model, train, test, (5, 10), ("recall", "ndcg"))
+
+    teacher_batch = recipes.training("lightgcn", 540)["batch_size"]
+    teacher = fitted(16, train, batch_size=teacher_batch)
+    graph = extract_knowledge(teacher, train, num_items=40)
+    soft = [(SoftLabel(own_weight=0.5), 1.0)]
+    student = fitted(4, graph, soft, batch_size=32, batch_by="user", base_weight=0.0)
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
+    assert found["teacher"] == measured(teacher)
+    assert found["student"] == measured(student)
+    assert found.keys() == {"most popular", "teacher", "student alone", "student"}
+    shown = cells(result.out, "student")
+    assert shown == ["4", "1,600", *(f"{value:.4f}" for value in found["student"].values())]
+
+
+def test_the_gap(distilled):
+    found = json.loads((distilled / "metrics.json").read_text())
+    test = found["test"]
+    for name, closed in found["gap closed"].items():
+        teacher, alone, student = (
+            test[model][name] for model in ("teacher", "student alone", "student")
+        )
+        assert teacher > alone and closed == pytest.approx((student - alone) / (teacher - alone))
+
+
+def test_popularity_is_a_row(distilled, table):
+    graphs = read_graphs(Data(str(table)))
+    counts = torch.bincount(graphs.train["user", "item"].edge_index[1], minlength=40).tolist()
+    seen = {u: set() for u in range(60)}
+    for user, item in graphs.test["user", "item"].edge_index.t().tolist():
+        seen[user].add(item)
+    hits = {}
+    for user, item in graphs.test["user", "item"].edge_label_index.t().tolist():
+        order = sorted(set(range(40)) - seen[user], key=lambda i: (-counts[i], i))[:10]
+        hits.setdefault(user, []).append(item in order)
+    recall = sum(sum(found) / len(found) for found in hits.values()) / len(hits)
+    found = json.loads((distilled / "metrics.json").read_text())
+    assert found["test"]["most popular"]["recall@10"] == pytest.approx(recall)
+
+
+def test_the_bundle(distilled):
+    index = load_student(distilled / "bundle")
+    config = yaml.safe_load((distilled / "config.yaml").read_text())
+    assert index.dim == config["dim"] == 8 and index.dtype == "float32"
+    assert index.info["teacher"]
+    items, scores = index.search(["u3"], k=5)
+    assert items.shape == (1, 5) and (scores[0, :-1] >= scores[0, 1:]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "int4"])
+def test_precisions(run, table, tmp_path, dtype):
+    words = ["--dtype", dtype, "--no-baseline", *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    assert "student alone" not in result.out and "gap closed" not in result.out
+    index = load_student(tmp_path / "run" / "bundle")
+    assert index.dtype == dtype and index.info["precision"]
+    assert not (tmp_path / "run" / "alone.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        ("TopologyDistillation(mode='full')=1e-4,RelaxedRankingDistillation(num_uninteresting=5,"
+         "num_interesting=5)=0.3",
+         {"batch_by": None, "base_weight": None}),
+        ("ItemSideRankingRegularization(num_ranked=5)=0.01",
+         {"base_weight": None}),
+        ("SoftLabel(num_listed=10)=1.0,HintRegression=1e-2",
+         {"batch_by": "user", "base_weight": 0.0,
+          "methods": {"SoftLabel": {"weight": 1.0, "own_weight": 0.5, "num_listed": 10},
+                      "HintRegression": {"weight": 0.01}}}),
+    ],
+)  # fmt: skip
+def test_methods(run, table, tmp_path, methods, expected):
+    result = run("distill", table, "--out", tmp_path / "run", "--methods", methods, *QUICK)
+    assert result.code == 0, result.err
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert {name: config[name] for name in expected} == expected
+    names = json.loads((tmp_path / "run" / "student.history.json").read_text())["rows"][0]
+    for method in config["methods"]:
+        assert method in names
+
+
+def test_options_from_yaml(run, table, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"interactions: {table}\nstudent: mf\ndim: 4\nmethods:\n"
+        "  SoftLabel: {weight: 1e0, num_listed: 10, own_weight: 3e-1}\n"
+    )
+    out = tmp_path / "run"
+    result = run("distill", "--config", path, "--out", out, "--dim", 6, *QUICK)
+    assert result.code == 0, result.err
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["dim"] == 6 and config["student"] == "mf"
+    assert config["methods"]["SoftLabel"] == {"weight": 1.0, "own_weight": 0.3, "num_listed": 10}
+    assert config["student_options"] == {"init_std": 0.1}
+
+
+def test_a_teacher_that_is_a_run(run, table, trained, tmp_path):
+    words = ["--teacher", trained, *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["teacher"]
+    assert found == json.loads((trained / "metrics.json").read_text())["test"]["model"]
+    assert not (tmp_path / "run" / "teacher.safetensors").exists()
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert str(trained / "model.safetensors") in record["inputs"]
+    again = run("evaluate", tmp_path / "run", "--no-progress")
+    assert again.json["metrics"]["teacher"] == found
+
+    other = run("distill", table, "--out", tmp_path / "other", "--split-seed", 1, *words)
+    assert other.code == 2 and "was trained on other interactions or another split" in other.err
+    wrong = run("distill", table, "--out", tmp_path / "other", "--teacher", "bert")
+    assert wrong.code == 2 and "'teacher' must be a run or one of lightgcn, mf" in wrong.err
+
+
+def test_a_closed_form_teacher(run, table, tmp_path):
+    result = run("distill", table, "--out", tmp_path / "run", "--teacher", "ease", *QUICK)
+    assert result.code == 0, result.err
+    again = run("evaluate", tmp_path / "run", "--no-progress")
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert again.json["metrics"]["teacher"] == found["test"]["teacher"]
+
+
+def test_doubts(run, table, tmp_path):
+    words = ["--teacher-dim", 2, "--teacher-epochs", 1, "--methods", "HintRegression=1e-9"]
+    words += ["--no-progress", "--epochs", 40, "--teacher-options.init_std", 1e-9, "--dim", 16]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0
+    assert "warning: the teacher is no better than the student alone (validation" in result.err
+    assert all(line.startswith("pyg-kd: ") for line in result.err.splitlines() if "warning" in line)
+
+
+def test_an_interrupted_run_keeps_what_is_trained(run, table, tmp_path, monkeypatch):
+    whole = run("distill", table, "--out", tmp_path / "whole", *QUICK)
+    from pyg_kd.cli.pipeline import distill
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distill, "train_student", interrupted)
+    assert run("distill", table, "--out", tmp_path / "run", *QUICK).code == 130
+    monkeypatch.undo()
+    trained, fit = [], Trainer.fit
+
+    def counted(self, *args, **options):
+        trained.append(self)
+        return fit(self, *args, **options)
+
+    monkeypatch.setattr(Trainer, "fit", counted)
+    finished = run("distill", table, "--out", tmp_path / "run", *QUICK)
+    assert finished.code == 0 and len(trained) == 1  # teacher and student alone are read
+    assert finished.out == whole.out
+    for name in ("student.safetensors", "metrics.json", "config.yaml"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "SoftLabels=1"], "there is no method 'SoftLabels', did you mean SoftLabel?"),
+        (["--methods", "SoftLabel(num_listed=0)=1"], "'num_listed' must be a positive integer"),
+        (["--methods", "SoftLabel(num_listed=0.5)=1"], "'num_listed' must be a positive integer"),
+        (["--methods", "HetComp=1"], "HetComp is used from Python"),
+        (["--student", "neumf"], "inner product"),
+    ],
+)
+def test_mistakes(run, table, tmp_path, words, message):
+    result = run("distill", table, "--out", tmp_path / "run", *words, *QUICK, "--no-baseline")
+    assert result.code == 2 and message in result.err
