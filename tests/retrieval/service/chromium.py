@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -53,17 +53,20 @@ class Chromium:
     def __init__(self, program: str, folder: Path) -> None:
         commands, self._write = os.pipe()
         self._read, answers = os.pipe()
-        # The browser reads from descriptor 3 and writes to 4; the shell puts them there.
-        script = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
-        self._process = subprocess.Popen(
-            ["sh", "-c", script, program, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
-            pass_fds=(commands, answers),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+        # The browser reads from descriptor 3 and writes to 4. Copies further up come first, lest
+        # one of the pipes has that number already.
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (commands, answers)]
+        nowhere = [(os.POSIX_SPAWN_OPEN, n, os.devnull, os.O_RDWR, 0) for n in (0, 1, 2)]
+        pipes = [(os.POSIX_SPAWN_DUP2, end, n) for end, n in zip(ends, (3, 4), strict=True)]
+        self._process = os.posix_spawn(
+            program,
+            [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            os.environ,
+            file_actions=[*nowhere, *pipes],
+            setpgroup=0,
         )
-        os.close(commands)
-        os.close(answers)
+        for end in (commands, answers, *ends):
+            os.close(end)
         self._rest, self._last, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
 
@@ -82,11 +85,11 @@ class Chromium:
         with contextlib.suppress(OSError, RuntimeError):
             self._session = ""
             self.send("Browser.close")
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)  # the group that was started above
-            self._process.wait()
+        end = time.monotonic() + 10
+        while os.waitpid(self._process, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.killpg(self._process, signal.SIGKILL)  # the group that was started above
+            time.sleep(0.02)
         os.close(self._read)
         os.close(self._write)
 
@@ -128,6 +131,9 @@ class Chromium:
         self.send("Emulation.setEmulatedMedia", features=[scheme, motion])
 
     def open(self, url: str) -> None:
+        """Open a page afresh, also where only the part after "#" is another."""
+        self.send("Page.navigate", url="about:blank")
+        self.until("document.readyState === 'complete' && location.href === 'about:blank'")
         self.events.clear()
         self.send("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")

@@ -42,7 +42,7 @@ function readAddress() {
   const items = given.getAll("item").slice(0, LONGEST);
   wish = {
     mode: given.has("item") || given.get("mode") === "history" ? "history" : "user",
-    user: given.get("user") ?? "",
+    user: given.get("user") ?? about?.first_user ?? "",
     items: [...new Set(items)],
     k: ["5", "10", "20", "50"].includes(k) ? Number(k) : 10,
   };
@@ -160,6 +160,10 @@ function listen() {
   $("#any").addEventListener("click", anyUser);
   $("#clear").addEventListener("click", () => change({ items: [] }));
   $("#results").addEventListener("keydown", arrowKeys);
+  $(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // what follows "#" says what is asked for
+    $("#overlap").focus();
+  });
   $("#why").addEventListener("keydown", (event) => event.key === "Escape" && lastButton?.focus());
   addEventListener("popstate", () => {
     readAddress();
@@ -180,9 +184,9 @@ async function start() {
     return;
   }
   problem(null);
+  readAddress(); // by now it is known which user comes first
   document.body.classList.toggle("alone", !about.teacher);
   showFigures(about, null);
-  if (wish.mode === "user" && !wish.user) wish.user = about.first_user ?? "";
   await showAll();
 }
 
