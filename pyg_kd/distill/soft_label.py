@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -189,23 +189,24 @@ def _mixture(
     temperature: float | Sequence[float], mixture: Sequence[float] | None
 ) -> tuple[float | tuple[float, ...], tuple[float, ...] | None]:
     """Temperatures and their weights, checked."""
-    several = tuple(temperature) if isinstance(temperature, (tuple, list)) else None
+    if not isinstance(temperature, (tuple, list)):
+        several: tuple[Any, ...] = (temperature,)
+    else:
+        several = tuple(temperature)
+        require_count(temperature=len(several))
+    for value in several:
+        require_positive(temperature=value)
     weights = None if mixture is None else tuple(mixture)
-    for value in several if several is not None else (temperature,):
-        require_positive(temperature=value)  # type: ignore[arg-type]
-    require_count(temperature=1 if several is None else len(several))
     for value in weights or ():
         require_at_least(0, mixture=value)
-    if weights is not None and (
-        several is None or len(weights) != len(several) or not any(weights)
-    ):
+    if weights is not None and (len(weights) != len(several) or not any(weights)):
         raise ValueError(
-            "'mixture' must have a weight for each of several temperatures, not all 0 "
+            "'mixture' must have a weight for each temperature, not all 0 "
             f"(got {mixture} for {temperature})"
         )
-    if several is None:
-        return float(temperature), None  # type: ignore[arg-type]
-    return tuple(map(float, several)), weights
+    if isinstance(temperature, (tuple, list)):
+        return tuple(map(float, several)), weights
+    return float(several[0]), weights
 
 
 def _draw(x_item: Tensor, share: float) -> Tensor:

@@ -17,6 +17,7 @@ from pyg_kd.checks import require_at_least, require_choice, require_count, requi
 from pyg_kd.loader.interaction_loader import UNITS, Unit
 from pyg_kd.models.base import Recommender
 from pyg_kd.training.losses import resolve_loss
+from pyg_kd.training.schedule import SCHEDULES, Schedule
 from pyg_kd.training.validation import parse_metric
 
 #: ``evaluator(model, data, val_data)`` returns metrics by name.
@@ -46,6 +47,9 @@ class Options:
     batch_size: int
     batch_by: Unit
     lr: float
+    schedule: Schedule
+    warmup: float
+    final_lr: float
     weight_decay: float
     loss: LossName | nn.Module | None
     base_weight: float
@@ -73,6 +77,13 @@ class Options:
             raise ValueError(f"'seed' must lie in -2**42..2**42 (got {self.seed})")
         require_choice(UNITS, batch_by=self.batch_by)
         require_positive(lr=self.lr)
+        require_choice(SCHEDULES, schedule=self.schedule)
+        require_at_least(0, warmup=self.warmup, final_lr=self.final_lr)
+        if max(self.warmup, self.final_lr) > 1:
+            raise ValueError(
+                "'warmup' and 'final_lr' are shares, 1 at most "
+                f"(got {self.warmup} and {self.final_lr})"
+            )
         require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
         if self.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
             raise ValueError(

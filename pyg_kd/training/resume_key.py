@@ -25,6 +25,9 @@ RESUME_KEYS = (
     "batch_size",
     "batch_by",
     "lr",
+    "schedule",
+    "warmup",
+    "final_lr",
     "weight_decay",
     "base_weight",
     "num_negatives",
@@ -47,13 +50,15 @@ def resume_key(
 ) -> dict[str, Any]:
     """Everything that decides the result of a run, as plain values to save and compare."""
     methods, validated = objective.distillations, val_data is not None
+    scheduled = options.schedule != "constant" or options.warmup > 0
     evaluator = None if options.evaluator is None else describe_callable(options.evaluator)
     return {
         **{name: getattr(options, name) for name in RESUME_KEYS},
         "precision": str(options.precision),
         "devices": num_processes,
-        # Without methods a run can be made longer.
+        # A run without methods, whose learning rate knows no end, can be made longer.
         "max_epochs, over which methods anneal,": options.max_epochs if methods else None,
+        "max_epochs, which the learning rate follows,": options.max_epochs if scheduled else None,
         "model": describe(objective.model),
         "loss": None if objective.loss is None else describe(objective.loss),
         "distillations": [describe(method) for method in methods],

@@ -24,6 +24,7 @@ from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
+from pyg_kd.training.schedule import rate_factor
 from pyg_kd.training.validation import Validation
 
 
@@ -107,7 +108,8 @@ class Run:
         self.objective.on_epoch_start(self.data, self.epoch, self.options.max_epochs)
         self.loader.epoch = self.epoch
         sums = torch.zeros(1 + len(self.objective.methods), device=self.fabric.device)
-        for batch in self.loader:
+        for number, batch in enumerate(self.loader):
+            self.set_rate(self.epoch * len(self.loader) + number)
             self.optimizer.zero_grad(set_to_none=True)
             total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
             # Gradients are averaged over processes, losses are sums over the batch.
@@ -121,6 +123,19 @@ class Run:
         row = dict(zip(["loss", *self.objective.names], values, strict=True))
         self.check(row)
         return {"epoch": self.epoch, **row, "seconds": seconds}
+
+    def set_rate(self, step: int) -> None:
+        """Set the learning rate of a step, which follows from its number alone."""
+        options = self.options
+        factor = rate_factor(
+            step,
+            options.max_epochs * len(self.loader),
+            schedule=options.schedule,
+            warmup=options.warmup,
+            final_lr=options.final_lr,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.lr * factor
 
     def check(self, losses: dict[str, float]) -> None:
         """Raise ``TrainingDiverged`` if losses or representations are unusable."""

@@ -24,6 +24,7 @@ from pyg_kd.training.objective import Objective, check_terms
 from pyg_kd.training.options import Callback, Evaluator, LossName, Options, plain
 from pyg_kd.training.processes import make_fabric
 from pyg_kd.training.run import Run
+from pyg_kd.training.schedule import Schedule
 
 
 class Trainer:
@@ -37,7 +38,7 @@ class Trainer:
     the model, the losses, their weights, the graph (its features and the order of its edges), the
     knowledge that the methods need, the validation targets, the evaluator or an option differ.
     Free to change are ``patience``, ``progress``, ``accelerator``, ``strategy``, the callbacks and,
-    without distillations, ``max_epochs``; without ``val_data`` also ``metric``,
+    without distillations and a schedule, ``max_epochs``; without ``val_data`` also ``metric``,
     ``evaluate_every``, ``restore_best`` and ``evaluator``. Modules are compared by what they print
     and by plain values kept under the names of their constructors' arguments; evaluators by
     these, by name and by compiled code.
@@ -48,7 +49,11 @@ class Trainer:
         batch_size: Interactions, or users, in a batch.
         batch_by: ``"interaction"`` (default), or ``"user"``: an epoch then visits every user
             once, with one of its interactions at random.
-        lr: Learning rate of Adam.
+        lr: Learning rate of Adam, at its highest.
+        schedule: How it goes on after the warm-up: ``"constant"`` (default), or on a
+            ``"cosine"`` from ``lr`` to ``final_lr`` times that, over ``max_epochs``.
+        warmup: Share of all steps over which the learning rate rises linearly to ``lr``.
+        final_lr: Where the cosine ends, as a share of ``lr``.
         weight_decay: L2 penalty, added to the gradient of all parameters but those of modules that
             say ``decays = False``.
         loss: ``"bpr"``, ``"sampled_softmax"``, ``"own"`` for the model's own objective, or a
@@ -88,6 +93,9 @@ class Trainer:
         batch_size: int = 8192,
         batch_by: Unit = "interaction",
         lr: float = 0.01,
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        final_lr: float = 0.01,
         weight_decay: float = 0.0,
         loss: LossName | nn.Module | None = None,
         base_weight: float = 1.0,
@@ -107,6 +115,7 @@ class Trainer:
     ) -> None:
         self.max_epochs, self.batch_size, self.batch_by = max_epochs, batch_size, batch_by
         self.lr, self.weight_decay = lr, weight_decay
+        self.schedule, self.warmup, self.final_lr = schedule, warmup, final_lr
         self.loss, self.base_weight, self.num_negatives = loss, base_weight, num_negatives
         self.seed, self.metric = seed, metric
         self.evaluate_every, self.patience, self.evaluator = evaluate_every, patience, evaluator

@@ -293,7 +293,7 @@ def test_large_scores_stay_finite(problem, tail) -> None:
         ({"share": 0.5, "tail": "list"}, "'share' must be 1 at most, and 1 with"),
         ({"temperature": ()}, "'temperature'.*0"),
         ({"temperature": (1.0, -2.0)}, "'temperature'.*-2.0"),
-        ({"mixture": (1.0,)}, "'mixture' must have a weight for each"),
+        ({"mixture": (1.0, 2.0)}, "'mixture' must have a weight for each"),
         ({"temperature": (1.0, 2.0), "mixture": (1.0,)}, "'mixture' must have a weight for each"),
         ({"temperature": (1.0, 2.0), "mixture": (0, 0)}, "'mixture' must have .* not all 0"),
         ({"temperature": (1.0, 2.0), "mixture": (1, -1)}, "'mixture' must be 0 or more"),
