@@ -76,7 +76,7 @@ class App:
             local=local,
             most=service.limits.open,
             stopping=lambda: service.stopping,
-            done=service.metrics.request,
+            metrics=service.metrics,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyg_kd.retrieval.service.logs import places_of, tell
+from pyg_kd.retrieval.service.metrics import Metrics
 from pyg_kd.retrieval.service.refused import Refused
 
 #: Answered without a token: probes, and the page (its files are below ``/page/``), which asks for
@@ -31,7 +32,7 @@ class Guard:
         local: Whether requests must be addressed to this machine by its own names.
         most: Most requests at the same time.
         stopping: Whether the service is about to stop, so that connections are closed.
-        done: Told the path, the status and the seconds of every request.
+        metrics: Where requests are counted.
     """
 
     def __init__(
@@ -42,12 +43,11 @@ class Guard:
         local: bool,
         most: int,
         stopping: Callable[[], bool],
-        done: Callable[[str, int, float], None],
+        metrics: Metrics,
     ) -> None:
         self.app, self.most, self.local = app, most, local
-        self.open = 0
         self._token = None if token is None else b"Bearer " + token.encode()
-        self._stopping, self._done = stopping, done
+        self._stopping, self._metrics = stopping, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -63,7 +63,7 @@ class Guard:
                 message["headers"] = [*message["headers"], *self._headers()]
             await send(message)
 
-        self.open += 1
+        self._metrics.open += 1
         try:
             await self._ask(scope, receive, respond)
         except ClientDisconnect:
@@ -74,8 +74,8 @@ class Guard:
                 failed = Refused(500, "the service failed to answer").response()
                 await failed(scope, receive, respond)
         finally:
-            self.open -= 1
-            self._done(scope["path"], status, time.perf_counter() - start)
+            self._metrics.open -= 1
+            self._metrics.request(scope["path"], status, time.perf_counter() - start)
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -85,7 +85,7 @@ class Guard:
             await refused.response()(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        if self.open > self.most:
+        if self._metrics.open > self.most:
             raise Refused(503, "the service is busy")
         headers = dict(scope["headers"])
         if self.local and _name(headers.get(b"host", b"")) not in LOCAL:

@@ -39,6 +39,16 @@ class Metrics:
         self._requests = board.own("requests")
         self._latency = board.own("latency").reshape(2, -1)
         self._batches = board.own("batches")
+        self._open = board.own("open")
+
+    @property
+    def open(self) -> int:
+        """Requests that this worker reads or answers."""
+        return int(self._open[0])
+
+    @open.setter
+    def open(self, count: int) -> None:
+        self._open[0] = count
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request that was answered, or given up."""

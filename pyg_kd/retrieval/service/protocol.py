@@ -90,7 +90,7 @@ class _Limited(HttpToolsProtocol):
         self._clear()
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self._may_answer():
             body = encode(Trouble(error))
             lines = [
                 STATUS_LINE[status].rstrip(),
@@ -100,6 +100,13 @@ class _Limited(HttpToolsProtocol):
             ]
             self.transport.write(b"\r\n".join([*lines, b"", body]))
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Whether no other answer comes first: that of the request whose body is being read."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return cycle.more_body and not cycle.response_started and not self.pipeline
 
     def _clear(self) -> None:
         for timer in (self._timer, self._rest):

@@ -108,7 +108,6 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """The numbers of all workers."""
-        self.service.metrics.board.own("waiting")[:] = len(self.service.ranking)
         return Response(self.service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:

@@ -158,6 +158,7 @@ class Service:
     def _rank(self, asked: list[Recommend | None]) -> Sequence[Result]:
         start, served = time.perf_counter(), self.served
         self._follow(served)
+        self.metrics.board.own("waiting")[:] = len(self.ranking)
         asks = [ask for ask in asked if ask is not None]
         results = iter(recommend(served, asks))
         if asks:

@@ -153,10 +153,10 @@ class Supervisor:
             worker.delay = min(2 * worker.delay, LAST_DELAY)
 
     def _stop(self, wake: socket.socket) -> None:
+        for place in self.workers:
+            place.listener.close()  # first, so that workers have the last ones
         for worker in self._running():
             worker.terminate()
-        for place in self.workers:
-            place.listener.close()
         late = time.monotonic() + self._stop_seconds + MERCY
         self._caught = [number for number in self._caught if number == signal.SIGCHLD]
         while (left := self._running()) and time.monotonic() < late:

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -27,8 +28,8 @@ from pyg_kd.retrieval.service.refused import Refused
 from pyg_kd.retrieval.service.service import Service
 from pyg_kd.retrieval.service.source import Source
 
-#: Seconds for which a worker that was told to stop goes on, telling every client to close: a
-#: request that was on its way over an open connection arrives in them.
+#: Seconds for which a worker that was told to stop goes on with the connections that it has, telling
+#: every client to close: a request that was on its way arrives in them.
 DRAIN = 0.3
 
 
@@ -80,10 +81,11 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: App, told: Told) -> None:
         limits = told.limits
+        self._protocol_class = protocol_of(limits)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol_of(limits),
+                http=self._protocol_class,
                 loop="uvloop",
                 ws="none",
                 lifespan="on",
@@ -100,10 +102,12 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, listen, and mind the signals."""
+        self._listeners = [listener.dup() for listener in sockets or ()]
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._tasks = {loop.create_task(self._watch())}
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._reload()))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self._watch())
         gc.collect()
         gc.freeze()  # what stays is not looked through again
 
@@ -116,17 +120,36 @@ class _Server(uvicorn.Server):
         if not self._service.stopping:
             self._service.stopping = True
             tell("stopping")
-            asyncio.get_running_loop().call_later(DRAIN, self._stop)
+            self._start(self._close())
 
-    def _stop(self) -> None:
+    async def _close(self) -> None:
+        """Take no more connections, but those that the kernel has accepted; then stop."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            listener.listen(0)  # further ones are put off until the socket is gone
+        for server in self.servers:
+            server.close()
+        for listener in self._listeners:
+            listener.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    accepted, _ = listener.accept()
+                    await loop.connect_accepted_socket(self._protocol, accepted)
+            listener.close()
+        await asyncio.sleep(DRAIN)
         self.should_exit = True
 
-    def _reload(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._reload_now())
+    def _protocol(self) -> asyncio.Protocol:
+        return self._protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _reload_now(self) -> None:
+    async def _reload(self) -> None:
         with suppress(Refused):  # which is logged already
             await self._service.reload()
 
