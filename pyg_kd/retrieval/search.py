@@ -6,45 +6,34 @@ beat, so that hardly any entry is looked at twice, and nothing of queries x rows
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_count
+from pyg_kd.retrieval.blas_threads import single_threaded_blas, usable_threads
 from pyg_kd.retrieval.seen import Pattern, check_pattern
-from pyg_kd.retrieval.selection import (
-    LOWEST,
-    MAX_ROWS,
-    Keys,
-    Pool,
-    chunk_floor,
-    make_keys,
-    unpack_keys,
-)
+from pyg_kd.retrieval.selection import MAX_ROWS, Keys, unpack_keys
+from pyg_kd.retrieval.tiles import Block, Float32, Rows
 
 Array = npt.NDArray[Any]
-Float32 = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
-#: Scores in a tile: 1 MB.
-TILE_ENTRIES = 2**18
-
-#: Queries in a tile.
+#: Queries searched together.
 QUERY_BLOCK = 256
 
+#: Places of lists in a block.
+LISTED_ENTRIES = 2**20
 
-class Rows(Protocol):
-    """What is searched: a :class:`~pyg_kd.retrieval.tables.Table`, or anything like it."""
+#: What gathering a row costs, in products with a query.
+GATHER_COST = 16
 
-    @property
-    def dim(self) -> int:
-        """Width of a row."""
-
-    def __len__(self) -> int: ...
-
-    def block(self, start: int, stop: int) -> Float32:
-        """Rows ``start`` to ``stop``, float32 ``[stop - start, dim]``, which are not changed."""
+#: Multiplications below which a second thread costs more than it brings.
+WORTH_THREADS = 2**26
 
 
 def top_k(
@@ -90,14 +79,12 @@ def top_k(
     x = check_queries(queries, table.dim)
     hidden = None if hidden is None else check_hidden(hidden, len(x), len(table))
     mask = None if allowed is None else check_allowed(allowed, len(table))
-    depth = min(k, len(table))
+    depth = min(k, len(table) if mask is None else np.count_nonzero(mask))
     rows = np.full((len(x), k), -1, np.int64)
     scores = np.full((len(x), k), -np.inf, np.float32)
-    if depth:
-        for start in range(0, len(x), QUERY_BLOCK):
-            block = slice(start, start + QUERY_BLOCK)
-            part = None if hidden is None else _part(hidden, start, start + QUERY_BLOCK)
-            keys = _search_block(x[block], table, depth, part, mask)
+    if depth and len(x):
+        search = _Search(x, table, int(depth), hidden, mask)
+        for block, keys in search.run():
             rows[block, :depth], scores[block, :depth] = unpack_keys(keys)
     return rows, scores
 
@@ -130,53 +117,85 @@ def check_allowed(allowed: npt.ArrayLike, num_rows: int) -> npt.NDArray[np.bool_
     return mask
 
 
-def _part(hidden: Pattern, start: int, stop: int) -> tuple[Array, Array]:
-    """Query, counted from ``start``, and row of the entries of some queries."""
-    ptr = hidden.ptr[start : stop + 1]
-    query = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
-    return query, hidden.col[ptr[0] : ptr[-1]]
-
-
-def _search_block(
-    x: Float32,
-    table: Rows,
-    k: int,
-    hidden: tuple[Array, Array] | None,
-    allowed: npt.NDArray[np.bool_] | None,
-) -> Keys:
-    pool = Pool(len(x), k)
-    tile = max(TILE_ENTRIES // len(x), 1)
-    for start in range(0, len(table), tile):
-        stop = min(start + tile, len(table))
-        scores = x @ table.block(start, stop).T
-        if hidden is not None:
-            query, row = hidden
-            inside = (row >= start) & (row < stop)
-            scores[query[inside], row[inside] - start] = -np.inf
-        if allowed is not None:
-            scores[:, ~allowed[start:stop]] = -np.inf
-        _take(pool, scores, start)
-    return pool.best()
-
-
-def _take(pool: Pool, scores: Float32, start: int) -> None:
-    """Add the scores of a tile that reach the floor."""
-    if start == 0:
-        bound = chunk_floor(scores, pool.k)
-        if bound is not None:
-            pool.floor = np.maximum(bound, LOWEST)
-    # Not "reaches the floor", which NaN doesn't.
-    entry = np.flatnonzero(~(scores < pool.floor[:, None]))
-    if len(entry):
-        query = entry // scores.shape[1]
-        value = scores.reshape(-1)[entry]
-        if np.isnan(value).any():
-            raise ValueError("a score is NaN: 'queries' or the table are not finite")
-        pool.add(query, make_keys(value, entry - query * scores.shape[1] + start))
-        pool.shrink()
-
-
 def check_size(table: Rows) -> None:
     """Raise ``ValueError`` for a table with more rows than can be ranked."""
     if len(table) > MAX_ROWS:
         raise ValueError(f"'table' must have at most {MAX_ROWS} rows (got {len(table)})")
+
+
+class _Some:
+    """Some rows of a table, int64 ``[m]``."""
+
+    def __init__(self, table: Rows, index: Array) -> None:
+        self.table, self.index, self.dim = table, index, table.dim
+        self.dtype = "gathered"
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def block(self, start: int, stop: int) -> Float32:
+        return self.table.rows(self.index[start:stop])
+
+    def rows(self, index: Array) -> Float32:
+        return self.table.rows(self.index[index])
+
+
+class _Search:
+    """All blocks of queries: one after the other, or in threads."""
+
+    def __init__(
+        self, x: Float32, table: Rows, k: int, hidden: Pattern | None, mask: Array | None
+    ) -> None:
+        self.x, self.table, self.k, self.hidden = x, table, k, hidden
+        self.banned, self.ids, self.place = np.empty(0, np.int64), None, None
+        if mask is None:
+            return
+        share = np.count_nonzero(mask) / len(mask)
+        if share * (len(x) + GATHER_COST) < len(x):
+            self.ids = np.flatnonzero(mask)
+            self.table = _Some(table, self.ids)
+            self.place = np.full(len(mask), -1, np.int64)
+            self.place[self.ids] = np.arange(len(self.ids))
+        else:
+            self.banned = np.flatnonzero(~mask)
+
+    def run(self) -> Iterator[tuple[slice, Keys]]:
+        """Each block of queries and its keys."""
+        n = len(self.x)
+        threads = 1
+        if n * len(self.table) * self.table.dim >= WORTH_THREADS and n > 1:
+            threads = usable_threads()
+        size = max(min(QUERY_BLOCK, LISTED_ENTRIES // self.k), 1)
+        parts = max(-(-n // size), threads)
+        ends = [n * i // parts for i in range(parts + 1)]
+        blocks = [slice(a, b) for a, b in pairwise(ends) if b > a]
+        if threads == 1:
+            for block in blocks:
+                yield block, self._search(block)
+            return
+        with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
+            try:
+                yield from zip(blocks, pool.map(self._search, blocks), strict=True)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _search(self, block: slice) -> Keys:
+        x = self.x[block]
+        hidden = self._hidden(block.start, block.stop)
+        return Block(x, self.table, self.k, hidden, self.banned, self.ids).search()
+
+    def _hidden(self, start: int, stop: int) -> Array:
+        """What some queries must not get, as places ``row * b + query`` in ascending order."""
+        if self.hidden is None:
+            return np.empty(0, np.int64)
+        ptr = self.hidden.ptr[start : stop + 1]
+        row = self.hidden.col[ptr[0] : ptr[-1]].astype(np.int64)
+        query = np.repeat(np.arange(stop - start), np.diff(ptr))
+        if self.place is not None:
+            row = self.place[row]
+            query, row = query[row >= 0], row[row >= 0]
+        row *= stop - start
+        row += query
+        row.sort()
+        return row

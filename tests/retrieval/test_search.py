@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
-from pyg_kd.retrieval import search
+from pyg_kd.retrieval import blas_threads, search, tiles
 from pyg_kd.retrieval.search import top_k
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import DTYPES, Table
@@ -22,6 +25,9 @@ class Exact:
 
     def block(self, start, stop):
         return self.x[start:stop]
+
+    def rows(self, index):
+        return self.x[index]
 
 
 def pattern(rows):
@@ -51,6 +57,11 @@ def check(queries, x, k, hidden=None, allowed=None, table=None):
     assert rows.dtype == np.int64 and scores.dtype == np.float32
     np.testing.assert_array_equal(rows, wanted_rows)
     np.testing.assert_array_equal(scores, wanted_scores)
+
+
+def tile_sizes(patch, entries):
+    patch.setattr(tiles, "TILE_ENTRIES", entries)
+    patch.setattr(tiles, "FIRST_ENTRIES", entries)
 
 
 def exact_values(rng, shape, levels):
@@ -83,7 +94,7 @@ def problems(draw):
 def test_equals_sorting_everything(problem, k, tile_entries, query_block):
     queries, x, hidden, allowed = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "TILE_ENTRIES", tile_entries)
+        tile_sizes(patch, tile_entries)
         patch.setattr(search, "QUERY_BLOCK", query_block)
         check(queries, x, k, hidden, allowed, Exact(x))
 
@@ -92,7 +103,7 @@ def test_equals_sorting_everything(problem, k, tile_entries, query_block):
 @pytest.mark.parametrize("k", [1, 10, 300, 2500])
 @pytest.mark.parametrize("tile_entries", [2**18, 10_000])
 def test_many_rows(levels, k, tile_entries, monkeypatch):
-    monkeypatch.setattr(search, "TILE_ENTRIES", tile_entries)
+    tile_sizes(monkeypatch, tile_entries)
     rng = np.random.default_rng(levels)
     queries, x = exact_values(rng, (21, 3), levels), exact_values(rng, (2003, 3), levels)
     hidden = [rng.integers(0, 2003, rng.integers(0, 2003)).tolist() for _ in range(21)]
@@ -104,7 +115,7 @@ def test_many_rows(levels, k, tile_entries, monkeypatch):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_rows_sorted_by_score(order, monkeypatch):
-    monkeypatch.setattr(search, "TILE_ENTRIES", 640)
+    tile_sizes(monkeypatch, 640)
     x = np.arange(20_000, dtype=np.float32)[::order, None] // 3
     check(np.array([[1.0], [-1.0], [0.0]], np.float32), x, 7, [[19_999, 0], [], []])
 
@@ -129,6 +140,53 @@ def test_random_tables_at_every_precision(dtype):
     np.testing.assert_array_equal(rows, wanted)
 
 
+@pytest.mark.parametrize("k", [1, 20])
+def test_queries_without_a_preference_take_the_first_rows(k, monkeypatch):
+    tile_sizes(monkeypatch, 30_000)
+    rng = np.random.default_rng(2)
+    queries, x = exact_values(rng, (9, 3), 300), exact_values(rng, (5000, 3), 300)
+    queries[[0, 4]] = 0
+    queries[5] = [1, 0, 0]  # of levels of which each is the score of about eight rows
+    x[:, 0] = np.sign(x[:, 0])  # or of thousands
+    hidden = [rng.integers(0, 100, 50).tolist() for _ in queries]
+    check(queries, x, k, hidden, np.arange(5000) > 40)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_change_nothing(threads, monkeypatch):
+    monkeypatch.setattr(search, "WORTH_THREADS", 1)
+    monkeypatch.setattr(search, "usable_threads", lambda: threads)
+    rng = np.random.default_rng(3)
+    queries, x = exact_values(rng, (700, 3), 20), exact_values(rng, (900, 3), 20)
+    hidden = [rng.integers(0, 900, 20).tolist() for _ in queries]
+    check(queries, x, 10, hidden)
+    check(queries[:2], x, 10, hidden[:2])
+    with pytest.raises(ValueError, match="NaN"):
+        top_k(np.where(queries == queries[5], np.nan, queries), Table.of(x), 10)
+
+
+def test_searches_of_several_threads_at_once(monkeypatch):
+    monkeypatch.setattr(search, "WORTH_THREADS", 1)
+    rng = np.random.default_rng(4)
+    x = exact_values(rng, (4000, 16), 100)
+    parts = [exact_values(rng, (n, 16), 100) for n in (1, 60, 2, 90, 1, 60)]
+    wanted = [oracle(part, x, 5) for part in parts]
+    before = [lib["num_threads"] for lib in threadpool_info()]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda part: top_k(part, Table.of(x), 5), parts))
+    assert [lib["num_threads"] for lib in threadpool_info()] == before
+    for (rows, scores), (wanted_rows, wanted_scores) in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(rows, wanted_rows)
+        np.testing.assert_array_equal(scores, wanted_scores)
+
+
+def test_blas_is_left_alone_where_its_threads_cannot_be_set(monkeypatch):
+    monkeypatch.setattr(blas_threads, "_controller", lambda: None)
+    assert blas_threads.usable_threads() == 1
+    with blas_threads.single_threaded_blas():
+        pass
+
+
 def test_infinite_scores():
     x = np.array([[np.inf], [-np.inf], [1.0], [np.inf]], np.float32)
     rows, scores = top_k(np.ones((1, 1), np.float32), Exact(x), 4)
@@ -151,7 +209,7 @@ def test_float64_queries_are_narrowed():
 @pytest.mark.parametrize("size", [5, 4000])
 @pytest.mark.parametrize("tile_entries", [2**18, 100])
 def test_nan_is_refused(size, tile_entries, monkeypatch):
-    monkeypatch.setattr(search, "TILE_ENTRIES", tile_entries)
+    tile_sizes(monkeypatch, tile_entries)
     x = np.zeros((size, 2), np.float32)
     x[size - 2] = np.nan
     with pytest.raises(ValueError, match="NaN"):
