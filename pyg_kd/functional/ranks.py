@@ -116,16 +116,33 @@ def rank_ensemble(
         >>> rank_ensemble(torch.tensor([[[5, 3, 1], [2, 1, 3]]]), 3)
         tensor([[3, 1, 5]])
     """
-    num_lists, length = lists.shape[1:]
-    rank = torch.arange(length, device=lists.device, dtype=torch.double)
+    rank = torch.arange(lists.size(2), device=lists.device, dtype=torch.double)
     importance = (-rank / decay).exp().expand(lists.shape)
-    if extra is not None:
-        importance = importance + extra
+    return merge_lists(lists, importance if extra is None else importance + extra, k)
+
+
+def merge_lists(lists: Tensor, importance: Tensor, k: int) -> Tensor:
+    r"""Rank items by what several lists say of them, summed up.
+
+    Ties go to the item with the best rank in any list, then to the one in the earlier list.
+
+    Args:
+        lists: Item ids, best first and distinct in each list, ``[B, X, K]``, padded with -1.
+        importance: What each entry says of its item, ``[B, X, K]``.
+        k: Length of the result.
+
+    Returns:
+        Item ids of the type of ``lists``, ``[B, k]``, padded with -1.
+
+    Example:
+        >>> merge_lists(torch.tensor([[[5, 3], [3, 1]]]), torch.tensor([[[3, 2], [2, 1]]]), 3)
+        tensor([[3, 5, 1]])
+    """
     # Entries by rank, then by list; a stable sort keeps this order among those of an item.
     entries = lists.transpose(1, 2).flatten(1)
     item, order = entries.sort(dim=1, stable=True)
     importance = importance.transpose(1, 2).flatten(1).gather(1, order)
-    total = total_by_item(item, importance, num_lists)
+    total = total_by_item(item, importance.double(), lists.size(1))
     total = torch.empty_like(total).scatter_(1, order, total)
     total, order = total.sort(dim=1, descending=True, stable=True)
     ranked = entries.gather(1, order).masked_fill_(total == -torch.inf, -1)[:, :k]

@@ -2,6 +2,7 @@
 
 from pyg_kd.knowledge.attachment import attach_trajectories
 from pyg_kd.knowledge.extraction import extract_knowledge
+from pyg_kd.knowledge.fusion import fuse
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.knowledge.store import load_knowledge, save_knowledge
 from pyg_kd.knowledge.topology import topology_graph
@@ -12,6 +13,7 @@ __all__ = [
     "TrajectoryRecorder",
     "attach_trajectories",
     "extract_knowledge",
+    "fuse",
     "graph_fingerprint",
     "load_knowledge",
     "model_fingerprint",

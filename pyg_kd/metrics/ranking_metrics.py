@@ -15,6 +15,16 @@ from pyg_kd.graph import Neighbors
 METRICS = ("recall", "ndcg", "hit_rate", "mrr", "precision", "map")
 
 
+def parse_metric(metric: str) -> tuple[str, int]:
+    """Split ``"recall@20"`` into ``("recall", 20)``."""
+    name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
+    if name not in METRICS or not k.isdecimal() or int(k) < 1:
+        raise ValueError(
+            f"'metric' must look like 'recall@20', with one of {METRICS} (got {metric!r})"
+        )
+    return name, int(k)
+
+
 def ranking_metrics(
     hits: Tensor, num_targets: Tensor, ks: Sequence[int], metrics: Sequence[str] = METRICS
 ) -> dict[str, Tensor]:

@@ -7,21 +7,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import interactions
-from pyg_kd.metrics.ranking_metrics import METRICS, hit_matrix, ranking_metrics
+from pyg_kd.metrics.ranking_metrics import hit_matrix, ranking_metrics
+from pyg_kd.metrics.ranking_metrics import parse_metric as parse_metric
 from pyg_kd.metrics.ranking_task import ranking_task
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference
 from pyg_kd.typing import ITEM, USER
-
-
-def parse_metric(metric: str) -> tuple[str, int]:
-    """Split ``"recall@20"`` into ``("recall", 20)``."""
-    name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
-    if name not in METRICS or not k.isdecimal() or int(k) < 1:
-        raise ValueError(
-            f"'metric' must look like 'recall@20', with one of {METRICS} (got {metric!r})"
-        )
-    return name, int(k)
 
 
 class Validation:

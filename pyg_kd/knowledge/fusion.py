@@ -1,0 +1,232 @@
+"""Several teachers' lists fused into one, as the knowledge of an ensemble."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
+from pyg_kd.functional.edge_scores import list_scores
+from pyg_kd.functional.ranks import merge_lists
+from pyg_kd.knowledge.extraction import extract_knowledge
+from pyg_kd.knowledge.requirements import check_knowledge, graph_fingerprint, name_source
+from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
+from pyg_kd.metrics.ranking_task import Task, ranking_task
+from pyg_kd.models.base import Recommender
+from pyg_kd.typing import ITEM, USER
+
+How = Literal["reciprocal_rank", "borda", "score"]
+HOW: tuple[str, ...] = get_args(How)
+
+#: Entries of lists merged at once.
+ENTRIES = 2**21
+
+#: Weights that the greedy choice tries for a further teacher, the first one having 1.
+WEIGHTS = (0.25, 0.5, 1.0, 2.0)
+
+
+def fuse(
+    teachers: Sequence[HeteroData | Recommender],
+    weights: Sequence[float] | None = None,
+    *,
+    how: How = "reciprocal_rank",
+    constant: float = 20.0,
+    num_items: int | None = None,
+    data: HeteroData | None = None,
+    val_data: HeteroData | None = None,
+    metric: str = "recall@20",
+) -> HeteroData:
+    r"""Fuse the ranked lists of several teachers into those of one.
+
+    An item scores, by its ranks :math:`r_m` from 0 on the lists of length :math:`K_m` that hold it,
+
+    .. math::
+        f(u, i) = \sum_m w_m \cdot \begin{cases}
+        1 / (c + r_m(u, i)) & \text{reciprocal rank} \\
+        1 - r_m(u, i) / K_m & \text{Borda} \\
+        (s_{m,ui} - \min_j s_{m,uj}) / (\max_j s_{m,uj} - \min_j s_{m,uj}) & \text{score}
+        \end{cases}
+
+    Reciprocal ranks are those of `"Reciprocal Rank Fusion" <https://doi.org/10.1145/1571941.1572114>`_
+    (there :math:`c = 60`); scores are inner products of ``teacher_x``. Teachers of different
+    kinds gain most by fusion. Equal items keep the order of their best rank.
+
+    Args:
+        teachers: Graphs with ``teacher_items`` of the same edges, as :func:`extract_knowledge`
+            returns them, or recommenders fitted on ``data``.
+        weights: The weight :math:`w_m` of each teacher. By default equal, or with ``val_data``
+            chosen: starting from the best teacher alone, teachers are added with a weight out of
+            0.25, 0.5, 1 and 2 as long as that improves the validation metric.
+        how: ``"reciprocal_rank"`` (default), ``"borda"`` or ``"score"``.
+        constant: :math:`c`.
+        num_items: Items kept for each user; by default as many as the longest list has.
+        data: The training graph, for teachers that are recommenders.
+        val_data: Targets in ``edge_label_index``, by which weights are chosen.
+        metric: The metric of that choice.
+
+    Returns:
+        A graph whose ``teacher_items`` are the fused lists, int32 ``[U, num_items]``, and
+        ``teacher_weights`` the weights. It carries no ``teacher_x``: an ensemble has no embeddings.
+
+    Raises:
+        TypeError: If a teacher is neither a graph nor a recommender.
+        ValueError: If there is no teacher, their graphs differ, one has no lists, weights are
+            negative or all 0, both ``weights`` and ``val_data`` are given, or scores are asked for
+            of a teacher without inner products.
+
+    Example:
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> from pyg_kd.models import EASE, MF
+        >>> data = SyntheticInteractions(None, num_users=20, num_items=50, num_edges=80)[0]
+        >>> graph = fuse([EASE(data), MF(data, dim=4)], [1.0, 0.5], data=data, num_items=10)
+        >>> graph["user"].teacher_items.shape, graph.teacher_weights
+        (torch.Size([20, 10]), (1.0, 0.5))
+    """
+    require_choice(HOW, how=how)
+    require_positive(constant=constant)
+    if num_items is not None:
+        require_count(num_items=num_items)
+    if weights is not None and val_data is not None:
+        raise ValueError("'weights' are given or chosen by 'val_data', not both")
+    graphs = _graphs(teachers, data)
+    lists = [graph[USER].teacher_items for graph in graphs]
+    worth = [_worth(graph, how, constant) for graph in graphs]
+    if val_data is not None:
+        task = ranking_task(graphs[0], val_data, "val_data")
+        chosen = _Choice(lists, worth, task, metric).greedy()
+    else:
+        chosen = _given(weights, len(graphs))
+    k = max(found.size(1) for found in lists) if num_items is None else int(num_items)
+    graph = copy.copy(graphs[0])
+    fingerprints = [getattr(found, "teacher_fingerprint", "") for found in graphs]
+    text = f"{how} {constant} {chosen} {fingerprints}"
+    name_source(graph, graph_fingerprint(graph), hashlib.sha256(text.encode()).hexdigest())
+    graph.teacher_inner_product = False
+    graph.teacher_weights = chosen
+    graph[USER].teacher_items = _fused(lists, worth, chosen, k)
+    return graph
+
+
+def _graphs(
+    teachers: Sequence[HeteroData | Recommender], data: HeteroData | None
+) -> list[HeteroData]:
+    """The teachers as graphs of the same edges."""
+    if not isinstance(teachers, (list, tuple)) or not teachers:
+        raise ValueError(f"'teachers' must be a list of graphs or models (got {teachers!r:.80})")
+    graphs = []
+    for teacher in teachers:
+        if isinstance(teacher, Recommender):
+            if data is None:
+                raise ValueError("teachers that are models need 'data', the graph they rank on")
+            teacher = extract_knowledge(teacher, data)
+        if not isinstance(teacher, HeteroData):
+            raise TypeError(f"a teacher must be a graph or a model (got {type(teacher).__name__})")
+        check_knowledge(teacher, "fuse", ("teacher_items",))
+        graphs.append(teacher)
+    found = [graph_fingerprint(graph) for graph in graphs]
+    for place, fingerprint in enumerate(found):
+        if fingerprint != found[0]:
+            raise ValueError(
+                f"teacher {place} is of another graph (fingerprint {fingerprint:.12}, that of "
+                f"teacher 0 is {found[0]:.12})"
+            )
+    return graphs
+
+
+def _given(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    found = tuple(float(w) for w in ((1.0,) * count if weights is None else weights))
+    for value in found:
+        require_at_least(0, weights=value)
+    if len(found) != count or not any(found):
+        raise ValueError(
+            f"'weights' must be {count} numbers, one a teacher, not all 0 (got {weights})"
+        )
+    return found
+
+
+def _worth(graph: HeteroData, how: str, constant: float) -> Tensor:
+    """What each place of each list adds, ``[U, K]`` or, where all users have the same, ``[K]``."""
+    lists: Tensor = graph[USER].teacher_items
+    rank = torch.arange(lists.size(1), device=lists.device, dtype=torch.double)
+    if how == "reciprocal_rank":
+        return 1 / (constant + rank)
+    if how == "borda":
+        return 1 - rank / lists.size(1)
+    if "teacher_x" not in graph[USER] or not getattr(graph, "teacher_inner_product", True):
+        raise ValueError(
+            "how='score' takes inner products of 'teacher_x', which a teacher has not: "
+            "use how='reciprocal_rank'"
+        )
+    x_user, x_item = (graph[node_type].teacher_x.float() for node_type in (USER, ITEM))
+    scores = list_scores(x_user, x_item, lists)
+    empty = lists < 0
+    low = scores.masked_fill(empty, torch.inf).amin(1, keepdim=True)
+    high = scores.masked_fill(empty, -torch.inf).amax(1, keepdim=True)
+    span = (high - low).where(high > low, torch.ones_like(low))  # equal scores are worth nothing
+    return ((scores - low) / span).masked_fill(empty, 0.0)
+
+
+def _fused(
+    lists: list[Tensor],
+    worth: list[Tensor],
+    weights: Sequence[float],
+    k: int,
+    users: Tensor | None = None,
+) -> Tensor:
+    """The fused lists of some users, or of all, int32 ``[n, k]``, in blocks of users."""
+    used = [m for m, weight in enumerate(weights) if weight]
+    width = max(lists[m].size(1) for m in used)
+    if users is None:
+        users = torch.arange(len(lists[0]), device=lists[0].device)
+    blocks = [lists[0].new_empty(0, k, dtype=torch.int32)]
+    for rows in users.split(max(ENTRIES // (width * len(used)), 1)):
+        items = lists[0].new_full((len(rows), len(used), width), -1)
+        value = torch.zeros(items.shape, device=items.device, dtype=torch.double)
+        for place, m in enumerate(used):
+            part = worth[m] if worth[m].dim() == 1 else worth[m][rows]
+            items[:, place, : lists[m].size(1)] = lists[m][rows]
+            value[:, place, : lists[m].size(1)] = weights[m] * part
+        blocks.append(merge_lists(items, value, k).to(torch.int32))
+    return torch.cat(blocks)
+
+
+class _Choice:
+    """Weights chosen by a validation metric."""
+
+    def __init__(self, lists: list[Tensor], worth: list[Tensor], task: Task, metric: str) -> None:
+        self.lists, self.worth, self.task, self.metric = lists, worth, task, metric
+        self.name, self.k = parse_metric(metric)
+
+    def value(self, weights: Sequence[float]) -> float:
+        """The metric of the fused lists."""
+        task = self.task
+        ranked = _fused(self.lists, self.worth, weights, self.k, task.users).long()
+        hits = hit_matrix(task.users, ranked, task.targets, task.num_items)
+        found = ranking_metrics(hits, task.targets.degree[task.users], (self.k,), (self.name,))
+        return float(found[self.metric].mean())
+
+    def greedy(self) -> tuple[float, ...]:
+        """The best teacher, and further ones as long as they help."""
+        count = len(self.lists)
+        singles = [tuple(float(m == best) for m in range(count)) for best in range(count)]
+        values = [self.value(weights) for weights in singles]
+        best = max(values)
+        weights = singles[values.index(best)]
+        while True:
+            trials = [
+                (*weights[:m], weight, *weights[m + 1 :])
+                for m in range(count)
+                if not weights[m]
+                for weight in WEIGHTS
+            ]
+            values = [self.value(trial) for trial in trials]
+            if not values or max(values) <= best:
+                return weights
+            best = max(values)
+            weights = trials[values.index(best)]
