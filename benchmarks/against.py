@@ -32,8 +32,19 @@ class Clock:
         return {
             "seconds": time.perf_counter() - self.wall,
             "CPU seconds": time.process_time() - self.cpu,
-            "peak GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+            "peak GB": peak_memory(),
         }
+
+
+def peak_memory() -> float:
+    """The most memory that the process had at once, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def forget_peak() -> float:
+    """Begin :func:`peak_memory` anew, and return the memory that the process has, in GB."""
+    Path("/proc/self/clear_refs").write_text("5")  # Linux, where it goes down to what is held
+    return peak_memory()
 
 
 def answer(row: dict[str, Any]) -> None:

@@ -285,6 +285,68 @@ def training_cost(result: dict[str, Any]) -> str:
     ) + outdated_cost(result["ours"])
 
 
+def training_cost_against(result: dict[str, Any]) -> str:
+    rows = []
+    for name, row in result["rows"].items():
+        pairs = [(row["before"][key], row["now"][key]) for key in ("first", "CPU seconds")]
+        cells = [f"{seconds:.2f}" for pair in pairs for seconds in pair]
+        rows.append([name, *cells, f"{pairs[1][1] / pairs[1][0]:.2f}"])
+    return section(
+        "Seconds an epoch, before and after",
+        f"`python benchmarks/training_cost.py --against CHECKOUT`: the rows of the last section in "
+        f"commit {result['before']}, before each graph was read and sorted only once, and in "
+        f"{result['now']}. Two processes run their epochs in turn. CPU seconds of the fastest "
+        "epoch; *first* includes what `fit` does before it. *Ratio* is an epoch after over one "
+        f"before. Machine: {machine(result)}; other processes were running on it.",
+        ["Row", "First, before", "First, after", "Epoch, before", "Epoch, after", "Ratio"],
+        rows,
+    )
+
+
+def bind(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            *(f"{row[size]:,}" for size in ("num_users", "num_items", "num_edges")),
+            *(f"{row[when]['CPU seconds']:.2f}" for when in ("before", "now")),
+            f"{row['before']['CPU seconds'] / row['now']['CPU seconds']:.1f}x",
+            *(f"{row[when]['added GB']:.2f}" for when in ("before", "now")),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["Users", "Items", "Interactions", "Before, s", "After, s", "Ratio"]
+    return section(
+        "From `fit` to the first step",
+        f"`python benchmarks/bind.py --against CHECKOUT`: HTD and RRD are bound to a graph and "
+        "to knowledge that nobody has read yet, and one batch is trained on. CPU seconds of one "
+        f"thread, of the fastest of {result['repeats']} starts, before each graph was read and "
+        f"sorted only once (commit {result['before']}) and after ({result['now']}). *Added* is "
+        "the peak memory beyond that of the graph and its knowledge. Machine: "
+        f"{machine(result)}; other processes were running on it.",
+        [*header, "Added GB, before", "Added GB, after"],
+        rows,
+    )
+
+
+def bind_growth(result: dict[str, Any]) -> str:
+    rows = [
+        [f"{row['num_users']:,}", f"{row['num_edges']:,}"]
+        + [f"{row['now'][key]:.2f}" for key in ("CPU seconds", "added GB")]
+        for row in result["rows"]
+    ]
+    powers = result["growth"]
+    return (
+        section(
+            "From `fit` to the first step, by size",
+            "`python benchmarks/bind.py --grow`: the same at sizes that double. Machine: "
+            f"{machine(result)}; other processes were running on it.",
+            ["Users", "Interactions", "CPU seconds", "Added GB"],
+            rows,
+        )
+        + "\nFrom the first size to the last, seconds grow with its power "
+        f"{powers['CPU seconds']:.2f}, memory with its power {powers['added GB']:.2f}.\n"
+    )
+
+
 def outdated_cost(rows: dict[str, dict[str, Any]]) -> str:
     """That CD costs something else by now, unless its row has been measured since."""
     if "CPU seconds" in rows.get("CD", {"CPU seconds": 0}):
@@ -451,6 +513,9 @@ SECTIONS = {
     "concf_reference": concf,
     "concf_reference_subset": concf,
     "training_cost": training_cost,
+    "training_cost_against": training_cost_against,
+    "bind": bind,
+    "bind_growth": bind_growth,
     "many_teachers_cost": many_teachers_cost,
     "kernels": kernels,
     "scale": scale,
