@@ -45,6 +45,13 @@ class Histories(NamedTuple):
         ptr, entry = entries_of(self.ptr, rows)
         return Histories(ptr, self.col[entry], None if self.weight is None else self.weight[entry])
 
+    def only(self, entries: Array) -> Histories:
+        """The histories with some of the entries, bool ``[nnz]``."""
+        ptr = np.concatenate([[0], np.cumsum(entries)])[self.ptr]
+        return Histories(
+            ptr, self.col[entries], None if self.weight is None else self.weight[entries]
+        )
+
 
 def entries_of(ptr: Array, rows: Array) -> tuple[Array, Array]:
     """Where each of some rows begins, and the places of their entries, in the rows' order."""

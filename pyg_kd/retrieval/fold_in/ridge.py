@@ -28,12 +28,14 @@ def gram(table: Table) -> Float64:
     return total
 
 
-def inverse_root(matrix: Float64) -> Float64:
-    r"""The symmetric root of the inverse, :math:`M^{-1/2}`, of a positive definite matrix.
+def penalised_root(total: Float64, penalty: float) -> Float64:
+    r"""The symmetric root :math:`R` of :math:`(G + \rho \, \mathrm{tr}(G) / d \; I)^{-1}`.
 
-    Directions in which the matrix vanishes within rounding are left out, as in a pseudo-inverse.
+    Directions in which the matrix vanishes within rounding are left out, as in a pseudo-inverse;
+    of a matrix of zeros nothing is left.
     """
-    value, vector = np.linalg.eigh(matrix)
+    value, vector = np.linalg.eigh(total)
+    value = value + penalty * np.trace(total) / len(total)
     kept = value > max(float(value[-1]), 0.0) * 1e-12
     factor = np.zeros_like(value)
     factor[kept] = value[kept] ** -0.5
@@ -41,41 +43,36 @@ def inverse_root(matrix: Float64) -> Float64:
     return root
 
 
-def solve_histories(
-    table: Table, histories: Histories, root: Array, center: Array, alpha: float, target: float
-) -> Float64:
-    r"""Vectors of users, regularised least squares over their items.
+def solve_histories(table: Table, histories: Histories, root: Array, alpha: float) -> Float64:
+    r"""Vectors of users by regularised least squares over their items.
 
     .. math::
-        u = c + R v, \qquad v = \left(I + \alpha \sum_h w_h z_h z_h^\top\right)^{-1}
-        \sum_h w_h \left(t - \alpha \langle y_h, c \rangle\right) z_h, \qquad z_h = R^\top y_h
+        u = (1 + \alpha) R \left(I + \alpha \sum_{i \in H} w_i z_i z_i^\top\right)^{-1}
+        \sum_{i \in H} w_i z_i, \qquad z_i = R y_i
 
-    Whichever is smaller is solved for: as many equations as ``d``, or as a history has items.
+    Whichever is smaller is solved: as many equations as ``d``, or as a history has items.
 
     Args:
         table: Vectors :math:`y` of the items.
         histories: The items of ``n`` users; their weights are :math:`w`.
-        root: :math:`R`, ``[d, r]``.
-        center: :math:`c`, ``[d]``.
+        root: :math:`R`, symmetric, ``[d, d]``.
         alpha: What an interaction adds to the weight of its square error.
-        target: :math:`t`.
 
     Returns:
-        float64 ``[n, d]``; ``center`` for an empty history.
+        float64 ``[n, d]``; zeros for an empty history.
     """
-    root, center = root.astype(np.float64), center.astype(np.float64)
-    solved = np.zeros((len(histories.ptr) - 1, root.shape[1]))
+    root = root.astype(np.float64)
+    solved = np.zeros((len(histories.ptr) - 1, table.dim))
     for users in _of_like_length(histories.degree, table.dim):
-        z, w, raw = _padded(table, histories.of(users), root, center)
-        solved[users] = _solve(z, w, target - alpha * raw, alpha)
-    vectors: Float64 = center + solved @ root.T
+        solved[users] = _solve(*_padded(table, histories.of(users), root), alpha)
+    vectors: Float64 = (1 + alpha) * (solved @ root)
     return vectors
 
 
-def _solve(z: Float64, w: Float64, target: Float64, alpha: float) -> Array:
-    """Solve one block: ``z`` is ``[b, m, r]``, weights and targets ``[b, m]``."""
+def _solve(z: Float64, w: Float64, alpha: float) -> Array:
+    """Solve one block: rows ``[b, m, d]`` and their weights ``[b, m]``."""
     found: Array
-    right: Float64 = np.matmul((w * target)[:, None, :], z)[:, 0]
+    right: Array = np.matmul(w[:, None, :], z)[:, 0]
     if alpha == 0:
         return right
     z = z * np.sqrt(alpha * w)[:, :, None]
@@ -90,17 +87,14 @@ def _solve(z: Float64, w: Float64, target: Float64, alpha: float) -> Array:
     return found
 
 
-def _padded(
-    table: Table, part: Histories, root: Float64, center: Float64
-) -> tuple[Float64, Float64, Float64]:
-    """Rows in the coordinates of ``root``, weights, and scores of ``center``, padded by zeros."""
+def _padded(table: Table, part: Histories, root: Float64) -> tuple[Float64, Float64]:
+    """Rows in the coordinates of ``root`` ``[b, m, d]``, and weights, both padded by zeros."""
     row, place = part.row, np.arange(len(part.col)) - np.repeat(part.ptr[:-1], part.degree)
     shape = len(part.ptr) - 1, int(part.degree.max())
-    y = table.rows(part.col).astype(np.float64)
-    z, w, raw = np.zeros((*shape, root.shape[1])), np.zeros(shape), np.zeros(shape)
-    z[row, place], raw[row, place] = y @ root, y @ center
+    z, w = np.zeros((*shape, table.dim)), np.zeros(shape)
+    z[row, place] = table.rows(part.col).astype(np.float64) @ root
     w[row, place] = 1.0 if part.weight is None else part.weight
-    return z, w, raw
+    return z, w
 
 
 def _of_like_length(degree: Array, dim: int) -> Iterator[Array]:

@@ -8,35 +8,34 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pyg_kd.checks import require_at_least, require_choice, require_positive
-from pyg_kd.retrieval.fold_in.encoder import check_encoder, encode
+from pyg_kd.checks import require_at_least, require_choice
+from pyg_kd.retrieval.fold_in.encoder import ENCODER, check_encoder, encode
 from pyg_kd.retrieval.fold_in.histories import Histories, histories_of, weighted_sums
-from pyg_kd.retrieval.fold_in.ridge import gram, inverse_root, solve_histories
+from pyg_kd.retrieval.fold_in.regression import Maps, apply_maps
+from pyg_kd.retrieval.fold_in.ridge import gram, penalised_root, solve_histories
 from pyg_kd.retrieval.tables import Float32, Table
 
 Array = npt.NDArray[Any]
 
-Kind = Literal["ridge", "propagation", "encoder"]
+Kind = Literal["ridge", "propagation", "regression", "encoder"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 #: Settings of each kind, and what they are where nothing was fitted.
 SETTINGS: dict[str, dict[str, float]] = {
-    "ridge": {
-        "regularization": 1.0,
-        "unseen_weight": 0.1,
-        "alpha": 1.0,
-        "target": 2.0,
-        "scale": 1.0,
-    },
+    "ridge": {"regularization": 3.0, "alpha": 3.0, "scale": 1.0},
     "propagation": {"degree_power": 0.5, "scale": 1.0},
+    "regression": {},
     "encoder": {},
 }
 
-#: Arrays that each kind may have; those of an encoder it must have.
+#: Arrays that each kind may have, and those that it must have.
 ARRAYS: dict[str, tuple[str, ...]] = {
-    "ridge": ("root", "center", "item_weight"),
+    "ridge": ("root", "item_weight"),
     "propagation": ("source", "item_weight"),
+    "regression": Maps._fields,
+    "encoder": ENCODER,
 }
+REQUIRED = ("regression", "encoder")
 
 
 class FoldIn:
@@ -45,29 +44,33 @@ class FoldIn:
     With :math:`y_i` the rows of the item table, :math:`H` a history and :math:`w_i` the
     strengths of its interactions times ``item_weight``:
 
-    * ``"ridge"`` minimises, as a step of `implicit ALS
-      <https://doi.org/10.1109/ICDM.2008.22>`_ does,
+    * ``"ridge"``, a step of `implicit ALS <https://doi.org/10.1109/ICDM.2008.22>`_: the minimum of
 
       .. math::
-          \alpha \sum_{i \in H} w_i \left(t' - \langle u, y_i \rangle\right)^2
-          + w_0 \sum_{i} \langle u, y_i \rangle^2 + \lambda \|u\|^2, \qquad
-          \lambda = \rho \, \mathrm{tr}(w_0 Y^\top Y) / d
+          \sum_{i \in H} w_i \left( (1 + \alpha) (1 - \langle u, y_i \rangle)^2
+          - \langle u, y_i \rangle^2 \right) + \sum_{i} \langle u, y_i \rangle^2
+          + \lambda \|u\|^2, \qquad \lambda = \rho \, \mathrm{tr}(Y^\top Y) / d
 
-      with :math:`\alpha t'` the setting ``target``, :math:`w_0` ``unseen_weight`` and
-      :math:`\rho` ``regularization``. Fitted ones know ``root``, :math:`R`, and ``center``,
-      :math:`c`, which replace the last two terms by :math:`\|v\|^2`, where :math:`u = c + R v`:
-      users are expected near others.
+      with ``alpha`` and ``regularization`` :math:`\rho`. With :math:`w_i = 1` that is the
+      objective of implicit ALS: an item of the history has weight :math:`1 + \alpha` and is to
+      score 1, any other has weight 1 and is to score 0.
     * ``"propagation"``: :math:`u = |H|^{-p} \sum_{i \in H} w_i s_i`, a layer of light graph
       convolution, with ``degree_power`` :math:`p`, and :math:`s_i` rows of ``source`` or else of
       the item table.
+    * ``"regression"``: :math:`u = |H|^{-1/2} W \sum_{i \in H} w_i y_i + o`, the best linear
+      guess of what training would have made of a history of this length. The items of a short
+      one say little, and the mean user in :math:`o` counts for more.
     * ``"encoder"``: the network of :class:`~pyg_kd.models.MultVAE`.
 
     Args:
         kind: One of those.
         x_item: The item table, floating point ``[I, d]``.
         settings: Numbers by name; those that are missing have usual values.
-        arrays: ``root`` ``[d, r]`` and ``center`` ``[d]`` together, ``item_weight`` ``[I]``,
-            ``source`` ``[I, d]``, or what :func:`encoder_of` returned.
+        arrays: ``item_weight`` ``[I]`` for the first two; ``root``
+            :math:`(Y^\top Y + \lambda I)^{-1/2}` ``[d, d]`` for the first, which is computed
+            without; ``source`` ``[I, d]`` for the second; ``bounds`` ``[g]``, ``maps``
+            ``[g, d, d]`` and ``offsets`` ``[g, d]`` by the shortest history of a group for the
+            third; what :func:`encoder_of` returned for the last.
         report: What is known of the choice, kept as it is.
 
     Raises:
@@ -122,72 +125,59 @@ class FoldIn:
                 negative or not finite.
         """
         histories = histories_of(ptr, col, len(self.x_item), weights)
-        if self.kind == "encoder":
-            vectors = encode(self.arrays, histories)
-        elif self.kind == "ridge":
-            vectors = self._ridge(self._weighted(histories))
-        else:
-            vectors = self._propagate(self._weighted(histories))
+        if "item_weight" in self.arrays:
+            histories = _weighted(histories, self.arrays["item_weight"])
+        vectors = self._vectors(histories)
         vectors[histories.degree == 0] = 0
         return vectors
 
-    def _ridge(self, histories: Histories) -> Float32:
-        if self._root is None:
-            self._root = self._plain_root()
-        center = self.arrays.get("center", np.zeros(self.x_item.dim))
-        alpha, target = self.settings["alpha"], self.settings["target"]
-        found = solve_histories(self.x_item, histories, self._root, center, alpha, target)
-        return (found * self.settings["scale"]).astype(np.float32)
-
-    def _plain_root(self) -> Array:
-        """The root that stands for the unseen items and the penalty."""
-        total = self.settings["unseen_weight"] * gram(self.x_item)
-        penalty = self.settings["regularization"] * np.trace(total) / len(total)
-        return inverse_root(total + penalty * np.eye(len(total)))
-
-    def _propagate(self, histories: Histories) -> Float32:
-        factor = (
-            self.settings["scale"]
-            * np.maximum(histories.degree, 1.0) ** -self.settings["degree_power"]
-        )
-        sums = weighted_sums(self._source, histories)
-        return sums * factor.astype(np.float32)[:, None]
-
-    def _weighted(self, histories: Histories) -> Histories:
-        """Strengths times the weights of the items."""
-        if "item_weight" not in self.arrays:
-            return histories
-        weight = self.arrays["item_weight"][histories.col].astype(np.float32)
-        given = histories.weight
-        return histories._replace(weight=weight if given is None else weight * given)
+    def _vectors(self, histories: Histories) -> Float32:
+        if self.kind == "encoder":
+            return encode(self.arrays, histories)
+        if self.kind == "regression":
+            return apply_maps(self.x_item, histories, Maps(**self.arrays))
+        scale = self.settings["scale"]
+        if self.kind == "ridge":
+            if self._root is None:  # made by the first to ask
+                self._root = penalised_root(gram(self.x_item), self.settings["regularization"])
+            found = solve_histories(self.x_item, histories, self._root, self.settings["alpha"])
+            return (scale * found).astype(np.float32)
+        factor = scale * np.maximum(histories.degree, 1.0) ** -self.settings["degree_power"]
+        return weighted_sums(self._source, histories) * factor.astype(np.float32)[:, None]
 
     def _check_arrays(self) -> None:
-        size, dim = len(self.x_item), self.x_item.dim
+        known, given = ARRAYS[self.kind], self.arrays
+        if not given.keys() <= set(known) or (self.kind in REQUIRED and len(given) < len(known)):
+            some = "" if self.kind in REQUIRED else "out of "
+            raise ValueError(f"'arrays' of {self.kind!r} must be {some}{known} (got {[*given]})")
         if self.kind == "encoder":
-            check_encoder(self.arrays, size, dim)
-            return
-        unknown = self.arrays.keys() - set(ARRAYS[self.kind])
-        if unknown or ("root" in self.arrays) != ("center" in self.arrays):
-            raise ValueError(
-                f"'arrays' of {self.kind!r} are out of {ARRAYS[self.kind]}, 'root' and 'center' "
-                f"together (got {[*self.arrays]})"
-            )
-        rank = self.arrays["root"].shape[-1] if "root" in self.arrays else 0
+            check_encoder(given, len(self.x_item), self.x_item.dim)
+        size, dim = len(self.x_item), self.x_item.dim
+        groups = given["bounds"].size if self.kind == "regression" else 0
         shapes = {
-            "root": (dim, rank),
-            "center": (dim,),
-            "item_weight": (size,),
-            "source": (size, dim),
-        }
-        for name, array in self.arrays.items():
-            if array.shape != shapes[name]:
+            "root": (dim, dim), "item_weight": (size,), "source": (size, dim),
+            "bounds": (groups,), "maps": (groups, dim, dim), "offsets": (groups, dim),
+        }  # fmt: skip
+        for name, array in given.items():
+            if array.shape != shapes.get(name, array.shape):
                 raise ValueError(f"{name!r} must be {list(shapes[name])} (got {list(array.shape)})")
-            if array.dtype.kind != "f" or not np.isfinite(array).all():
-                raise ValueError(f"{name!r} must be floating point and finite")
+            if array.dtype.kind != ("i" if name == "bounds" else "f"):
+                raise TypeError(f"{name!r} has the wrong dtype (got {array.dtype})")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name!r} must be finite")
+        if groups and (given["bounds"][0] != 1 or (np.diff(given["bounds"]) <= 0).any()):
+            raise ValueError(f"'bounds' must ascend from 1 (got {given['bounds'].tolist()})")
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value:g}" for name, value in self.settings.items())
         return f"FoldIn({self.kind!r}, [{len(self.x_item)}, {self.x_item.dim}], {settings})"
+
+
+def _weighted(histories: Histories, item_weight: Array) -> Histories:
+    """Strengths times the weights of the items."""
+    weight = item_weight[histories.col].astype(np.float32)
+    given = histories.weight
+    return histories._replace(weight=weight if given is None else weight * given)
 
 
 def _settings(kind: str, given: Mapping[str, float]) -> dict[str, float]:
@@ -196,7 +186,5 @@ def _settings(kind: str, given: Mapping[str, float]) -> dict[str, float]:
         raise ValueError(
             f"'settings' of {kind!r} must be out of {[*SETTINGS[kind]]} (got {[*unknown]})"
         )
-    require_at_least(0, **{name: value for name, value in given.items() if name != "scale"})
-    settings = {**SETTINGS[kind], **given}
-    require_positive(**{name: settings[name] for name in settings if name in ("target", "scale")})
-    return {name: float(value) for name, value in settings.items()}
+    require_at_least(0, **given)
+    return {name: float(value) for name, value in {**SETTINGS[kind], **given}.items()}
