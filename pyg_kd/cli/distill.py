@@ -34,7 +34,8 @@ class Knowledge:
         methods: Classes of pyg_kd with weights, "SoftLabel=1.0,TopologyDistillation=1e-4", with
             options as "SoftLabel(own_weight=0.3)=1.0" or in YAML; soft labels by default, and
             ranked lists where the catalogue is too large for them.
-        num_items: Length of the teacher's lists; 500, and 100 from 200,000 users on.
+        num_items: Length of the teacher's lists; 500, and 100 from 200,000 users on, but at most
+            half of the catalogue.
     """
 
     methods: str | dict[str, Any] | list[Any] | None = None

@@ -28,9 +28,6 @@ from pyg_kd.models import Recommender
 #: The rows of the comparison.
 TEACHER, ALONE, STUDENT, POPULAR = "teacher", "student alone", "student", "most popular"
 
-#: From so many users on, their lists are shorter.
-MANY_USERS = 200_000
-
 #: Users that each item's list of the teacher holds, for methods that need such lists.
 NUM_USERS = 200
 
@@ -114,8 +111,7 @@ def resolved(
     methods = parse_methods(asked)
     student = resolved_student(student, methods, width, graphs)
     methods = [with_own_items(method, student) for method in methods]
-    usual = 500 if sizes["users"] < MANY_USERS else 100
-    length = usual if knowledge.num_items is None else knowledge.num_items
+    length = recipes.num_items(sizes) if knowledge.num_items is None else knowledge.num_items
     length = min(length, sizes["items"])
     knowledge = replace(knowledge, methods=as_config(methods), num_items=length)
     return teacher, student, knowledge, methods

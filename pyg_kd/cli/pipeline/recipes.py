@@ -15,6 +15,9 @@ LARGE = 500_000
 #: Up to so many pairs of a user and an item, a student sees the whole catalogue in every epoch.
 MOST_PAIRS = 20_000_000_000
 
+#: From so many users on, the teacher's lists are shorter.
+MANY_USERS = 200_000
+
 Options = dict[str, Any]
 
 #: How each model is trained by itself. The first two entries of a pair are for small data.
@@ -69,6 +72,12 @@ def methods(sizes: Mapping[str, int]) -> dict[str, Options]:
         "TopologyDistillation": {"weight": 1e-4, "mode": "hierarchical"},
         "RelaxedRankingDistillation": {"weight": 0.3, "num_uninteresting": 200, "scale": 10.0},
     }
+
+
+def num_items(sizes: Mapping[str, int]) -> int:
+    """Length of the teacher's lists; some methods draw items below them."""
+    longest = 500 if sizes["users"] < MANY_USERS else 100
+    return max(1, min(longest, sizes["items"] // 2))
 
 
 def distillation(names: list[str], student: str, num_edges: int) -> Options:
