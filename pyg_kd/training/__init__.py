@@ -1,9 +1,18 @@
-"""The loop: base loss plus a list of distillations."""
+"""The loop: base loss plus a list of distillations; alternating least squares."""
 
+from pyg_kd.training.als import AlternatingLeastSquares
 from pyg_kd.training.divergence import TrainingDiverged
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import BPR, SampledSoftmax
 from pyg_kd.training.trainer import Trainer
 from pyg_kd.training.validation import validate
 
-__all__ = ["BPR", "History", "SampledSoftmax", "Trainer", "TrainingDiverged", "validate"]
+__all__ = [
+    "AlternatingLeastSquares",
+    "BPR",
+    "History",
+    "SampledSoftmax",
+    "Trainer",
+    "TrainingDiverged",
+    "validate",
+]
