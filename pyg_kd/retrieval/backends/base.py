@@ -17,10 +17,10 @@ Ranked = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 
 class Backend(Protocol):
-    """Ranks the rows of one table for any queries.
+    """Ranks the rows of one table for any queries; it may be called from several threads.
 
-    ``exact`` tells whether lists are those of :func:`pyg_kd.retrieval.search.top_k`. Backends
-    are called from several threads.
+    An exact one lists what :func:`pyg_kd.retrieval.search.top_k` lists, but for the rounding of
+    the scores. Another one may miss rows.
     """
 
     name: str
@@ -38,16 +38,21 @@ class Backend(Protocol):
 
 
 class Source(NamedTuple):
-    """Where a backend is, and the extra that installs what it needs."""
+    """The module and class of a backend, and its options."""
 
     module: str
     name: str
-    extra: str | None = None
+    options: dict[str, Any]
 
 
 #: Backends by name.
 BACKENDS = {
-    "numpy": Source("numpy_backend", "NumpyBackend"),
+    "numpy": Source("numpy_backend", "NumpyBackend", {}),
+    "torch": Source("torch_backend", "TorchBackend", {}),
+    "faiss-flat": Source("faiss_backend", "FaissBackend", {"kind": "flat"}),
+    "faiss-ivf": Source("faiss_backend", "FaissBackend", {"kind": "ivf"}),
+    "faiss-hnsw": Source("faiss_backend", "FaissBackend", {"kind": "hnsw"}),
+    "hnswlib": Source("hnswlib_backend", "HnswlibBackend", {}),
 }
 
 
@@ -57,7 +62,7 @@ def make_backend(name: str, table: Table, **options: Any) -> Backend:
     Args:
         name: One of ``BACKENDS``.
         table: The rows to rank.
-        options: Options of the backend.
+        options: Options of the backend's class.
 
     Raises:
         ValueError: If there is no backend of this name.
@@ -71,14 +76,16 @@ def make_backend(name: str, table: Table, **options: Any) -> Backend:
     """
     require_choice(tuple(BACKENDS), backend=name)
     source = BACKENDS[name]
-    try:
-        module = import_module(f"pyg_kd.retrieval.backends.{source.module}")
-    except ImportError as error:
-        if source.extra is None or (error.name or "").startswith("pyg_kd"):
-            raise
-        raise ImportError(
-            f"the backend {name!r} needs {error.name}: pip install 'pyg_kd[{source.extra}]'",
-            name=error.name,
-        ) from error
-    backend: Backend = getattr(module, source.name)(table, **options)
+    module = import_module(f"pyg_kd.retrieval.backends.{source.module}")
+    backend: Backend = getattr(module, source.name)(table, **source.options, **options)
     return backend
+
+
+def need(library: str, extra: str) -> Any:
+    """Import a library, or say which extra installs it."""
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise ImportError(
+            f"this backend needs {library}: pip install 'pyg_kd[{extra}]'", name=library
+        ) from error
