@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy.typing as npt
 
@@ -18,7 +18,7 @@ from pyg_kd.checks import require_choice
 from pyg_kd.retrieval.bundle_parts import arguments_of, parts_of
 from pyg_kd.retrieval.bundle_reader import read_bundle
 from pyg_kd.retrieval.bundle_writer import write_bundle
-from pyg_kd.retrieval.fold_in import FoldIn, encoder_of
+from pyg_kd.retrieval.fold_in import FoldIn, fit_fold_in_of
 from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.manifest import BundleError
 from pyg_kd.retrieval.origin import origin_of, plain, told_of
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pyg_kd.models import Recommender
 
 Path = str | os.PathLike[str]
+
+#: Items of each user: of a graph, or where they begin ``[U + 1]`` and their rows ``[nnz]``.
+Interacted = Union["HeteroData", tuple[npt.ArrayLike, npt.ArrayLike]]
 
 
 def save_index(index: TopKIndex, path: Path) -> dict[str, Any]:
@@ -88,7 +91,8 @@ def save_student(
     metrics: Mapping[str, float] | None = None,
     teacher: nn.Module | Mapping[str, Any] | str | None = None,
     fold_in: Literal["auto"] | None = "auto",
-    validation: HeteroData | tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    seen: Interacted | None = None,
+    validation: Interacted | None = None,
     name: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def save_student(
     Args:
         model: A recommender whose score is an inner product.
         path: A folder, which is made, is empty, or holds a bundle, which is replaced at once.
-        graph: The training graph: its edges are what users have seen.
+        graph: The training graph.
         dtype: Precision of both tables: ``"float32"``, ``"float16"``, ``"int8"`` or ``"int4"``.
             Below float32, the manifest tells what that costs.
         user_ids: Original ids of the users, integers or strings ``[U]``; by default ``raw_id`` of
@@ -108,8 +112,11 @@ def save_student(
             that :func:`~pyg_kd.knowledge.extract_knowledge` left on the graph.
         fold_in: ``"auto"`` fits how vectors of new users are computed, on users whose items are
             partly held out. ``None`` takes usual settings.
-        validation: Items that users chose later, a graph or ``(ptr, col)``: for a precision below
-            float32, recall on them is noted.
+        seen: What users have seen, the edges of a graph or ``(ptr, col)``; by default those of
+            the training graph. Where there are more, they are not recommended either.
+        validation: Items that users chose later, the ``edge_label_index`` of a graph or
+            ``(ptr, col)``. They serve to choose ``fold_in``, and for a precision below float32
+            recall on them is noted.
         name: What to call it; by default the class of the model.
         seed: Which users are held out to fit ``fold_in``.
 
@@ -118,7 +125,9 @@ def save_student(
 
     Raises:
         BundleError: If there is something else at ``path``.
-        ValueError: If the model's score is not an inner product, or an option is unknown.
+        ValueError: If the model's score is not an inner product, an option is unknown, or
+            ``seen`` or ``validation`` are of other users or items, or validation items are
+            training edges.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -136,17 +145,18 @@ def save_student(
     ids: dict[str, Any] = {"user_ids": user_ids, "item_ids": item_ids}
     ids = {name: values for name, values in ids.items() if values is not None}
     full = TopKIndex.from_model(model, graph, **ids)
-    later = None if validation is None else _pattern(validation, full)
+    later = (
+        None if validation is None else _pattern(_targets(validation, graph), full, "validation")
+    )
     before = full.x_user, full.x_item
     users, items = (Table.of(table.block(0, len(table)), dtype) for table in before)
     index = TopKIndex(
         users,
         items,
-        seen=full.seen,
+        seen=full.seen if seen is None else _pattern(_edges(seen), full, "seen"),
         user_ids=full.users,
         item_ids=full.items,
-        popularity=full.popularity,
-        fold_in=_fitted(model, items) if fold_in == "auto" else None,
+        fold_in=_fitted(model, graph, users, items, later, seed) if fold_in == "auto" else None,
     )
     index.info = origin_of(model, graph, teacher) | {"metrics": dict(metrics or {})}
     index.info["name"] = type(model).__name__ if name is None else name
@@ -189,23 +199,39 @@ def load_student(
     return TopKIndex(**arguments, backend=backend, info=fields)
 
 
-def _fitted(model: Recommender, x_item: Table) -> FoldIn:
-    arrays = encoder_of(model)
-    if arrays is None:
-        return FoldIn.default(x_item)
-    return FoldIn("encoder", x_item, arrays=arrays)
+def _fitted(
+    model: Recommender,
+    graph: HeteroData,
+    users: Table,
+    items: Table,
+    later: Pattern | None,
+    seed: int,
+) -> FoldIn:
+    return fit_fold_in_of(model, graph, users, items, val=later, seed=seed)
 
 
-def _pattern(validation: Any, index: TopKIndex) -> Pattern:
-    if not isinstance(validation, tuple):
-        from pyg_kd.graph import interactions
+def _edges(given: Interacted) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+    if isinstance(given, tuple):
+        return given
+    from pyg_kd.graph import interactions
 
-        by_user = interactions(validation).by_user()
-        validation = by_user.ptr.cpu().numpy(), by_user.col.cpu().numpy()
-    ptr, col = validation
-    pattern = check_pattern(ptr, col, index.num_items, "validation")
+    by_user = interactions(given).by_user()
+    return by_user.ptr.cpu().numpy(), by_user.col.cpu().numpy()
+
+
+def _targets(given: Interacted, graph: HeteroData) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+    if isinstance(given, tuple):
+        return given
+    from pyg_kd.metrics.ranking_task import ranking_task
+
+    targets = ranking_task(graph, given, "validation").targets
+    return targets.ptr.cpu().numpy(), targets.col.cpu().numpy()
+
+
+def _pattern(given: tuple[npt.ArrayLike, npt.ArrayLike], index: TopKIndex, name: str) -> Pattern:
+    pattern = check_pattern(*given, index.num_items, name)
     if len(pattern.ptr) != index.num_users + 1:
         raise ValueError(
-            f"'validation' must be of {index.num_users} users (got {len(pattern.ptr) - 1})"
+            f"{name!r} must be of {index.num_users} users (got {len(pattern.ptr) - 1})"
         )
     return pattern

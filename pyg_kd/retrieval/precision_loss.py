@@ -31,7 +31,8 @@ def precision_loss(
         full: The tables of users and items, ``[U, d]`` and ``[I, d]``.
         stored: The same at the precision to be served.
         seen: What users have seen, which is left out of their lists.
-        validation: Items that users chose later; then only users who have some are compared.
+        validation: Items that users chose later, which they have not seen; then only users who
+            have some are compared.
         k: Length of the lists.
 
     Returns:
@@ -51,8 +52,8 @@ def precision_loss(
     if validation is not None:
         users = np.flatnonzero(np.diff(validation.ptr) > 0)
     users = users[:: max(1, -(-len(users) // SAMPLE))]
-    hidden = seen.of(users)
     size = len(full[1])
+    hidden = seen.of(users)
     lists = [
         _keys(top_k(tables[0].rows(users), tables[1], k, hidden=hidden)[0], size)
         for tables in (full, stored)
