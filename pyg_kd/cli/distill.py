@@ -18,12 +18,14 @@ class Teacher:
         teacher_dim: Width of its embeddings; 64, and 128 from half a million interactions on.
         teacher_epochs: Epochs at most.
         teacher_options: Further options of its class.
+        teacher_bundle: Write OUT/teacher, which serve shows beside the student.
     """
 
     teacher: str = "lightgcn"
     teacher_dim: int | None = None
     teacher_epochs: int | None = None
     teacher_options: dict[str, Any] | None = None
+    teacher_bundle: bool = True
 
 
 @dataclass(frozen=True)

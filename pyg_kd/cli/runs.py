@@ -31,7 +31,10 @@ yaml: Any = import_module("yaml")  # which publishes no types
 CONFIG, RECORD, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.json", "checkpoints"
 
 #: What a run may leave in its folder, and ``--overwrite`` may remove.
-OWN = (CONFIG, RECORD, METRICS, CHECKPOINTS, LOCK, "bundle", "*.safetensors", "*.history.json")
+OWN = (
+    CONFIG, RECORD, METRICS, CHECKPOINTS, LOCK, "bundle", "teacher", "titles.csv",
+    "*.safetensors", "*.history.json",
+)  # fmt: skip
 
 RUNNING, COMPLETE = "running", "complete"
 

@@ -16,8 +16,7 @@ import pandas
 import pytest
 
 from pyg_kd.cli.lists import job
-from pyg_kd.retrieval import TopKIndex
-from pyg_kd.retrieval.bundle import load_student, save_index
+from pyg_kd.retrieval import TopKIndex, load_student, save_index
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pyg_kd.cli.pipeline.data import read_graphs
 from pyg_kd.datasets import from_interactions
 from pyg_kd.evaluation import evaluate
 from pyg_kd.models import LightGCN
-from pyg_kd.retrieval.bundle import load_student
+from pyg_kd.retrieval import load_student
 from pyg_kd.training import Trainer
 from pyg_kd.transforms import KCore, LeaveOneOut, TemporalSplit, UserSplit
 

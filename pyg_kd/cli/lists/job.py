@@ -19,8 +19,7 @@ from pyg_kd.cli.recommend import Listed, Wanted
 from pyg_kd.cli.state import read_json, write_json
 from pyg_kd.files import atomic_write, sha256_of
 from pyg_kd.progress import Progress
-from pyg_kd.retrieval import TopKIndex
-from pyg_kd.retrieval.bundle import load_student
+from pyg_kd.retrieval import TopKIndex, load_student
 
 STATE = "state.json"
 

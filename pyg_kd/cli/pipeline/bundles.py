@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyg_kd.cli.pipeline.data import Graphs
+from pyg_kd.cli.pipeline.data import Graphs, raw_ids
+from pyg_kd.files import atomic_write
 from pyg_kd.graph import interactions
 from pyg_kd.models import Recommender
-from pyg_kd.retrieval import TopKIndex
-from pyg_kd.retrieval.bundle import load_student, save_index, save_student
+from pyg_kd.retrieval import TopKIndex, load_student, save_index, save_student
+from pyg_kd.typing import ITEM
 
 
 def save_bundle(
@@ -20,6 +22,7 @@ def save_bundle(
     dtype: str,
     metrics: Mapping[str, float],
     teacher: Recommender | None = None,
+    fold_in: bool = True,
     seed: int = 0,
 ) -> TopKIndex:
     r"""Write the bundle of a model, and return its index.
@@ -34,7 +37,8 @@ def save_bundle(
         dtype: Precision of the tables.
         metrics: What to note in the manifest.
         teacher: The teacher, if there is one.
-        seed: Which users settings for new users are fitted on.
+        fold_in: Fit how vectors of new users are computed.
+        seed: Which users that is fitted on.
     """
     save_student(
         model,
@@ -43,6 +47,7 @@ def save_bundle(
         dtype=dtype,
         metrics=metrics,
         teacher=teacher,
+        fold_in="auto" if fold_in else None,
         validation=None if dtype == "float32" else graphs.val,
         seed=seed,
     )
@@ -59,3 +64,16 @@ def save_bundle(
     )
     save_index(index, path)
     return index
+
+
+def write_titles(graphs: Graphs, path: Path) -> None:
+    """Write the titles of the items, if the data has them: what ``serve --titles`` takes."""
+    titles = graphs.train[ITEM].get("title")
+    if titles is None:
+        return
+    raw = raw_ids(graphs.train, ITEM)
+    ids = range(len(titles)) if raw is None else list(raw)
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item", "title"])
+        writer.writerows(zip(ids, titles, strict=True))

@@ -13,7 +13,7 @@ from pyg_kd.cli.console import note, warn
 from pyg_kd.cli.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
 from pyg_kd.cli.pipeline import recipes
-from pyg_kd.cli.pipeline.bundles import save_bundle
+from pyg_kd.cli.pipeline.bundles import save_bundle, write_titles
 from pyg_kd.cli.pipeline.comparison import Comparison
 from pyg_kd.cli.pipeline.data import Graphs, options_of, read_graphs, source_file
 from pyg_kd.cli.pipeline.fitting import check_wanted, fit, metric_for, trainer_options, use_threads
@@ -69,7 +69,8 @@ def run_distillation(
         distilled = train_student(run, student, graph, graphs.val, methods, machine)
         compared.add(STUDENT, distilled)
         if bundle.bundle:
-            write_bundle(run, distilled, model, graphs, bundle, compared, machine)
+            options = bundle, teacher, machine
+            write_bundles(run, distilled, model, graphs, compared, options)
         run.write_metrics(compared.result)
     for message in compared.doubts():
         warn(message)
@@ -209,16 +210,16 @@ def train_student(
     return model
 
 
-def write_bundle(
+def write_bundles(
     run: Run,
     student: Recommender,
     teacher: Recommender,
     graphs: Graphs,
-    bundle: Bundle,
     compared: Comparison,
-    machine: Machine,
+    options: tuple[Bundle, Teacher, Machine],
 ) -> None:
-    """The student to be served."""
+    """The student to be served, and the teacher to be shown beside it."""
+    bundle, of_teacher, machine = options
     index = save_bundle(
         student,
         run.path / "bundle",
@@ -229,6 +230,10 @@ def write_bundle(
         seed=machine.seed,
     )
     note(f"wrote {run.path / 'bundle'}: {index.nbytes:,} bytes of vectors")
+    if of_teacher.teacher_bundle and teacher.inner_product:
+        path, noted = run.path / "teacher", compared.noted(TEACHER)
+        save_bundle(teacher, path, graphs, dtype="float32", metrics=noted, fold_in=False)
+    write_titles(graphs, run.path / "titles.csv")
 
 
 def popular(train: HeteroData) -> Recommender:

@@ -23,8 +23,7 @@ from pyg_kd.cli.pipeline.index_metrics import index_metrics
 from pyg_kd.cli.pipeline.saved import SavedRun
 from pyg_kd.cli.runs import RECORD
 from pyg_kd.graph import interactions
-from pyg_kd.retrieval import Ids, TopKIndex
-from pyg_kd.retrieval.bundle import load_student
+from pyg_kd.retrieval import Ids, TopKIndex, load_student
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 #: What of a file does not count, and how often.

@@ -1,0 +1,1 @@
+"""What the commands do with bundles, without PyTorch unless models of a run are asked for."""

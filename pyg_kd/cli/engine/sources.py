@@ -1,0 +1,30 @@
+"""Indexes by the name of a bundle or of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyg_kd.cli.runs import RECORD
+from pyg_kd.retrieval import TopKIndex, load_student
+
+
+def index_of(source: str, model: str | None = None, dtype: str = "float32") -> TopKIndex:
+    r"""The index of a bundle, or of a model of a run.
+
+    Args:
+        source: The folder of a bundle or of a run.
+        model: A model of the run; its bundle by default.
+        dtype: Precision of the tables of a model.
+
+    Raises:
+        ValueError: If there is no such model, or its score is not an inner product.
+    """
+    path = Path(source).expanduser()
+    is_run = (path / RECORD).is_file()
+    if model is None:
+        return load_student(path / "bundle" if is_run else path)
+    if not is_run:
+        raise ValueError(f"'model' needs a run, which '{path}' is not (got {model!r})")
+    from pyg_kd.cli.pipeline.indexes import index_of_model
+
+    return index_of_model(path, model, dtype)
