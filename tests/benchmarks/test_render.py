@@ -40,3 +40,27 @@ def test_rows_from_before_a_change_are_named_until_they_are_run_again(render):
 
 def test_names_are_listed(render):
     assert [render.listed(list("abc")[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+MACHINE = {"cpu": "some processor", "cores": 2, "threads": 1, "torch": "2.13"}
+
+
+def test_two_versions_side_by_side(render):
+    before, now = {"first": 2.0, "CPU seconds": 1.0}, {"first": 1.5, "CPU seconds": 0.5}
+    rows = {"RRD": {"before": before, "now": now}}
+    page = render.training_cost_against(
+        {"machine": MACHINE, "before": "abc", "now": "def", "rows": rows}
+    )
+    assert "| RRD | 2.00 | 1.50 | 1.00 | 0.50 | 0.50 |" in page
+    assert "commit abc" in page and "in def" in page and "some processor" in page
+
+
+def test_starts_by_size(render):
+    sizes = {"num_users": 1000, "num_items": 10, "num_edges": 20_000}
+    before, now = {"CPU seconds": 3.0, "added GB": 2.0}, {"CPU seconds": 1.0, "added GB": 0.5}
+    result = {"machine": MACHINE, "before": "abc", "now": "def", "repeats": 3}
+    result["rows"] = [{**sizes, "before": before, "now": now}]
+    assert "| 1,000 | 10 | 20,000 | 3.00 | 1.00 | 3.0x | 2.00 | 0.50 |" in render.bind(result)
+    result["growth"] = {"CPU seconds": 1.04, "added GB": 0.98}
+    page = render.bind_growth(result)
+    assert "| 1,000 | 20,000 | 1.00 | 0.50 |" in page and "power 1.04" in page
