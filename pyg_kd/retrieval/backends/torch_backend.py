@@ -85,15 +85,17 @@ class TorchBackend:
 
     def tile(self, cols: slice) -> Tensor:
         """A range of rows, float32."""
-        values = self.values[cols].float()
-        return values if self.scale is None else values * self.scale[cols, None]
+        values = self.values.narrow(0, cols.start, cols.stop - cols.start).float()
+        if self.scale is None:
+            return values
+        return values * self.scale.narrow(0, cols.start, cols.stop - cols.start).unsqueeze(1)
 
 
 def masked_scores(x: Tensor, tile: Tensor, banned: Tensor | None, cols: slice) -> Tensor:
     """Scores of queries ``[b, d]`` and rows ``[t, d]``, minus infinity where rows are banned."""
     scores = x @ tile.t()
     if banned is not None:
-        scores.masked_fill_(banned[cols], -np.inf)
+        scores.masked_fill_(banned.narrow(0, cols.start, len(tile)), -np.inf)
     return scores
 
 
