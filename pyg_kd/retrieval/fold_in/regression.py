@@ -78,7 +78,7 @@ def fit_maps(table: Table, x_user: Array, histories: Histories, rng: np.random.G
         if place + 1 < len(BOUNDS):  # in the last group nothing is cut
             longest = rng.integers(low, BOUNDS[place + 1], len(filled))
             kept = cut(histories, longest, rng)[0]
-        found.append(_fit(inputs(table, kept).astype(np.float64), x_user))
+        found.append(fit_linear(inputs(table, kept).astype(np.float64), x_user))
     maps, offsets = (np.stack(part).astype(np.float32) for part in zip(*found, strict=True))
     return Maps(np.array(BOUNDS), maps, offsets)
 
@@ -95,14 +95,17 @@ def cut(
     return histories.only(first), histories.only(~first)
 
 
-def _fit(z: Array, x: Array) -> tuple[Array, Array]:
-    """A map and its constant, which is not penalised."""
+def fit_linear(z: Array, x: Array, penalty: float = PENALTY) -> tuple[Array, Array]:
+    """The map ``[d, F]`` and constant ``[d]`` by which inputs ``[n, F]`` foretell ``[n, d]``.
+
+    The penalty is relative to the mean square of the inputs; the constant bears none.
+    """
     if not len(z):
         return np.zeros((x.shape[1], z.shape[1])), np.zeros(x.shape[1])
     mean_z, mean_x = z.mean(0), x.mean(0)
     centred = z - mean_z
     square = centred.T @ centred
     scale = float((z**2).sum()) / z.shape[1]
-    penalty = PENALTY * scale if scale > 0 else 1.0
-    found = np.linalg.solve(square + penalty * np.eye(len(square)), centred.T @ (x - mean_x)).T
+    ridge = penalty * scale if scale > 0 else 1.0
+    found = np.linalg.solve(square + ridge * np.eye(len(square)), centred.T @ (x - mean_x)).T
     return found, mean_x - found @ mean_z

@@ -78,9 +78,9 @@ class FoldIn:
         ValueError: If a setting or an array is unknown, or not what it must be.
 
     Example:
-        >>> fold_in = FoldIn("propagation", np.eye(3))
-        >>> fold_in([0, 1, 3, 3], [2, 0, 1]).round(2).tolist()
-        [[0.0, 0.0, 1.0], [0.71, 0.71, 0.0], [0.0, 0.0, 0.0]]
+        >>> fold_in = FoldIn("propagation", np.eye(4))
+        >>> fold_in([0, 1, 5, 5], [2, 0, 1, 2, 3]).tolist()
+        [[0.0, 0.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]]
     """
 
     def __init__(
