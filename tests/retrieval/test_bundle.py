@@ -333,37 +333,51 @@ def test_arrays_that_change_while_they_are_written(tmp_path, monkeypatch):
 
 KILLED = """
 import os, signal, sys
+from pathlib import Path
 from pyg_kd.retrieval.bundle import save_index
 from tests.retrieval.bundles import small_index
-left, replace = int(sys.argv[2]), os.replace
-def counted(source, target):
-    global left
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    replace(source, target)
-os.replace = counted
+left = int(sys.argv[2])
+def counted(call):
+    def stopped(*args):
+        global left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return call(*args)
+    return stopped
+os.replace, Path.unlink = counted(os.replace), counted(Path.unlink)
 save_index(small_index(seed=1), sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_a_killed_writer_leaves_nothing_for_long(tmp_path, first):
-    if not first:
-        save_index(small_index(), tmp_path)
-    run = [sys.executable, "-c", KILLED, str(tmp_path), "1"]
+def killed_writer(folder: Path, steps: int) -> None:
+    """Replace a bundle in a process that is killed after so many files came or went."""
+    run = [sys.executable, "-c", KILLED, str(folder), str(steps)]
     process = subprocess.run(run, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert process.returncode == -signal.SIGKILL
-    assert any(name.endswith(".tmp") for name in os.listdir(tmp_path))
-    if first:
-        with pytest.raises(BundleError, match=r"no manifest\.json, so it is no bundle"):
-            load_student(tmp_path)
-    else:
-        assert answers(load_student(tmp_path)) == answers(small_index())
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_a_killed_writer_leaves_a_whole_bundle(tmp_path, steps):
+    """Users, items and the manifest come, then old users and items go."""
+    save_index(small_index(), tmp_path)
+    killed_writer(tmp_path, steps)
+    assert answers(load_student(tmp_path)) == answers(small_index(seed=int(steps > 2)))
+    before = {*os.listdir(tmp_path)}
     save_index(small_index(seed=2), tmp_path)
     names = {entry["file"] for entry in fields_of(tmp_path)["files"].values()}
-    assert {*os.listdir(tmp_path)} == {*names, "manifest.json"}
+    assert {*os.listdir(tmp_path)} == {*names, "manifest.json"} != before
     assert answers(load_student(tmp_path)) == answers(small_index(seed=2))
+
+
+def test_a_killed_first_writer(tmp_path):
+    killed_writer(tmp_path / "a", 3)
+    assert any(name.endswith(".tmp") for name in os.listdir(tmp_path / "a"))
+    with pytest.raises(BundleError, match=r"no manifest\.json, so it is no bundle"):
+        load_student(tmp_path / "a")
+    save_index(small_index(), tmp_path / "a")
+    assert len(os.listdir(tmp_path / "a")) == 1 + len(fields_of(tmp_path / "a")["files"])
+    assert answers(load_student(tmp_path / "a")) == answers(small_index())
 
 
 def test_readers_and_writers_at_the_same_time(tmp_path):
