@@ -25,6 +25,10 @@ HELD_SHARE = 5
 class ItemFoldIn:
     r"""Vectors of new items, comparable to those of the table: append them to it.
 
+    They are what training would have given, as far as the little that is known tells. Of an item
+    with few users that is often a short vector, which is seldom listed: on CiteULike as seldom as
+    after training again (implicit ALS). Whoever wants new items to be seen lengthens it.
+
     Made by :func:`fit_item_fold_in`.
 
     Args:
