@@ -80,14 +80,24 @@ _KEPT: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def _kept(edge_index: Tensor, sizes: tuple[int, int]) -> dict[str, Any]:
-    if edge_index.is_inference():  # without a version, which counts changes in place
+    version = version_of(edge_index)
+    if version is None:
         return {}
-    state = (edge_index._version, sizes)
+    state = (version, sizes)
     found = _KEPT.get(edge_index)
     if found is None or found[0] != state:
         found = _KEPT[edge_index] = (state, {})
     made: dict[str, Any] = found[1]
     return made
+
+
+def version_of(edge_index: Tensor) -> tuple[int, int] | None:
+    """Counts the changes in place; ``None`` for a tensor made in inference mode, which has none."""
+    # An EdgeIndex counts its own changes, and the tensor that it wraps those of that.
+    plain = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
+    if edge_index.is_inference() or plain.is_inference():
+        return None
+    return edge_index._version, plain._version
 
 
 class Neighbors(NamedTuple):

@@ -250,6 +250,16 @@ def test_edges_made_in_inference_mode_may_change():
             interactions(data)
 
 
+def test_a_wrapped_tensor_may_change():
+    raw = torch.tensor([[0, 1, 2], [0, 1, 3]])
+    data = graph(EdgeIndex(raw, sparse_size=(3, 4)))
+    edge_index = data["user", "interacts", "item"].edge_index
+    for changed, item in ((edge_index, 1), (raw, 2), (edge_index.as_tensor(), 3)):
+        assert interactions(data).by_user().col.tolist() == edge_index.tolist()[1]
+        changed[1, 0] = item
+        assert interactions(data).by_user().col.tolist() == [item, 1, 3]
+
+
 def test_sorting_leaves_the_edges_alone():
     edge_index = torch.tensor([[2, 0, 2, 2], [1, 3, 0, 1]])
     before = edge_index.clone()

@@ -14,7 +14,7 @@ from torch_geometric.typing import EdgeType
 from pyg_kd.checks import require_count
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.edge_scores import edge_scores
-from pyg_kd.graph import for_training, interactions, node_ids
+from pyg_kd.graph import for_training, interactions, node_ids, version_of
 from pyg_kd.models.inference import best_unseen
 from pyg_kd.models.state import check_class, graph_of, pack, unpack
 from pyg_kd.models.vectors import Ids, Vectors, both_sides
@@ -75,7 +75,7 @@ class Recommender(nn.Module):
         require_count(dim=dim)
         _, self.num_users, self.num_items = interactions(data)
         self.dim = dim
-        self._cached: tuple[dict[EdgeType, Any], list[int], Any] | None = None
+        self._cached: tuple[dict[EdgeType, Any], list[Any], Any] | None = None
         self.register_load_state_dict_post_hook(_forget)
         if init_std is not None:
             self.init_std = init_std
@@ -212,9 +212,9 @@ class Recommender(nn.Module):
         self.check_data(data)
         edges = {kind: store.get("edge_index") for kind, store in data.edge_items()}
         tensors = [edge_index for edge_index in edges.values() if isinstance(edge_index, Tensor)]
-        if any(edge_index.is_inference() for edge_index in tensors):
-            return make(data)  # they have no version, which counts changes in place
-        versions = [edge_index._version for edge_index in tensors]
+        versions = [version_of(edge_index) for edge_index in tensors]
+        if None in versions:
+            return make(data)
         cached = self._cached
         if cached is None or not _same(cached[0], edges) or cached[1] != versions:
             with for_training():

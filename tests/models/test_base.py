@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets import from_interactions
@@ -127,6 +128,18 @@ def test_something_is_made_once_a_graph():
     assert net.cached(graph(), make) == 3 and made[-1] is not data
     with pytest.raises(ValueError, match="4 users and 6 items"):
         net.cached(graph(4, 6), make)
+
+
+def test_what_is_made_once_follows_a_wrapped_tensor():
+    net, data, made = Doubled(graph(), 3, 0.1), graph(), []
+    raw = data["user", "item"].edge_index
+    data["user", "item"].edge_index = EdgeIndex(raw)
+    for _ in range(2):
+        net.cached(data, made.append)
+    assert len(made) == 1
+    raw[1, 0] = 2
+    net.cached(data, made.append)
+    assert len(made) == 2
 
 
 def test_what_is_made_once_follows_edges_of_every_type():
