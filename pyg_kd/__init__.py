@@ -18,7 +18,8 @@ it takes five lines:
     >>> history = trainer.fit(student, graph, distillations=[(RelaxedRankingDistillation(), 0.1)])
     >>> metrics = evaluate(student, graph, test, k=20)  # {"recall@20": ..., "ndcg@20": ...}
 
-The methods, ``Trainer``, ``evaluate`` and ``extract_knowledge`` are names of this package. The
+``compress(train, val, dim=8)`` does all of it, with teachers and a method of its own choice. It,
+the methods, ``Trainer``, ``evaluate`` and ``extract_knowledge`` are names of this package. The
 rest is found in
 
     datasets     files, tables and arrays to graphs
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
     )
     from pyg_kd.evaluation import evaluate
     from pyg_kd.knowledge import extract_knowledge
-    from pyg_kd.training import Trainer
+    from pyg_kd.training import Trainer, compress
 
 __version__ = "0.1.0.dev0"
 
@@ -98,6 +99,7 @@ __all__ = [
     "TopologyDistillation",
     "UnbiasedDistillation",
     "Trainer",
+    "compress",
     "evaluate",
     "extract_knowledge",
     "__version__",
@@ -107,7 +109,12 @@ _ROOMS = ("cli", "datasets", "distill", "evaluation", "functional", "knowledge",
           "metrics", "models", "retrieval", "training", "transforms")  # fmt: skip
 
 #: Where the names come from that are not methods.
-_HOMES = {"Trainer": "training", "evaluate": "evaluation", "extract_knowledge": "knowledge"}
+_HOMES = {
+    "Trainer": "training",
+    "compress": "training",
+    "evaluate": "evaluation",
+    "extract_knowledge": "knowledge",
+}
 
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for a good one
 

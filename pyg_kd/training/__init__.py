@@ -1,6 +1,8 @@
 """The loop: base loss plus a list of distillations; alternating least squares."""
 
 from pyg_kd.training.als import AlternatingLeastSquares
+from pyg_kd.training.compression import compress
+from pyg_kd.training.compression_report import CompressionReport
 from pyg_kd.training.divergence import TrainingDiverged
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import BPR, SampledSoftmax
@@ -10,9 +12,11 @@ from pyg_kd.training.validation import validate
 __all__ = [
     "AlternatingLeastSquares",
     "BPR",
+    "CompressionReport",
     "History",
     "SampledSoftmax",
     "Trainer",
     "TrainingDiverged",
+    "compress",
     "validate",
 ]

@@ -1,0 +1,329 @@
+"""From interactions to a small student in one call: teachers, their ensemble, distillation."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any, Literal
+
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kd.checks import require_count, require_positive
+from pyg_kd.distill.soft_label import SoftLabel
+from pyg_kd.graph import interactions
+from pyg_kd.knowledge import extract_knowledge, fuse
+from pyg_kd.knowledge.popularity import popular_unseen
+from pyg_kd.models import EASE, GFCF, MF, KernelRidge, LightGCN, Recommender
+from pyg_kd.training.als import AlternatingLeastSquares
+from pyg_kd.training.compression_report import CompressionReport
+from pyg_kd.training.trainer import Trainer
+from pyg_kd.training.validation import Validation, parse_metric, validate
+from pyg_kd.typing import USER
+
+#: Teachers by name.
+Name = Literal["kernel_ridge", "gfcf", "ease", "als", "lightgcn"]
+
+#: The most users or items, whichever are fewer, of which a matrix is inverted by default.
+MAX_INVERTED = 8_000
+
+#: Width of teachers that have one.
+TEACHER_DIM = 200
+
+#: Penalties of the two factorisations: two settings and two seeds differ more than two seeds.
+PENALTIES = (10.0, 30.0)
+
+#: Items a teacher lists, and items that the denominator of the student's loss is drawn from.
+LISTED, DRAWN = 500, 8_400
+
+#: How the student learns, found on CiteULike's validation targets.
+LABELS: dict[str, Any] = {
+    "num_listed": 150,
+    "temperature": (8.0, 40.0),
+    "mixture": (0.3, 0.7),
+    "own": "mask",
+}
+RECIPE: dict[str, Any] = {
+    "batch_by": "user",
+    "batch_size": 256,
+    "lr": 0.02,
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "base_weight": 0.0,
+    "patience": None,
+}
+
+#: Epochs of the student, and its least steps: small data needs more epochs.
+EPOCHS, STEPS = 95, 1_000
+
+
+def compress(
+    data: HeteroData,
+    val_data: HeteroData,
+    *,
+    dim: int = 20,
+    model: Callable[..., Recommender] = MF,
+    teachers: Literal["auto"] | Sequence[Name | Recommender | HeteroData] = "auto",
+    metric: str = "recall@20",
+    epochs: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[Recommender, CompressionReport]:
+    r"""Train teachers, choose and fuse them on validation targets, and distil a small student.
+
+    The student learns by :class:`~pyg_kd.SoftLabel` from the ensemble's lists alone, with its own
+    items masked, two temperatures, and a learning rate that warms up and falls on a cosine.
+
+    Args:
+        data: The training graph.
+        val_data: Targets in ``edge_label_index``. Weights of the teachers, the best epoch and
+            the warnings rest on them: measure on other targets.
+        dim: Width of the student.
+        model: The student's class, called as ``model(graph, dim)``: one whose score is an inner
+            product.
+        teachers: ``"auto"``: kernel ridge regression, or where that is too large a graph filter,
+            and two factorisations by alternating least squares. Or a list of names
+            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"als"``, ``"lightgcn"``), of models
+            fitted on ``data``, or of graphs that carry their lists.
+        metric: What teachers and epochs are chosen by.
+        epochs: Epochs of the student; by default 95, and more where users are few.
+        budget: Minutes that all of it may take, roughly: teachers are left out, and epochs of
+            the student, but for the first teacher and a few epochs.
+        seed: Seed of everything random.
+        progress: Show progress on the standard error stream.
+
+    Returns:
+        The student, and a report of what was tried, what was chosen and what it took.
+
+    Raises:
+        TypeError: If a teacher is neither a name, a model nor a graph.
+        ValueError: If an option is out of range, a teacher is of another graph, or the student's
+            score is not an inner product.
+
+    Warns:
+        UserWarning: If the ensemble is no better than popularity, or than a factorisation of the
+            student's width.
+
+    Example:
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> from pyg_kd.transforms import UserSplit
+        >>> data = SyntheticInteractions(num_users=200, num_items=100, num_edges=4_000)[0]
+        >>> train, val, test = UserSplit(seed=0)(data)
+        >>> student, report = compress(train, val, dim=4, epochs=30, progress=False)
+        >>> report.names[2:]
+        ['kernel_ridge', 'als', 'als', 'ensemble', 'student']
+    """
+    require_count(dim=dim)
+    if epochs is not None:
+        require_count(epochs=epochs)
+    if budget is not None:
+        require_positive(budget=budget)
+    parse_metric(metric)
+    work = _Compression(data, val_data, metric, budget, seed, progress)
+    graph = work.teach(
+        _auto(data) if isinstance(teachers, str) and teachers == "auto" else teachers
+    )
+    student = work.learn(graph, dim, model, epochs)
+    return student, work.report
+
+
+def _auto(data: HeteroData) -> list[Name]:
+    """Teachers of two kinds, those that take seconds first."""
+    _, num_users, num_items = interactions(data)
+    smaller = min(num_users, num_items)
+    if smaller < 3:
+        raise ValueError(f"'data' must have three users and three items at least (got {smaller})")
+    return ["kernel_ridge" if smaller <= MAX_INVERTED else "gfcf", "als", "als"]
+
+
+class _Compression:
+    """One call of :func:`compress`."""
+
+    def __init__(
+        self,
+        data: HeteroData,
+        val_data: HeteroData,
+        metric: str,
+        budget: float | None,
+        seed: int,
+        progress: bool,
+    ) -> None:
+        self.data, self.val_data, self.metric = data, val_data, metric
+        self.seed, self.progress = seed, progress
+        self.start, self.budget = time.monotonic(), math.inf if budget is None else 60 * budget
+        self.validation = Validation(data, val_data, metric)
+        self.num_items = min(LISTED, interactions(data).num_items)
+        self.report = CompressionReport(metric)
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left."""
+        return self.budget - (time.monotonic() - self.start)
+
+    def teach(self, teachers: Sequence[Name | Recommender | HeteroData]) -> HeteroData:
+        """Train the teachers, or take them, and fuse the lists of those that help."""
+        if not isinstance(teachers, (list, tuple)) or not teachers:
+            raise ValueError(f"'teachers' must be 'auto' or a list (got {teachers!r:.80})")
+        self._add_popularity()
+        graphs: list[HeteroData] = []
+        names: list[str] = []
+        for place, teacher in enumerate(teachers):
+            if graphs and self.left < self.budget / 2:
+                self.report.skipped.append(_name_of(teacher))
+                continue
+            started = time.monotonic()
+            graph = self._listed(teacher, place)
+            graphs.append(graph)
+            names.append(_name_of(teacher))
+            self._add(names[-1], graph, started)
+        started = time.monotonic()
+        graph = fuse(graphs, val_data=self.val_data, metric=self.metric, num_items=self.num_items)
+        self.report.weights = list(zip(names, graph.teacher_weights, strict=True))
+        self._add("ensemble", graph, started)
+        return graph
+
+    def learn(
+        self,
+        graph: HeteroData,
+        dim: int,
+        model: Callable[..., Recommender],
+        epochs: int | None,
+    ) -> Recommender:
+        """Distil the student, with a factorisation of its width for comparison."""
+        self._add_factorisation(dim)
+        self._warn(dim)
+        if epochs is None:
+            steps = math.ceil(interactions(graph).num_users / RECIPE["batch_size"])
+            epochs = max(EPOCHS, math.ceil(STEPS / steps))
+        if math.isfinite(self.budget):
+            epochs = min(epochs, self._affordable(graph, dim, model))
+        started = time.monotonic()
+        student = self._fit(graph, dim, model, epochs)
+        value = validate(student, self.data, self.val_data, self.metric)[self.metric]
+        size = sum(4 * x.numel() for x in student.state_dict().values() if x.is_floating_point())
+        self.report.add("student", value, time.monotonic() - started, size)
+        self.report.epochs = epochs
+        return student
+
+    def _fit(
+        self, graph: HeteroData, dim: int, model: Callable[..., Recommender], epochs: int
+    ) -> Recommender:
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            wide = {"init_std": 0.1} if "init_std" in signature(model).parameters else {}
+            student = model(graph, dim, **wide)
+        share = min(1.0, DRAWN / interactions(graph).num_items)
+        trainer = Trainer(
+            **RECIPE,
+            max_epochs=epochs,
+            metric=self.metric,
+            evaluate_every=max(epochs // 5, 1),
+            seed=self.seed,
+            progress=self.progress,
+        )
+        with warnings.catch_warnings():
+            # That a student reaches its ensemble is what is hoped for here.
+            warnings.filterwarnings("ignore", message="the teacher is no better than its student")
+            trainer.fit(
+                student,
+                graph,
+                val_data=self.val_data,
+                distillations=[(SoftLabel(**LABELS, share=share), 1.0)],
+            )
+        return student
+
+    def _affordable(self, graph: HeteroData, dim: int, model: Callable[..., Recommender]) -> int:
+        """How many epochs the rest of the budget allows, by one that is thrown away."""
+        shown, self.progress = self.progress, False
+        started = time.monotonic()
+        self._fit(graph, dim, model, 1)
+        self.progress = shown
+        return max(int(self.left / (time.monotonic() - started)), 5)
+
+    def _listed(self, teacher: Name | Recommender | HeteroData, place: int) -> HeteroData:
+        if isinstance(teacher, HeteroData):
+            return teacher
+        if isinstance(teacher, str):
+            teacher = self._trained(teacher, place)
+        if not isinstance(teacher, Recommender):
+            raise TypeError(
+                "a teacher must be a name, a model or a graph with its lists "
+                f"(got {type(teacher).__name__})"
+            )
+        return extract_knowledge(
+            teacher, self.data, num_items=self.num_items, progress=self.progress
+        )
+
+    def _trained(self, name: str, place: int) -> Recommender:
+        closed: dict[str, Callable[[HeteroData], Recommender]] = {
+            "kernel_ridge": KernelRidge,
+            "gfcf": GFCF,
+            "ease": EASE,
+        }
+        if name in closed:
+            return closed[name](self.data)
+        if name == "als":
+            # Two of them differ in seed and penalty.
+            return self._als(TEACHER_DIM, PENALTIES[place % 2], self.seed + place)
+        if name != "lightgcn":
+            raise ValueError(
+                f"'teachers' must be out of {[*closed, 'als', 'lightgcn']} (got {name!r})"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            teacher = LightGCN(self.data, 64)
+        trainer = Trainer(
+            batch_size=2048,
+            metric=self.metric,
+            patience=3,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        trainer.fit(teacher, self.data, val_data=self.val_data)
+        return teacher
+
+    def _als(self, dim: int, penalty: float, seed: int) -> Recommender:
+        als = AlternatingLeastSquares(regularization=penalty, seed=seed, progress=self.progress)
+        return als.fit(MF(self.data, min(dim, *interactions(self.data)[1:])), self.data)
+
+    def _add(self, name: str, graph: HeteroData, started: float) -> None:
+        value = self.validation.of_teacher(graph)
+        self.report.add(name, value, time.monotonic() - started)
+
+    def _add_popularity(self) -> None:
+        started = time.monotonic()
+        graph = copy.copy(self.data)
+        users = torch.arange(interactions(graph).num_users, device=interactions(graph)[0].device)
+        graph[USER].teacher_items = popular_unseen(graph, users, self.validation.k)
+        self._add("popularity", graph, started)
+
+    def _add_factorisation(self, dim: int) -> None:
+        started = time.monotonic()
+        model = self._als(dim, PENALTIES[0], self.seed)
+        value = validate(model, self.data, self.val_data, self.metric)[self.metric]
+        self.report.add(_factorisation(dim), value, time.monotonic() - started, place=1)
+
+    def _warn(self, dim: int) -> None:
+        for other in ("popularity", _factorisation(dim)):
+            least, found = self.report.value(other), self.report.value("ensemble")
+            if least is not None and found is not None and found <= least:
+                warnings.warn(
+                    f"the ensemble is no better than {other} on 'val_data': {self.metric} is "
+                    f"{found:.4f} and {least:.4f}. Give 'teachers' that suit the data",
+                    stacklevel=4,
+                )
+
+
+def _factorisation(dim: int) -> str:
+    return f"factorisation of width {dim}"
+
+
+def _name_of(teacher: object) -> str:
+    if isinstance(teacher, str):
+        return teacher
+    return type(teacher).__name__ if isinstance(teacher, Recommender) else "given lists"
