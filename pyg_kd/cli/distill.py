@@ -52,7 +52,7 @@ class Student:
         student: Its model.
         dim: Width of its embeddings; an eighth of the teacher's.
         student_options: Further options of its class.
-        epochs: Epochs at most, of the student alone as well.
+        epochs: Epochs at most.
         lr: Learning rate of Adam.
         batch_size: Interactions in a batch, or users.
         batch_by: What batches are made of, interaction or user.
@@ -62,7 +62,9 @@ class Student:
         num_negatives: Negatives of each interaction.
         metric: What is validated.
         patience: Validations without improvement after which training stops.
-        baseline: Train the student alone, too, to compare with.
+        baseline: Train the student alone, too, to compare with: with the same options, or, where
+            they have no base loss, by the recipe of its model.
+        baseline_epochs: Epochs at most of the student alone.
     """
 
     student: ModelName = "lightgcn"
@@ -79,6 +81,7 @@ class Student:
     metric: str = "recall@20"
     patience: int | None = 10
     baseline: bool = True
+    baseline_epochs: int | None = None
 
 
 def distill(

@@ -27,10 +27,14 @@ class Help(DefaultHelpFormatter):
             return f"{name}, --no-{name[2:]}"
         if action.dest == "print_config":
             return name
-        value = action.dest.upper()
-        if action.choices is not None:
-            value = "{" + ",".join(map(str, action.choices)) + "}"
-        return f"{name} {value}"
+        value = str(action.metavar or "")
+        return f"{name} {value if value.startswith('{') else action.dest.upper()}"
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = super()._get_help_string(action)
+        for unsaid in (", type: %(type)s", "type: %(type)s, ", " (type: %(type)s)"):
+            text = text.replace(unsaid, "")
+        return text.replace(" (default: %(default)s)", "") if action.default is None else text
 
 
 def parse(command: Command, words: Sequence[str]) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from pyg_kd.training import Trainer
 from pyg_kd.transforms import UserSplit
 
 QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3, "--teacher-epochs", 3]
+QUICK += ["--baseline-epochs", 3]
 SOFT = {"batch_by": "user", "base_weight": 0.0, "lr": 0.01}
 
 
@@ -30,7 +31,7 @@ def cells(out, name):
 
 @pytest.mark.filterwarnings("ignore:the teacher is no better than its student")
 def test_the_command_does_what_the_library_does(run, table, tmp_path):
-    words = ["--teacher-dim", 16, "--dim", 4, "--batch-size", 32, *QUICK]
+    words = ["--teacher-dim", 16, "--dim", 4, "--batch-size", 32, "--lr", 0.01, *QUICK]
     result = run("distill", table, "--out", tmp_path / "run", *words)
     assert result.code == 0, result.err
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -50,7 +51,7 @@ def test_the_command_does_what_the_library_does(run, table, tmp_path):
     def measured(model):
         return evaluate(model, train, test, (5, 10), ("recall", "ndcg"))
 
-    teacher_batch = recipes.training("lightgcn", 540)["batch_size"]
+    teacher_batch = recipes.training("lightgcn", {"users": 60, "interactions": 540})["batch_size"]
     teacher = fitted(16, train, batch_size=teacher_batch)
     graph = extract_knowledge(teacher, train, num_items=20)
     soft = [(SoftLabel(own_weight=0.5), 1.0)]

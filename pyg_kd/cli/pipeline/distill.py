@@ -103,7 +103,7 @@ def resolved(
     sizes, num_edges = graphs.sizes, graphs.sizes["interactions"]
     width = recipes.teacher_dim(num_edges) if teacher.teacher_dim is None else teacher.teacher_dim
     if saved is None:
-        recipe = recipes.training(teacher.teacher, num_edges)
+        recipe = recipes.training(teacher.teacher, sizes)
         epochs = recipe.get("epochs") if teacher.teacher_epochs is None else teacher.teacher_epochs
         teacher = replace(teacher, teacher_dim=width, teacher_epochs=epochs)
     elif saved.dim is not None:
@@ -122,13 +122,18 @@ def resolved_student(
     student: Student, methods: list[Method], width: int, graphs: Graphs
 ) -> Student:
     """The student's options with what was left open."""
-    names, num_edges = [method.name for method in methods], graphs.sizes["interactions"]
-    recipe = recipes.distillation(names, student.student, num_edges)
+    names = [method.name for method in methods]
+    recipe = recipes.distillation(names, student.student, graphs.sizes)
     missing = {k: v for k, v in recipe.items() if getattr(student, k) is None}
     changed: dict[str, Any] = {
         "metric": metric_for(student.metric, graphs.sizes["items"]),
         **missing,
     }
+    if student.baseline_epochs is None:
+        alone = recipes.training(student.student, graphs.sizes)
+        same = missing.get("base_weight", student.base_weight) != 0
+        epochs = missing.get("epochs", student.epochs)
+        changed["baseline_epochs"] = epochs if same else alone.get("epochs")
     if student.dim is None:
         changed["dim"] = recipes.student_dim(width)
     if "SoftLabel" in names and student.student == "mf":
@@ -158,19 +163,22 @@ def train_teacher(
     model = make_model(
         teacher.teacher, graphs.train, teacher.teacher_dim, teacher.teacher_options, machine.seed
     )
-    options = recipes.training(teacher.teacher, graphs.sizes["interactions"])
+    options = recipes.training(teacher.teacher, graphs.sizes)
     options |= {"metric": metric, "epochs": teacher.teacher_epochs}
     fit(run, "teacher", model, graphs.train, graphs.val, options, machine)
     return model
 
 
 def train_alone(run: Run, student: Student, graphs: Graphs, machine: Machine) -> Recommender:
-    """The student without a teacher, by the recipe of its model."""
+    """The student without a teacher."""
     model = make_model(
         student.student, graphs.train, student.dim, student.student_options, machine.seed
     )
-    options = recipes.training(student.student, graphs.sizes["interactions"])
-    options |= {"metric": student.metric, "patience": student.patience}
+    options = trainer_options(student)
+    if student.base_weight == 0:  # without a teacher, these options would train nothing
+        kept = {"metric": student.metric, "patience": student.patience}
+        options = recipes.training(student.student, graphs.sizes) | kept
+    options |= {"epochs": student.baseline_epochs}
     fit(run, "alone", model, graphs.train, graphs.val, options, machine)
     return model
 

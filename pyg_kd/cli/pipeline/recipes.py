@@ -20,38 +20,61 @@ MANY_USERS = 200_000
 
 Options = dict[str, Any]
 
-#: How each model is trained by itself. The first two entries of a pair are for small data.
+#: How each model is trained by itself, and with any method but soft labels.
 TRAINING: dict[str, Options] = {
-    "lightgcn": {"epochs": 15, "lr": 0.01},
-    "ngcf": {"epochs": 15, "lr": 0.01},
-    "mf": {"epochs": 40, "lr": 0.003, "batch_size": 1024, "weight_decay": 1e-3},
-    "cml": {"epochs": 40, "lr": 0.005, "batch_size": 1024, "num_negatives": 10},
-    "neumf": {"epochs": 40, "lr": 0.003, "batch_size": 1024, "num_negatives": 4,
-              "weight_decay": 1e-5},
-    "multvae": {"epochs": 100, "lr": 0.003, "batch_size": 256, "batch_by": "user"},
-    "itemae": {"epochs": 100, "lr": 0.001, "batch_size": 1024},
+    "lightgcn": {"epochs": 30, "lr": 0.01},
+    "ngcf": {"epochs": 30, "lr": 0.01},
+    "mf": {"epochs": 40, "lr": 0.003, "weight_decay": 1e-3},
+    "cml": {"epochs": 40, "lr": 0.005, "num_negatives": 10},
+    "neumf": {"epochs": 40, "lr": 0.003, "num_negatives": 4, "weight_decay": 1e-5},
+    "multvae": {"epochs": 100, "lr": 0.003, "batch_by": "user"},
+    "itemae": {"epochs": 100, "lr": 0.001},
     "gfcf": {},
     "ease": {},
-}  # fmt: skip
-
-#: Soft labels over the whole catalogue need no base loss; batches are of users.
-SOFT_LABELS: Options = {
-    "epochs": 40,
-    "lr": 0.01,
-    "batch_size": 512,
-    "batch_by": "user",
-    "base_weight": 0.0,
 }
 
+#: The largest batch of each model, on data that is not large; 2048 for those that aren't here.
+BATCHES = {"mf": 1024, "cml": 1024, "neumf": 1024, "itemae": 1024, "multvae": 256}
 
-def training(model: str, num_edges: int) -> Options:
+#: An epoch has so many steps at least, where there is enough for batches of ``SMALLEST``.
+STEPS, SMALLEST = 16, {"interaction": 64, "user": 8}
+
+
+def training(model: str, sizes: Mapping[str, int]) -> Options:
     """How a model is trained by itself.
 
     Example:
-        >>> training("lightgcn", 10_000)
-        {'batch_size': 2048, 'epochs': 15, 'lr': 0.01}
+        >>> training("lightgcn", {"users": 100, "interactions": 10_000})
+        {'epochs': 30, 'lr': 0.01, 'batch_size': 625}
     """
-    return {"batch_size": 8192 if num_edges >= LARGE else 2048} | TRAINING[model]
+    recipe = dict(TRAINING[model])
+    if not recipe:
+        return recipe
+    large, unit = sizes["interactions"] >= LARGE, recipe.get("batch_by", "interaction")
+    if large:
+        recipe["epochs"] = max(15, recipe["epochs"] // 2)
+    most = BATCHES.get(model, 8192 if large else 2048)
+    return recipe | {"batch_size": _batch(unit, sizes[f"{unit}s"], most)}
+
+
+def soft_labels(sizes: Mapping[str, int]) -> Options:
+    """How a student is trained with soft labels over the whole catalogue: without a base loss.
+
+    Example:
+        >>> soft_labels({"users": 2_000, "interactions": 40_000})["batch_size"]
+        125
+    """
+    return {
+        "epochs": 20 if sizes["interactions"] >= LARGE else 80,
+        "lr": 0.03,
+        "batch_size": _batch("user", sizes["users"], 512),
+        "batch_by": "user",
+        "base_weight": 0.0,
+    }
+
+
+def _batch(unit: str, count: int, most: int) -> int:
+    return max(SMALLEST[unit], min(most, count // STEPS))
 
 
 def teacher_dim(num_edges: int) -> int:
@@ -80,8 +103,6 @@ def num_items(sizes: Mapping[str, int]) -> int:
     return max(1, min(longest, sizes["items"] // 2))
 
 
-def distillation(names: list[str], student: str, num_edges: int) -> Options:
+def distillation(names: list[str], student: str, sizes: Mapping[str, int]) -> Options:
     """How a student is trained with some methods."""
-    if "SoftLabel" not in names:
-        return training(student, num_edges)
-    return SOFT_LABELS | ({"epochs": 20} if num_edges >= LARGE else {})
+    return soft_labels(sizes) if "SoftLabel" in names else training(student, sizes)

@@ -61,7 +61,7 @@ def resolved(model: Model, training: Training, graphs: Graphs) -> tuple[Model, T
     """The options with what was left open."""
     num_edges = graphs.sizes["interactions"]
     dim = recipes.teacher_dim(num_edges) if model.dim is None else model.dim
-    recipe = recipes.training(model.model, num_edges)
+    recipe = recipes.training(model.model, graphs.sizes)
     metric = metric_for(training.metric, graphs.sizes["items"])
     missing = {k: v for k, v in recipe.items() if getattr(training, k) is None}
     changed: dict[str, Any] = {**missing, "metric": metric}
