@@ -377,7 +377,7 @@ def test_a_trial_shows_some_items_and_hides_popular_ones():
     rng = np.random.default_rng(0)
     lists = [np.unique((rng.random(rng.integers(1, 30)) ** 3 * 60).astype(int)) for _ in range(200)]
     histories = histories_of(*csr(lists), 60)
-    trial = make_trial(histories, None, 60, 150, rng)
+    trial = make_trial(histories, None, Table.of(np.ones((60, 2))), 150, rng)
     popularity = np.bincount(histories.col, minlength=60)
     bar = popularity[trial.hidden.col].min()
     assert popularity[popularity >= bar].sum() >= popularity.sum() / 2
@@ -397,7 +397,7 @@ def test_a_trial_with_targets_of_its_own_may_show_everything():
     histories = histories_of([0, 1, 2, 2, 4], [3, 3, 3, 5], 9)
     targets = histories_of([0, 1, 1, 2, 4], [7, 8, 5, 8], 9)
     for _ in range(20):
-        trial = make_trial(histories, targets, 9, 10, rng)
+        trial = make_trial(histories, targets, Table.of(np.ones((9, 2))), 10, rng)
         assert set(trial.users.tolist()) == {0, 3}  # 1 is told nothing, 2 has nothing
         told = {u: trial.hidden.of(np.array([r])).col.tolist() for r, u in enumerate(trial.users)}
         shown = trial.known.of(np.flatnonzero(trial.users == 3)).col.tolist()
@@ -407,7 +407,7 @@ def test_a_trial_with_targets_of_its_own_may_show_everything():
 def test_recall_is_that_of_a_full_ranking():
     rng = np.random.default_rng(3)
     x_user, x_item, ptr, col = planted(num_items=80)
-    trial = make_trial(histories_of(ptr, col, 80), None, 80, 100, rng)
+    trial = make_trial(histories_of(ptr, col, 80), None, Table.of(x_item), 100, rng)
     queries = x_user[trial.users].astype(np.float32)
     found = trial.recall(Table.of(x_item), queries)
     for row in range(len(trial.users)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -22,11 +22,15 @@ Array = npt.NDArray[Any]
 #: What is tried of ridge regression: the penalty, and what an interaction adds to its weight.
 RIDGE = tuple(product((0.03, 0.3, 3.0, 30.0), (0.0, 3.0, 30.0)))
 
-#: Powers of popularity by which items are divided.
-POWERS = (0.0, 0.25, 0.5)
+#: Powers of popularity by which items are divided, where unseen items say whether that is good: an
+#: item with few users remembers them best, and of those it has seen every power finds more.
+POWERS = (0.25, 0.5)
 
 #: How much of the mean user is added to a map's vector.
 OFFSETS = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)
+
+#: Users whose vectors are measured.
+SCALED_USERS = 10_000
 
 #: What the users of the next longer or shorter group count for in the choice for a group.
 NEARNESS = 0.6
@@ -92,13 +96,14 @@ def fit_fold_in(
     rng = np.random.default_rng(seed)
     if targets is None:
         holdout_users = min(holdout_users, len(histories.ptr) // 2)  # maps need the others
-    trial = make_trial(histories, targets, len(table), holdout_users, rng)
+    trial = make_trial(histories, targets, table, holdout_users, rng)
     if trial is None:
         return FoldIn.default(table)
     tried = Tried(table, trial)
     popularity = np.bincount(histories.col, minlength=len(table)) + 1.0
-    _try_ridge(tried, popularity)
-    _try_propagation(tried, popularity, source)
+    powers = () if targets is None else POWERS
+    _try_ridge(tried, popularity, powers)
+    _try_propagation(tried, popularity, powers, source)
     if encoder is not None:
         tried.add("encoder", FoldIn("encoder", table, arrays=encoder))
     if vectors is not None:
@@ -159,7 +164,7 @@ class Tried:
         }
 
 
-def _try_ridge(tried: Tried, popularity: Array) -> None:
+def _try_ridge(tried: Tried, popularity: Array, powers: Sequence[float]) -> None:
     total = gram(tried.table)
     for penalty, alpha in RIDGE:
         arrays = {"root": penalised_root(total, penalty)}
@@ -168,15 +173,18 @@ def _try_ridge(tried: Tried, popularity: Array) -> None:
         tried.add(name, FoldIn("ridge", tried.table, settings=settings, arrays=arrays))
     name = tried.best_name("ridge")
     best = tried.rules[name]
-    for power in POWERS[1:]:
+    for power in powers:
         arrays = {**best.arrays, "item_weight": _divisors(popularity, power)}
         rule = FoldIn("ridge", tried.table, settings=best.settings, arrays=arrays)
         tried.add(f"{name}, popularity^-{power:g}", rule)
 
 
-def _try_propagation(tried: Tried, popularity: Array, source: npt.ArrayLike | None) -> None:
-    for power in POWERS:
-        arrays = {"item_weight": _divisors(popularity, power)} if power else {}
+def _try_propagation(
+    tried: Tried, popularity: Array, powers: Sequence[float], source: npt.ArrayLike | None
+) -> None:
+    tried.add("propagation", FoldIn("propagation", tried.table))
+    for power in powers:
+        arrays = {"item_weight": _divisors(popularity, power)}
         rule = FoldIn("propagation", tried.table, arrays=arrays)
         tried.add(f"propagation, popularity^-{power:g}", rule)
     if source is not None:
@@ -227,12 +235,14 @@ def _scaled(rule: FoldIn, x_user: Table, histories: Histories) -> FoldIn:
     """The rule with vectors as long as those of known users, so that scores compare."""
     if "scale" not in rule.settings:
         return rule
-    found = rule(histories.ptr, histories.col)
-    length = float(np.linalg.norm(found, axis=1).mean())
-    wanted = float(np.linalg.norm(x_user.block(0, len(x_user)), axis=1).mean())
-    if not 0 < length < np.inf or wanted == 0:
+    some = np.flatnonzero(histories.degree)[:SCALED_USERS]
+    part = histories.of(some)
+    found, wanted = (
+        float(np.linalg.norm(x, axis=1).mean()) for x in (rule(*part[:2]), x_user.rows(some))
+    )
+    if found == 0 or wanted == 0:
         return rule
-    settings = {**rule.settings, "scale": wanted / length}
+    settings = {**rule.settings, "scale": wanted / found}
     return FoldIn(rule.kind, rule.x_item, settings=settings, arrays=rule.arrays, report=rule.report)
 
 

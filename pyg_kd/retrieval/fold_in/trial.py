@@ -18,8 +18,8 @@ Array = npt.NDArray[Any]
 #: Length of the lists that are judged.
 K = 20
 
-#: Pairs of users and items that one evaluation may score.
-MOST_PAIRS = 2e8
+#: Multiplications that one evaluation may take: users x items x width.
+MOST_PRODUCTS = 4e9
 
 #: Users at least, however large the catalogue.
 LEAST_USERS = 200
@@ -54,7 +54,7 @@ class Trial(NamedTuple):
 def make_trial(
     histories: Histories,
     targets: Histories | None,
-    num_items: int,
+    table: Table,
     num_users: int,
     rng: np.random.Generator,
 ) -> Trial | None:
@@ -73,18 +73,18 @@ def make_trial(
         histories: Items of all users.
         targets: What is to be found; by default the popular items of their histories that are
             not known.
-        num_items: Size of the catalogue.
+        table: The catalogue.
         num_users: Users at most; fewer where the catalogue is large.
         rng: Draws.
 
     Returns:
         The trial, or ``None`` if no user has items to hide.
     """
-    spare = 1 if targets is None else 0
+    spare, num_items = 1 if targets is None else 0, len(table)
     fits = histories.degree > spare
     if targets is not None:
         fits &= targets.degree > 0
-    most = max(int(MOST_PAIRS / max(num_items, 1)), LEAST_USERS)
+    most = max(int(MOST_PRODUCTS / (num_items * table.dim + 1)), LEAST_USERS)
     users = rng.permutation(np.flatnonzero(fits))[: min(num_users, most)]
     if not len(users):
         return None
