@@ -28,8 +28,8 @@ from pyg_kd.retrieval.service.refused import Refused
 from pyg_kd.retrieval.service.service import Service
 from pyg_kd.retrieval.service.source import Source
 
-#: Seconds for which a worker that was told to stop goes on with the connections that it has, telling
-#: every client to close: a request that was on its way arrives in them.
+#: Seconds for which a worker that was told to stop goes on with the connections that it has, and
+#: tells every client to close: a request that was on its way arrives in them.
 DRAIN = 0.3
 
 
