@@ -1,0 +1,162 @@
+"""What ``compress`` reaches: its students beside its teachers, at full and at integer precision.
+
+    python benchmarks/compress.py citeulike --root DIR --seeds 5
+    python benchmarks/compress.py gowalla --root DIR
+    python benchmarks/compress.py movielens-100k --root DIR
+
+Everything is chosen on validation targets, and the test targets are read once for every row.
+CiteULike is the leave-one-out split of DE-RRD (DIR holds ``loo/``), Gowalla the LightGCN split with
+a fiftieth of its training edges to validate on, and MovieLens-100K is split 70/10/20 for every
+user. A row is the mean over the seeds, each with teachers and a student of its own; p is of the
+paired test over users, of means over seeds, against the teacher that was best on validation. Bytes
+are of both tables, by the rows of users and items together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from report import RESULTS, table, write
+
+from pyg_kd import compress, evaluate, extract_knowledge
+from pyg_kd.datasets import CiteULike, Gowalla, MovieLens100K
+from pyg_kd.evaluation import compare
+from pyg_kd.knowledge import fuse
+from pyg_kd.models import GFCF, MF, KernelRidge, Recommender
+from pyg_kd.retrieval import Table
+from pyg_kd.training import AlternatingLeastSquares, validate
+from pyg_kd.training.compression import MAX_INVERTED, PENALTIES
+from pyg_kd.training.validation import Validation
+from pyg_kd.transforms import UserSplit
+
+SHOWN = ("recall@20", "recall@50", "ndcg@20")
+
+
+def graphs(name: str, root: str) -> list[Any]:
+    """Training, validation and test graph."""
+    if name == "citeulike":
+        return list(CiteULike(root, split="leave_one_out"))
+    if name == "gowalla":
+        return list(UserSplit(val=0.02, test=0.2, seed=0)(Gowalla(root)[0]))
+    return list(UserSplit(val=0.1, test=0.2, seed=0)(MovieLens100K(root)[0]))
+
+
+def teachers_of(train: Any, seed: int) -> dict[str, Recommender]:
+    """The teachers that ``compress`` trains by itself, by name."""
+    smaller = min(train["user"].num_nodes, train["item"].num_nodes)
+    closed = KernelRidge if smaller <= MAX_INVERTED else GFCF
+    found: dict[str, Recommender] = {closed.__name__: closed(train)}
+    for place, penalty in ((1, PENALTIES[1]), (2, PENALTIES[0])):
+        als = AlternatingLeastSquares(
+            regularization=penalty, seed=10 * seed + place, progress=False
+        )
+        found[f"ALS, penalty {penalty:g}"] = als.fit(MF(train, min(200, smaller)), train)
+    return found
+
+
+def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float]:
+    """A student with its tables at a precision, and their bytes for a row."""
+    with torch.no_grad():
+        x = student(train)
+    tables = {key: Table.of(value.numpy(), dtype) for key, value in x.items()}
+    wide = {key: torch.from_numpy(t.block(0, len(t)).copy()) for key, t in tables.items()}
+    size = sum(t.nbytes for t in tables.values()) / sum(map(len, tables.values()))
+    return Recommender.from_embeddings(train, wide["user"], wide["item"]), size
+
+
+def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str, dict[str, Any]]:
+    """Every row's metrics of each user, by name."""
+    train, val, test = split
+    started, rows = time.process_time(), {}
+    teachers = teachers_of(train, seed)
+    for name, teacher in teachers.items():
+        chosen = validate(teacher, train, val, args.metric)[args.metric]
+        rows[name] = {"val": chosen, "test": measure(teacher, train, test)}
+    student, report = compress(
+        train, val, dim=args.dim, teachers=[*teachers.values()], metric=args.metric, seed=seed,
+        epochs=args.epochs, progress=False,
+    )  # fmt: skip
+    seconds = time.process_time() - started
+    weights = [weight for _, weight in report.weights]
+    lists = fuse([extract_knowledge(t, train) for t in teachers.values()], weights)
+    ensemble = {name: Validation(train, test, name).of_teacher(lists) for name in SHOWN}
+    rows["ensemble"] = {"val": report.value("ensemble"), "mean": ensemble, "weights": weights}
+    for dtype in ("float32", "int8", "int4"):
+        narrow, size = at(student, train, dtype)
+        chosen = validate(narrow, train, val, args.metric)[args.metric]
+        found = measure(narrow, train, test)
+        rows[f"student, {dtype}"] = {"val": chosen, "test": found, "bytes a row": size}
+    rows["student, float32"]["seconds"] = seconds
+    return rows
+
+
+def measure(model: Recommender, train: Any, test: Any) -> Any:
+    """Metrics of every user."""
+    return evaluate(model, train, test, k=(20, 50), metrics=("recall", "ndcg"), per_user=True)
+
+
+def summary(runs: list[dict[str, dict[str, Any]]], metric: str) -> dict[str, dict[str, Any]]:
+    """Means over the seeds, and tests against the teacher that validation prefers."""
+    singles = [name for name, row in runs[0].items() if "test" in row and "student" not in name]
+    best = max(singles, key=lambda name: mean(run[name]["val"] for run in runs))
+    rows: dict[str, dict[str, Any]] = {}
+    for name, first in runs[0].items():
+        means = [run[name]["test"].mean if "test" in first else run[name]["mean"] for run in runs]
+        row: dict[str, Any] = {"seeds": len(runs), "val": mean(run[name]["val"] for run in runs)}
+        for shown in SHOWN:
+            values = [m[shown] for m in means]
+            row[shown] = mean(values)
+            row[f"{shown} sd"] = stdev(values) if len(values) > 1 else None
+        for extra in ("bytes a row", "weights", "seconds"):
+            if extra in first:
+                row[extra] = (
+                    [run[name][extra] for run in runs] if extra != "bytes a row" else first[extra]
+                )
+        rows[name] = row
+    tests: dict[str, dict[str, Any]] = defaultdict(dict)
+    for shown in SHOWN:
+        students = {n: [r[n]["test"] for r in runs] for n in runs[0] if n.startswith("student")}
+        baseline = [run[best]["test"] for run in runs]
+        for name, found in compare(baseline, students, shown).items():
+            tests[name][shown] = {
+                "difference": found.difference, "interval": found.interval, "p": found.adjusted,
+            }  # fmt: skip
+    for name, found in tests.items():
+        rows[name]["against"] = {"teacher": best, **found}
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", choices=["citeulike", "gowalla", "movielens-100k"])
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--dim", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--metric", default=None, help="default: recall@50 on CiteULike, else @20")
+    parser.add_argument("--epochs", type=int)
+    args = parser.parse_args()
+    args.metric = args.metric or ("recall@50" if args.data == "citeulike" else "recall@20")
+    split, runs = graphs(args.data, args.root), []
+    for seed in range(args.seeds):
+        runs.append(one_seed(args, split, seed))
+        print(f"seed {seed} done", flush=True)
+    rows = summary(runs, args.metric)
+    header = ["model", "val", *SHOWN, "bytes a row"]
+    table(header, [[n, *(r.get(c) if r.get(c) is not None else "-" for c in header[1:])]
+                   for n, r in rows.items()])  # fmt: skip
+    path = RESULTS / "compress.json"
+    before = json.loads(path.read_text())["data"] if path.exists() else {}
+    given = {"dim": args.dim, "metric": args.metric, "epochs": args.epochs}
+    write("compress", {"data": {**before, args.data: {"options": given, "rows": rows}}})
+
+
+if __name__ == "__main__":
+    main()
