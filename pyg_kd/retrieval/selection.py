@@ -85,13 +85,18 @@ class Pool:
 
     def __init__(self, num_lists: int, k: int) -> None:
         self.k = k
-        self.keys: Keys = np.full((num_lists, 2 * k + 32), EMPTY)
+        self.keys: Keys = np.full((num_lists, k if num_lists == 1 else 2 * k + 32), EMPTY)
         self.fill = np.zeros(num_lists, np.int64)
         #: What a score must reach to be worth adding.
         self.floor: Float32 = np.full(num_lists, LOWEST)
 
     def add(self, lists: Array, keys: Keys) -> None:
         """Add keys ``[m]`` to lists, int64 ``[m]``."""
+        if len(self.fill) == 1:
+            used = int(self.fill[0])
+            self.keys = np.concatenate([self.keys[0, :used], keys])[None]
+            self.fill += len(keys)
+            return
         count = np.bincount(lists, minlength=len(self.fill))
         total = self.fill + count
         self._make_room(int(total.max()))
@@ -128,4 +133,6 @@ class Pool:
     def best(self) -> Keys:
         """The best ``k`` of each list in order, ``[num_lists, k]``."""
         self.shrink()
-        return np.sort(self.keys[:, : self.k], axis=1)
+        missing = self.k - self.keys.shape[1]
+        keys = np.sort(self.keys[:, : self.k], axis=1)
+        return keys if missing <= 0 else np.pad(keys, ((0, 0), (0, missing)), constant_values=EMPTY)

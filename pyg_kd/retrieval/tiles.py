@@ -24,8 +24,11 @@ TILE_ENTRIES = 2**18
 #: candidates the others bring.
 FIRST_ENTRIES = 2**21
 
-#: Entries compared in one inner loop of NumPy.
-STRIP_ENTRIES = 2**13
+#: Entries compared in one inner loop of NumPy, at least: shorter ones go through its buffers.
+STRIP_ENTRIES = 2**14
+
+#: Bytes that a processor loads at once.
+ALIGNMENT = 64
 
 #: Values of a table that are widened to float32 at once.
 WIDENED_VALUES = 2**20
@@ -60,8 +63,17 @@ class Scratch(threading.local):
         """The first ``size`` elements of a buffer."""
         found = self._kept.get(name)
         if found is None or len(found) < size:
-            found = self._kept[name] = np.empty(size, dtype)
+            found = self._kept[name] = aligned(size, dtype)
         return found[:size]
+
+
+def aligned(size: int, dtype: type) -> Array:
+    """An array whose first element begins a cache line."""
+    count = size * np.dtype(dtype).itemsize
+    raw = np.empty(count + ALIGNMENT, np.uint8)
+    skipped = -raw.ctypes.data % ALIGNMENT
+    array: Array = raw[skipped : skipped + count].view(dtype)
+    return array
 
 
 SCRATCH = Scratch()
@@ -202,9 +214,10 @@ def reaching(scores: Float32, floor: Float32) -> npt.NDArray[np.bool_]:
     """Whether each of ``[m, b]`` reaches the floor of its column ``[b]``, or is NaN; flat."""
     size, width = len(scores), len(floor)
     below: Array = SCRATCH.get("below", size * width, np.bool_)
-    strip = min(max(STRIP_ENTRIES // width, 1), size)
+    strip = min(-(-STRIP_ENTRIES // width), size)
     whole = size // strip * strip
-    floors = floor if strip == 1 else np.tile(floor, strip)
+    floors = SCRATCH.get("floors", strip * width, np.float32)
+    floors.reshape(strip, width)[:] = floor
     np.less(
         scores[:whole].reshape(-1, strip * width),
         floors,
