@@ -64,7 +64,7 @@ def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float
     """A student with its tables at a precision, and their bytes for a row."""
     with torch.no_grad():
         x = student(train)
-    tables = {key: Table.of(value.numpy(), dtype) for key, value in x.items()}
+    tables = {key: Table.of(value.detach().numpy(), dtype) for key, value in x.items()}
     wide = {key: torch.from_numpy(t.block(0, len(t)).copy()) for key, t in tables.items()}
     size = sum(t.nbytes for t in tables.values()) / sum(map(len, tables.values()))
     return Recommender.from_embeddings(train, wide["user"], wide["item"]), size
