@@ -338,6 +338,19 @@ def test_without_a_teacher(page: Chromium, server: Server) -> None:
     assert page.run("getComputedStyle(document.querySelector('#teacher')).display") == "none"
     assert text(page, "#overlap") == "10 items"
     assert page.run("document.querySelectorAll('#figures tr').length") == 1
+    assert not page.run("document.querySelector('#places').checkVisibility()")
+
+
+def test_without_titles_items_go_by_their_ids(page: Chromium, server: Server) -> None:
+    server.models = server.both._replace(names=None)
+    page.open(server.address + "#mode=history&item=12")
+    page.until(LISTED)
+    assert text(page, "#known") == "12\n×"
+    page.run("document.querySelector('#item').focus()")
+    page.type("5")
+    page.until("document.querySelectorAll('#items [role=option]').length === 11")
+    chosen = int(server.both.student.popularity[5])  # type: ignore[index]
+    assert text(page, "#items li").split("\n") == ["5", f"{chosen} users"]
 
 
 def test_without_scripts(page: Chromium, server: Server) -> None:

@@ -33,15 +33,34 @@ def client(models: Models) -> Iterator[TestClient]:
         yield client
 
 
-@pytest.mark.parametrize("values", [None, [31, -3, 3, 304, 12], ["31", "", "3", "Ü3", "303"]])
-@pytest.mark.parametrize("start", ["", "3", "-", "30", "Ü", "4"])
-def test_ids_that_begin_with_a_text(values: Any, start: str) -> None:
-    ids = Ids(values, 500 if values is None else None)
-    listed = [str(value) for value in ids.take(np.arange(len(ids))).tolist()]
-    wanted = [row for row, text in enumerate(listed) if text.startswith(start)]
-    wanted.sort(key=lambda row: (not start or listed[row] != start, row))
-    for limit in (0, 1, 3, 1000):
-        assert starting_with(ids, start, limit) == wanted[:limit]
+numbers = st.one_of(st.integers(-400, 400), st.integers(-(2**63), 2**63 - 1))
+letters = st.text("3ü-😀", max_size=4)
+
+
+@given(
+    values=st.one_of(
+        st.none(),
+        st.lists(numbers, unique=True, min_size=1, max_size=40),
+        st.lists(letters, unique=True, min_size=1, max_size=40),
+    ),
+    start=st.one_of(
+        numbers.map(str),
+        st.sampled_from(["-", "0", "00", "-0", "+1", "٣", "9" * 30, "1 "]),
+        letters,
+    ),
+    limit=st.integers(0, 50),
+    cut=st.integers(0, 20),
+)
+def test_ids_that_begin_with_a_text(values: Any, start: str, limit: int, cut: int) -> None:
+    start = start[: cut or None]
+    ids = Ids(values, 300 if values is None else None)
+    listed = ids.take(np.arange(len(ids))).tolist()
+    wanted = [row for row, value in enumerate(listed) if str(value).startswith(start)]
+    if ids.kind == "text" or not start:
+        wanted.sort(key=lambda row: (not start or listed[row] != start, row))
+    else:
+        wanted.sort(key=lambda row: (start != "-" and len(str(listed[row])), abs(listed[row])))
+    assert starting_with(ids, start, limit) == wanted[:limit]
 
 
 words = st.text(st.sampled_from("abcÉé ’\n-İß"), max_size=8)
@@ -67,6 +86,11 @@ def test_titles_are_ranked_by_how_they_match() -> None:
     ]  # fmt: skip
     assert search("  ", 9) == []
     assert [titles[row] for row in search("trek STAR", 9)] == ["Trek, Star", "Star Trek"]
+
+
+def test_names_may_go_by_ids_as_text() -> None:
+    titles = Titles.of(Ids([7, 8, 9]), {"7": "Seven", 8: "Eight"}, np.zeros(3))
+    assert [titles[row] for row in range(3)] == ["Seven", "Eight", "9"]
 
 
 def test_suggestions(client: TestClient) -> None:

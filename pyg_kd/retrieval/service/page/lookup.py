@@ -13,15 +13,11 @@ from pyg_kd.retrieval.ids import FEW, Ids
 
 Rows = npt.NDArray[np.int64]
 
-#: Ids read in search of a prefix. Past them only the whole id is found, so that no look-up
-#: keeps a processor for long.
-SCANNED = 200_000
-
 #: Titles that are ranked; a text as short as "e" is in almost all.
 MATCHES = 500
 
-#: What 64 bits hold, in digits.
-DIGITS = 19
+#: What 64 bits hold, in digits, and the largest integer.
+DIGITS, LARGEST = 19, 2**63 - 1
 
 
 def parse_id(ids: Ids, text: str) -> Any:
@@ -53,26 +49,65 @@ def texts(ids: Ids, rows: Rows) -> list[str]:
 
 
 def starting_with(ids: Ids, start: str, limit: int) -> list[int]:
-    """Rows of ids that begin with ``start``: the id itself, then the others by row.
+    r"""Rows of ids that begin with a text, the id itself first; without Python loops over all ids.
+
+    Shorter numbers come before longer ones, and those of one length in their order; strings come
+    by row.
 
     Example:
-        >>> starting_with(Ids([31, 4, 3, 304]), "3", 3)
-        [2, 0, 3]
+        >>> starting_with(Ids([31, 4, 3, 304, 30]), "3", 3)
+        [2, 4, 0]
     """
-    whole = row_of(ids, start) if start else -1
-    found = [] if whole < 0 else [whole]
-    for row in _prefixed(ids, start):
-        if len(found) == limit:
-            break
-        if row != whole:
-            found.append(row)
-    return found[:limit]
+    if not start:
+        return [*range(min(limit, len(ids)))]
+    if ids.kind == "text":
+        rows = _texts_from(ids, start)
+        whole = row_of(ids, start)
+        first = [whole] if whole >= 0 else []
+        return [*first, *rows[rows != whole][:limit].tolist()][:limit]
+    found: list[int] = []
+    for low, high in _ranges(start):
+        found += _between(ids, low, high, limit - len(found), descending=high < 0)
+    return found
 
 
-def _prefixed(ids: Ids, start: str) -> Iterator[int]:
-    for first in range(0, min(len(ids), SCANNED), FEW):
-        block = texts(ids, np.arange(first, min(first + FEW, len(ids))))
-        yield from (first + at for at, text in enumerate(block) if text.startswith(start))
+def _texts_from(ids: Ids, start: str) -> Rows:
+    """Rows of strings with this beginning, compared byte by byte in columns."""
+    arrays, wanted = ids.arrays(), start.encode()
+    text, offsets = arrays["bytes"], arrays["offsets"]
+    rows = np.flatnonzero(np.diff(offsets) >= len(wanted))
+    for at, byte in enumerate(wanted):
+        rows = rows[text[offsets[rows] + at] == byte]
+    return rows
+
+
+def _ranges(start: str) -> Iterator[tuple[int, int]]:
+    """The integers of 64 bits that are written with this beginning, both ends included."""
+    digits = start.removeprefix("-")
+    if start == "-":
+        yield -LARGEST - 1, -1
+    if not (digits.isascii() and digits.isdigit()) or (digits[0] == "0" and start != "0"):
+        return
+    number = int(digits) if len(digits) <= DIGITS else LARGEST + 2
+    for more in range(DIGITS + 1 - len(digits) if number else 1):
+        low, high = number * 10**more, (number + 1) * 10**more - 1
+        if digits == start and low <= LARGEST:
+            yield low, min(high, LARGEST)
+        elif digits != start and low <= LARGEST + 1:
+            yield max(-high, -LARGEST - 1), -low
+
+
+def _between(ids: Ids, low: int, high: int, limit: int, *, descending: bool) -> list[int]:
+    """Rows of the integers in a range, from its end that is nearer to zero."""
+    if ids.kind == "position":
+        return [*range(max(low, 0), min(high + 1, len(ids), low + limit))]
+    values, order = ids.arrays()["values"], ids.arrays()["order"]
+    sorter = order if len(order) else None  # none is stored where the ids ascend already
+    first = int(np.searchsorted(values, low, "left", sorter=sorter))
+    last = int(np.searchsorted(values, high, "right", sorter=sorter))
+    places = np.arange(first, last)[::-1][:limit] if descending else np.arange(first, last)[:limit]
+    rows = places if sorter is None else order[places]
+    return [int(row) for row in rows]
 
 
 class Titles:
@@ -100,9 +135,13 @@ class Titles:
 
     @staticmethod
     def of(ids: Ids, names: Mapping[Any, str], count: npt.NDArray[Any]) -> Titles:
-        """The titles that ``names`` gives to ids; an item without one is called by its id."""
+        """The titles that ``names`` gives to ids, or to ids as text, as files of JSON have them.
+
+        An item without one is called by its id.
+        """
         values = [v for first in range(0, len(ids), FEW) for v in _values(ids, first)]
-        return Titles([str(names.get(value, value)) for value in values], count)
+        titles = (names.get(value, names.get(str(value), value)) for value in values)
+        return Titles([str(title) for title in titles], count)
 
     def __getitem__(self, row: int) -> str:
         return self._titles[row]

@@ -128,7 +128,11 @@ async function choose(item, who, event) {
 
 async function found(kind, q, signal) {
   const answer = await ask(`compare/${kind}`, { q }, signal);
-  return answer.found.map((one) => ({ ...one, note: one.title && one.title !== one.id ? one.id : plural(one.count, "item", "items") }));
+  const note = {
+    users: ({ count }) => plural(count, "item", "items"),
+    items: ({ id, title, count }) => (title === id ? plural(count, "user", "users") : id),
+  }[kind];
+  return answer.found.map((one) => ({ ...one, note: note(one) }));
 }
 
 async function anyUser() {

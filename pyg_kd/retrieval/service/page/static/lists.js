@@ -4,7 +4,6 @@ import { $, make } from "./dom.js";
 import { count, plural, share } from "./numbers.js";
 
 const OTHER = { teacher: "student", student: "teacher" };
-const NAME = { teacher: "Teacher", student: "Student" };
 
 function placeholders(k) {
   return Array.from({ length: k }, () => make("li", { class: "empty", "aria-hidden": "true" }));
@@ -40,7 +39,7 @@ function row(who, item, place, answer, choose) {
     },
     make("span", { class: "place" }, String(place)),
     make("span", { class: "name" }, item.title),
-    other ? make("span", { class: "other" }, `${NAME[OTHER[who]][0]} ${other}`) : null,
+    other ? make("span", { class: "other" }, String(other)) : null,
   );
   return make("li", { class: other ? "both" : null }, button);
 }
