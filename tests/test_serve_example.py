@@ -40,7 +40,8 @@ def test_service(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC, student: Recall@20 0." in done.stdout
     index = load_student(tmp_path / "bundle")
-    assert index.dtype == "int8" and set(index.info["precision"]["recall"]) == {"float32", "int8"}
+    recall = index.info["precision"]["recall"]
+    assert index.dtype == "int8" and 0.05 < recall["float32"] < recall["int8"] + 0.05
     assert load_student(tmp_path / "teacher").dim == 64
     known, history, new, asked = lists(done.stdout).items()
     assert known == ("for user 0", index.search([0], k=5)[0][0].tolist())
