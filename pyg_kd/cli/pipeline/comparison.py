@@ -64,24 +64,28 @@ class Comparison:
             ("student alone", "train a better teacher, or serve the student alone"),
             ("most popular", "train it longer or with other options, or bring more interactions"),
         ):
-            if other in self.test and (seen := self._no_better("teacher", other)):
-                found.append(f"the teacher is no better than the {other} ({seen}): {advice}")
-        if "student alone" in self.test and (seen := self._no_better("student", "student alone")):
+            name, teacher, values = self._compared("teacher", other)
+            if teacher <= values:
+                found.append(
+                    f"the teacher is no better than the {other} ({name} {teacher:.4f} and "
+                    f"{values:.4f}): {advice}"
+                )
+        name, student, alone = self._compared("student", "student alone")
+        if student < alone:
             found.append(
-                f"the distilled student is no better than the student alone ({seen}): try other "
-                "methods, weights or more epochs"
+                f"the distilled student is worse than the student alone ({name} {student:.4f} and "
+                f"{alone:.4f}): try other methods, weights or more epochs"
             )
         return found
 
-    def _no_better(self, one: str, other: str) -> str | None:
-        """The two values, unless the first is larger; of validation, if there is any."""
-        rows, kind = (
-            (self.validation, "validation") if self.validation[one] else (self.test, "test")
-        )
+    def _compared(self, one: str, other: str) -> tuple[str, float, float]:
+        """A metric, of validation if there is any, and its values for two models."""
+        part = "validation" if any(self.validation.values()) else "test"
+        rows = self.validation if part == "validation" else self.test
         name = next(iter(rows[one]), None)
-        if name is None or rows[one][name] > rows[other][name]:
-            return None
-        return f"{kind} {name} {rows[one][name]:.4f} and {rows[other][name]:.4f}"
+        if name is None or other not in rows:
+            return "nothing", 1.0, 0.0
+        return f"{part} {name}", rows[one][name], rows[other][name]
 
     def table(self) -> str:
         """The comparison, to be read."""
