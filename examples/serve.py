@@ -5,11 +5,16 @@ the bundle, and asks a service that runs in a process of its own.
 
     python examples/serve.py                # about a minute
     python examples/serve.py --no-serve     # without the service, which needs pyg_kd[serve]
+
+The same service, with a page to try it, until it is stopped:
+
+    pyg-kd serve out/serve/bundle --teacher out/serve/teacher --titles out/serve/titles.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -84,24 +89,18 @@ show("for this new user:", index.search_history(history, k=5)[0][0].tolist())
 if args.no_serve:
     raise SystemExit
 
-# 5. The service, at a port of this machine that is free; it tells which on the error stream.
-(args.out / "titles.json").write_text(json.dumps([*titles.items()]))
-start = """
-import json, sys
-from pathlib import Path
-from pyg_kd.retrieval.service.server import serve
-folder = Path(sys.argv[1])
-titles = dict(json.loads((folder / "titles.json").read_text()))
-serve(folder / "bundle", port=0, teacher=folder / "teacher", titles=titles)
-"""
-command = [sys.executable, "-c", start, str(args.out)]
-service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+# 5. The service, as `pyg-kd serve` starts it, at a free port, which it tells on the error stream.
+with (args.out / "titles.csv").open("w", newline="") as file:
+    csv.writer(file).writerows([("item", "title"), *titles.items()])
+command = [sys.executable, "-m", "pyg_kd.cli", "serve", args.out / "bundle", "--port", 0]
+command += ["--teacher", args.out / "teacher", "--titles", args.out / "titles.csv"]
+service = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
 for line in service.stderr:
     print(line, end="", file=sys.stderr)
     if listening := re.search(r'"port":(\d+)', line):
         break
 else:
-    raise SystemExit("the service did not start; it needs pip install 'pyg_kd[serve]'")
+    raise SystemExit("the service did not start")
 try:
     url, body = f"http://127.0.0.1:{listening[1]}/recommend", json.dumps({"user": user, "k": 5})
     request = Request(url, body.encode(), {"Content-Type": "application/json"})
