@@ -49,6 +49,12 @@ def top_k(
     The order is by score, descending, and among equal scores by row, ascending, at the ``k``-th
     place too. Both zeros are equal, and a score of minus infinity is never listed.
 
+    Scores are float32 products of BLAS. What a query scores doesn't depend on how many others it
+    comes with, with one exception: for a single query BLAS multiplies a matrix by a vector, which
+    sums in another order. Its scores may differ in the last digit from those in company, and so may
+    those of equal rows among the last few of the table. (Where ``d`` is above some hundreds, a
+    handful of queries may be such an exception too.)
+
     Args:
         queries: ``[n, d]``, floating point.
         table: ``I`` rows of width ``d``.
@@ -161,14 +167,13 @@ class _Search:
 
     def run(self) -> Iterator[tuple[slice, Keys]]:
         """Each block of queries and its keys."""
-        n = len(self.x)
-        threads = 1
+        n, threads = len(self.x), 1
         if n * len(self.table) * self.table.dim >= WORTH_THREADS and n > 1:
             threads = usable_threads()
-        size = max(min(QUERY_BLOCK, LISTED_ENTRIES // self.k), 1)
-        parts = max(-(-n // size), threads)
-        ends = [n * i // parts for i in range(parts + 1)]
-        blocks = [slice(a, b) for a, b in pairwise(ends) if b > a]
+        size = max(min(QUERY_BLOCK, LISTED_ENTRIES // self.k), 2)
+        # No block of one query, whose products BLAS sums in another order.
+        parts = max(min(max(-(-n // size), threads), n // 2), 1)
+        blocks = [slice(*ends) for ends in pairwise(n * i // parts for i in range(parts + 1))]
         if threads == 1:
             for block in blocks:
                 yield block, self._search(block)

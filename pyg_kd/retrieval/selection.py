@@ -124,15 +124,19 @@ class Pool:
         if used < k:
             return
         keys = self.keys[:, :used]
-        keys.partition(k - 1, axis=1)
-        keys[:, k:] = EMPTY
+        if used > k:
+            keys.partition(k - 1, axis=1)
+            keys[:, k:] = EMPTY
+        worst = keys[:, k - 1] if used > k else keys.max(axis=1)
         np.minimum(self.fill, k, out=self.fill)
-        above = np.nextafter(key_scores(keys[:, k - 1]), np.float32(np.inf))
+        above = np.nextafter(key_scores(worst), np.float32(np.inf))
         self.floor = np.where(self.fill == k, above, self.floor)
 
     def best(self) -> Keys:
         """The best ``k`` of each list in order, ``[num_lists, k]``."""
-        self.shrink()
-        missing = self.k - self.keys.shape[1]
-        keys = np.sort(self.keys[:, : self.k], axis=1)
-        return keys if missing <= 0 else np.pad(keys, ((0, 0), (0, missing)), constant_values=EMPTY)
+        if self.fill.max(initial=0) > self.k:
+            self.shrink()
+        keys, missing = self.keys[:, : self.k], self.k - self.keys.shape[1]
+        if missing > 0:
+            keys = np.pad(keys, ((0, 0), (0, missing)), constant_values=EMPTY)
+        return np.sort(keys, axis=1)

@@ -7,6 +7,7 @@ together, and a row that nobody may get is contiguous.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -109,8 +110,7 @@ class Block:
     def search(self) -> Keys:
         """The keys of the best rows of each query, in order ``[b, k]``."""
         size, merged = len(self.table), 0
-        start, stop = 0, min(size, max(FIRST_ENTRIES // self.width, 1))
-        while start < size:
+        for start, stop in spans(size, FIRST_ENTRIES // self.width, TILE_ENTRIES // self.width):
             scores = self._scores(start, stop)
             if start == 0:
                 self.pool.floor = first_floor(scores, self.k)
@@ -118,7 +118,6 @@ class Block:
             if stop == size or stop >= GROWTH * merged:
                 self._merge()
                 merged = stop
-            start, stop = stop, min(size, stop + max(TILE_ENTRIES // self.width, 1))
         return self.pool.best()
 
     def _scores(self, start: int, stop: int) -> Float32:
@@ -128,11 +127,10 @@ class Block:
         scores = flat.reshape(stop - start, self.width)
         step = stop - start
         if getattr(self.table, "dtype", "float32") != "float32":
-            step = max(WIDENED_VALUES // self.table.dim, 1)
-        for first in range(start, stop, step):
-            last = min(first + step, stop)
-            part = scores[first - start : last - start]
-            np.matmul(self.table.block(first, last), self.queries.T, out=part)
+            step = WIDENED_VALUES // self.table.dim
+        for low, high in spans(stop - start, step, step):
+            block = self.table.block(start + low, start + high)
+            np.matmul(block, self.queries.T, out=scores[low:high])
         if len(self.hidden):
             low, high = np.searchsorted(self.hidden, (start * self.width, stop * self.width))
             flat[self.hidden[low:high] - start * self.width] = -np.inf
@@ -180,6 +178,19 @@ class Block:
     def _ids(self, rows: Array) -> Array:
         ids: Array = rows if self.ids is None else self.ids[rows]
         return ids
+
+
+def spans(size: int, first: int, step: int) -> Iterator[tuple[int, int]]:
+    """Ranges that cover ``size`` rows, a first one and others of ``step``.
+
+    None has a single row, whose products BLAS sums in another order, unless there is but one.
+    """
+    start, stop = 0, min(max(first, 2), size)
+    while start < size:
+        if size - stop == 1:
+            stop = size
+        yield start, stop
+        start, stop = stop, min(stop + max(step, 2), size)
 
 
 def first_floor(scores: Float32, k: int) -> Float32:

@@ -12,6 +12,7 @@ from pyg_kd.retrieval import blas_threads, search, tiles
 from pyg_kd.retrieval.search import top_k
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import DTYPES, Table
+from pyg_kd.retrieval.tiles import Block
 
 
 class Exact:
@@ -199,6 +200,48 @@ def test_zeros_of_both_signs_are_one_score():
     rows, scores = top_k(np.ones((1, 1), np.float32), Exact(x), 3)
     assert rows.tolist() == [[0, 1, 2]]
     assert not np.signbit(scores).any()
+
+
+class Noted(Exact):
+    """Notes the shapes of products."""
+
+    def __init__(self, x, dtype="float32"):
+        super().__init__(x)
+        self.dtype, self.noted = dtype, []
+
+    def block(self, start, stop):
+        self.noted.append(stop - start)
+        return super().block(start, stop)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 31, 33, 101])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_no_product_has_a_single_row_or_query_by_chance(size, dtype, monkeypatch):
+    tile_sizes(monkeypatch, 20)
+    monkeypatch.setattr(tiles, "WIDENED_VALUES", 10)
+    monkeypatch.setattr(search, "WORTH_THREADS", 1)
+    monkeypatch.setattr(search, "QUERY_BLOCK", 4)
+    widths = []
+    monkeypatch.setattr(search, "Block", lambda x, *args: widths.append(len(x)) or Block(x, *args))
+    x = exact_values(np.random.default_rng(5), (size, 3), 50)
+    for n in (1, 2, 3, 5, 9):
+        widths.clear()
+        table = Noted(x, dtype)
+        check(np.ones((n, 3), np.float32), x, 3, table=table)
+        assert sum(widths) == n and (n == 1 or min(widths) > 1)
+        assert size == 1 or min(table.noted) > 1
+
+
+def test_scores_do_not_depend_on_the_company(monkeypatch):
+    rng = np.random.default_rng(6)
+    queries = rng.standard_normal((300, 24)).astype(np.float32)
+    table = Table.of(rng.standard_normal((5000, 24)).astype(np.float32))
+    scores = top_k(queries, table, 20)[1]
+    for n in (2, 3, 40):
+        np.testing.assert_array_equal(top_k(queries[:n], table, 20)[1], scores[:n])
+    np.testing.assert_allclose(top_k(queries[:1], table, 20)[1], scores[:1], rtol=1e-5)
+    tile_sizes(monkeypatch, 9000)
+    np.testing.assert_array_equal(top_k(queries, table, 20)[1], scores)
 
 
 def test_float64_queries_are_narrowed():

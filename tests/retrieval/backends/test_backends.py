@@ -16,6 +16,7 @@ from pyg_kd.retrieval.tables import DTYPES, Table
 
 EXACT = ["numpy", "torch", "faiss-flat"]
 APPROXIMATE = ["faiss-ivf", "faiss-hnsw", "hnswlib"]
+QUICK = {"num_neighbors": 16, "build_width": 40}  # graphs of a few thousand rows need no more
 LIBRARY = {"faiss-flat": "faiss", "faiss-ivf": "faiss", "faiss-hnsw": "faiss"}
 LIBRARY |= {"hnswlib": "hnswlib"}
 
@@ -23,6 +24,8 @@ LIBRARY |= {"hnswlib": "hnswlib"}
 def backend_of(name, table, **options):
     if name in LIBRARY:
         pytest.importorskip(LIBRARY[name])
+    if "hnsw" in name:
+        options = QUICK | options
     return make_backend(name, table, **options)
 
 
@@ -96,11 +99,11 @@ def test_exact_backends_at_every_precision(name, dtype):
 @pytest.mark.parametrize("share", [None, 0.5, 0.05])
 def test_approximate_backends_find_nearly_all(name, share):
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((6000, 8)).astype(np.float32)
+    x = rng.standard_normal((4000, 8)).astype(np.float32)
     queries = rng.standard_normal((40, 8)).astype(np.float32)
     scores = queries @ x.T
     hidden = [row[: 20 * (q % 5)].tolist() for q, row in enumerate(np.argsort(-scores))]
-    allowed = None if share is None else rng.random(6000) < share
+    allowed = None if share is None else rng.random(4000) < share
     backend = backend_of(name, Table.of(x))
     assert not backend.exact and backend.name == name
     rows, found = backend.top_k(queries, 10, hidden=pattern(hidden), allowed=allowed)
