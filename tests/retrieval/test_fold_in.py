@@ -370,6 +370,36 @@ def test_a_cut_history_is_a_part_and_the_rest_is_the_rest(seed):
         assert len(one) == min(len(lists[row]), longest[row])
 
 
+# Known users.
+
+
+def test_a_known_user_moves_by_what_new_items_change():
+    x_user, x_item, ptr, col = planted()
+    fold_in = fit_fold_in(x_item, ptr, col, x_user=x_user)
+    before, after = col[:12], np.append(col[:12], [i for i in range(20) if i not in col[:12]][:2])
+    old, new = (fold_in([0, len(items)], items)[0] for items in (before, after))
+    found = fold_in.updated(x_user[0], before, after)
+    np.testing.assert_allclose(found, x_user[0] + new - old, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        fold_in.updated(x_user[0], before, before[::-1]), x_user[0], rtol=1e-5
+    )
+    np.testing.assert_allclose(fold_in.updated(x_user[0], [], after), new, rtol=1e-6)
+
+
+def test_users_of_an_encoder_are_what_it_makes_of_all_items():
+    graph = graph_of()
+    torch.manual_seed(0)
+    model = MultVAE(graph, dim=4).eval()
+    x_dict = model(graph)
+    fold_in = FoldIn("encoder", x_dict["item"].detach().numpy(), arrays=encoder_of(model))
+    ptr, col = histories_in(graph)
+    row = int(np.flatnonzero(np.diff(ptr) > 1)[0])
+    before = col[ptr[row] : ptr[row + 1]]
+    after = np.union1d(before, [0, 1, 2])
+    found = fold_in.updated(x_dict["user"][row].detach().numpy(), before, after)
+    np.testing.assert_allclose(found, fold_in([0, len(after)], after)[0], atol=1e-5)
+
+
 # Fitting.
 
 
