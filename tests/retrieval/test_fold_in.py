@@ -327,7 +327,7 @@ def test_a_linear_relation_is_found():
     lists = [rng.choice(50, 8, replace=False) for _ in range(400)]
     ptr, col = csr(lists)
     x_user = np.stack([true @ y[x].sum(0) / np.sqrt(8) + offset for x in lists])
-    maps = fit_maps(Table.of(y), x_user, histories_of(ptr, col, 50), rng)
+    maps = fit_maps(Table.of(y), Table.of(x_user), histories_of(ptr, col, 50), rng)
     # From 13 items on, histories of 8 are not cut.
     whole = maps.bounds >= 13
     np.testing.assert_allclose(maps.maps[whole], np.stack([true] * whole.sum()), atol=0.02)
@@ -341,7 +341,9 @@ def test_a_linear_relation_is_found():
 
 def test_the_fewer_items_the_closer_to_the_mean_user():
     x_user, x_item, ptr, col = planted()
-    maps = fit_maps(Table.of(x_item), x_user, histories_of(ptr, col, 200), np.random.default_rng(0))
+    maps = fit_maps(
+        Table.of(x_item), Table.of(x_user), histories_of(ptr, col, 200), np.random.default_rng(0)
+    )
     fold_in = FoldIn("regression", x_item, arrays=maps._asdict())
     mean_user, matrix = x_user.mean(0), col.reshape(-1, 12)
     distance = []

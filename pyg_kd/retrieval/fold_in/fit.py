@@ -109,7 +109,7 @@ def fit_fold_in(
         tried.add("encoder", FoldIn("encoder", table, arrays=encoder))
     if vectors is not None:
         others = histories if targets is not None else _without(histories, trial.users)
-        _try_maps(tried, fit_maps(table, vectors.block(0, len(vectors)), others, rng))
+        _try_maps(tried, fit_maps(table, vectors, others, rng))
     best = tried.best()
     best.report = tried.report(popularity, "training items" if val is None else "validation items")
     return best if vectors is None else _scaled(best, vectors, histories)

@@ -134,7 +134,7 @@ def fit_item_fold_in(
     rng, wanted = np.random.default_rng(seed), items.block(0, len(items))
     order = rng.permutation(np.flatnonzero(histories.degree))
     held, others = np.split(order, [len(order) // HELD_SHARE])
-    judged = fit_maps(users, wanted[others], histories.of(others), rng)
+    judged = fit_maps(users, Table.of(wanted[others]), histories.of(others), rng)
     report: dict[str, Any] = {
         "by users": _by_length(users, judged, wanted[held], histories.of(held), rng)
     }
@@ -142,7 +142,7 @@ def fit_item_fold_in(
     if features is not None:
         x = _features(features, len(items), None)
         by_features, report["by features"] = _fit_features(x, wanted, held, others)
-    maps = fit_maps(users, wanted, histories, rng)
+    maps = fit_maps(users, items, histories, rng)
     return ItemFoldIn(FoldIn("regression", users, arrays=maps._asdict()), by_features, report)
 
 

@@ -57,7 +57,7 @@ def inputs(table: Table, histories: Histories) -> Float32:
     return weighted_sums(table, histories) / factor[:, None]
 
 
-def fit_maps(table: Table, x_user: Array, histories: Histories, rng: np.random.Generator) -> Maps:
+def fit_maps(table: Table, x_user: Table, histories: Histories, rng: np.random.Generator) -> Maps:
     r"""Fit the maps by ridge regression.
 
     For each group of lengths, every user's history is cut to a length of the group (if it is not
@@ -71,14 +71,14 @@ def fit_maps(table: Table, x_user: Array, histories: Histories, rng: np.random.G
         rng: Draws the items that are kept, and users, if there are more than ``MOST_USERS``.
     """
     filled = rng.permutation(np.flatnonzero(histories.degree))[:MOST_USERS]
-    histories, x_user = histories.of(filled), x_user[filled].astype(np.float64)
+    histories, wanted = histories.of(filled), x_user.rows(filled).astype(np.float64)
     found = []
     for place, low in enumerate(BOUNDS):
         kept = histories
         if place + 1 < len(BOUNDS):  # in the last group nothing is cut
             longest = rng.integers(low, BOUNDS[place + 1], len(filled))
             kept = cut(histories, longest, rng)[0]
-        found.append(fit_linear(inputs(table, kept).astype(np.float64), x_user))
+        found.append(fit_linear(inputs(table, kept).astype(np.float64), wanted))
     maps, offsets = (np.stack(part).astype(np.float32) for part in zip(*found, strict=True))
     return Maps(np.array(BOUNDS), maps, offsets)
 
