@@ -141,9 +141,11 @@ def test_an_index_without_seen_items_has_lists_and_nothing_to_explain() -> None:
 
 def test_about_tells_bytes_and_metrics(models: Models) -> None:
     metrics = {"recall@20": 0.25, "note": "text"}
-    student = make_index(np.random.default_rng(3), dtype="int8", info={"metrics": metrics})
+    told = {"metrics": metrics, "model": {"class": "MF", "repr": "MF()"}}
+    student = make_index(np.random.default_rng(3), dtype="int8", info=told)
     answer = client_of(models._replace(student=student)).get("/compare/about").json()
     assert answer["student"] == {
+        "model": "MF",
         "bytes": (30 + 40) * (8 + 2),
         "dim": 8,
         "dtype": "int8",
@@ -151,6 +153,7 @@ def test_about_tells_bytes_and_metrics(models: Models) -> None:
         "items": 40,
         "metrics": {"recall@20": 0.25},
     }
+    assert (answer["teacher"]["model"], answer["teacher"]["metrics"]) == ("", {})
     assert answer["teacher"]["bytes"] == (30 + 40) * 16 * 4
     assert answer["first_user"] == "0"
 

@@ -43,9 +43,8 @@ class Server:
 
     def __init__(self) -> None:
         rng = np.random.default_rng(11)
-        student = make_index(
-            rng, users=120, items=60, dtype="int8", info={"metrics": {"recall@20": 0.2}}
-        )
+        told = {"metrics": {"ndcg@20": 0.1, "recall@20": 0.2}, "model": {"class": "LightGCN"}}
+        student = make_index(rng, users=120, items=60, dtype="int8", info=told)
         teacher = make_index(rng, users=120, items=60, dim=32)
         x_user, x_item = teacher.x_user, teacher.x_item
         teacher = TopKIndex(x_user, x_item, seen=student.seen.pattern)
@@ -153,7 +152,7 @@ def test_sizes_and_times(page: Chromium) -> None:
         "[...document.querySelectorAll('#figures tr')].map(r => r.innerText.split('\\t'))"
     )
     teacher, student, ratio = rows
-    assert teacher[:2] == ["Teacher", "23 kB"] and student[:2] == ["Student", "1.8 kB"]
+    assert teacher[:2] == ["Teacher", "23 kB"] and student[:2] == ["Student LightGCN", "1.8 kB"]
     assert student[4] == "0.2000" and teacher[4] == "–"
     assert student[3].endswith(("ms", "µs")) and teacher[3].endswith(("ms", "µs"))
     assert ratio[1] == "13×" and ratio[3].endswith("×")

@@ -191,16 +191,23 @@ QUESTIONS: dict[str, tuple[type[Any], Callable[[Answers, Any], Json]]] = {
 
 
 def _about(index: TopKIndex) -> Json:
-    told = index.info.get("metrics")
-    metrics = told.items() if isinstance(told, Mapping) else ()
+    metrics, model = (_told(index, key) for key in ("metrics", "model"))
+    numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, Real)}
     return {
+        "model": str(model.get("class", "")),
         "bytes": index.nbytes,
         "dim": index.dim,
         "dtype": index.dtype,
         "users": index.num_users,
         "items": index.num_items,
-        "metrics": {name: float(value) for name, value in metrics if isinstance(value, Real)},
+        "metrics": numbers,
     }
+
+
+def _told(index: TopKIndex, key: str) -> Mapping[str, Any]:
+    """What the manifest of a bundle tells; nothing of an index without one."""
+    told = index.info.get(key)
+    return told if isinstance(told, Mapping) else {}
 
 
 def _layout(found: Neighbourhood) -> Json:

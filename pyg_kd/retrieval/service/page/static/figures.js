@@ -20,15 +20,16 @@ function columns(about) {
   ];
 }
 
-function cells(heading, values, who) {
-  const head = make("th", { scope: "row", class: who }, heading);
+function cells(heading, values, who, model) {
+  const small = model ? [" ", make("small", {}, model)] : [];
+  const head = make("th", { scope: "row", class: who }, heading, ...small);
   return make("tr", {}, head, ...values.map((value) => make("td", {}, ...[value].flat())));
 }
 
 /** One row a model, and how much larger and slower the teacher is. */
 export function showFigures(about, answer) {
   const shown = columns(about);
-  const row = (who, name) => cells(name, shown.map(({ of }) => of(about[who], answer?.[who])), who);
+  const row = (who, name) => cells(name, shown.map(({ of }) => of(about[who], answer?.[who])), who, about[who].model);
   const ratio = ({ value }) => {
     const [large, small] = ["teacher", "student"].map((who) => value?.(about[who], answer?.[who]));
     return large && small ? times(large / small) : "";
