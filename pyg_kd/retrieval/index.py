@@ -213,7 +213,10 @@ class TopKIndex(RowIndex):
         return self.items.take(rows[0]), scores[0]
 
     def add_interactions(self, user: Any, items: IdsLike) -> None:
-        r"""Note what a user did: seen at once, and the user's vector is folded in anew.
+        r"""Note what a user did: seen at once, and the user's vector changes at once.
+
+        A new user's vector is computed from all items, that of a known one moves by what the new
+        items change (:meth:`FoldIn.updated <pyg_kd.retrieval.fold_in.FoldIn.updated>`).
 
         Args:
             user: An original id, which may be new.
@@ -227,9 +230,7 @@ class TopKIndex(RowIndex):
         with self._lock:
             row = self.newcomers.row(user)
             self.seen.add(row, rows)
-            history = self.seen.history(row)
-            vector = self.fold_in(np.array([0, len(history)]), history)[0]
-            self.set_vector(row, vector)
+            self.set_vector(row, self._vector_now(row))
 
     def set_unavailable(self, items: IdsLike) -> None:
         """Leave items out of all lists from now on, until :meth:`set_available`."""
@@ -270,6 +271,14 @@ class TopKIndex(RowIndex):
         ptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=ptr[1:])
         return Pattern(ptr, np.concatenate([np.empty(0, np.int64), *rows]))
+
+    def _vector_now(self, row: int) -> Float32:
+        history = self.seen.history(row)
+        if row >= self.num_users:
+            vector: Float32 = self.fold_in(np.array([0, len(history)]), history)[0]
+            return vector
+        trained = self.x_user.rows(np.array([row]))[0]
+        return self.fold_in.updated(trained, self.seen.stored(row), history)
 
     def _known_items(self, ids: IdsLike) -> npt.NDArray[np.int64]:
         rows = self.items.find(ids)

@@ -120,10 +120,14 @@ class Seen:
         np.cumsum([len(part) for part in parts], out=ptr[1:])
         return Pattern(ptr, np.concatenate(parts))
 
+    def stored(self, row: int) -> Array:
+        """The items of one user without those that were added."""
+        start, stop = (0, 0) if not 0 <= row < self.num_users else self.pattern.ptr[row : row + 2]
+        return self.pattern.col[start:stop]
+
     def history(self, row: int) -> Array:
         """The items of one user, those added last."""
-        start, stop = (0, 0) if not 0 <= row < self.num_users else self.pattern.ptr[row : row + 2]
-        stored, added = self.pattern.col[start:stop], self._added.get(row)
+        stored, added = self.stored(row), self._added.get(row)
         return stored if added is None else np.concatenate([stored, added])
 
     def add(self, row: int, items: npt.ArrayLike) -> None:

@@ -165,6 +165,21 @@ def test_clicks_count_at_once(kind: str) -> None:
     )
 
 
+def test_a_known_users_vector_moves_by_what_clicks_change() -> None:
+    index = _index("integer")
+    trained = index.vectors([-5])  # user 0, who has seen 3 and 1
+    for clicks in ([100], [93, 100]):  # items 0, then 7
+        index.add_interactions(-5, clicks)
+    before, after = (
+        index.fold_in(np.array([0, len(items)]), np.array(items))
+        for items in ([3, 1], [3, 1, 0, 7])
+    )
+    assert np.allclose(index.vectors([-5]), trained + after - before)
+    assert not np.allclose(index.vectors([-5]), trained)
+    # What nothing was added to stays as it was trained.
+    assert np.array_equal(index.vectors([15]), index.x_user.rows(np.array([2])))
+
+
 def test_a_click_on_an_unknown_item_notes_nothing() -> None:
     index = _index("text")
     with pytest.raises(UnknownId):
