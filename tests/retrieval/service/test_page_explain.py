@@ -73,6 +73,14 @@ def test_neighbourhood_by_brute_force(seed: int, user: int, item: int) -> None:
     assert found.shared.tolist() == wanted["shared"]
 
 
+def test_an_item_that_is_stored_twice_counts_once() -> None:
+    x = np.eye(4, dtype=np.float32)
+    seen = [0, 3, 5, 5, 6], [1, 1, 2, 1, 2, 1]
+    found = neighbourhood(TopKIndex(x, x, seen=seen), 1, np.array([2, 2]))
+    assert (found.similar.tolist(), found.both.tolist()) == ([2], [2])
+    assert found.users.tolist() == [1, 0]  # who has fewer items comes first
+
+
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_explanation_in_original_ids(client: TestClient, models: Models, side: str) -> None:
     index = models.student if side == "student" else models.teacher

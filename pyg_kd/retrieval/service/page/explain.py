@@ -46,15 +46,15 @@ def neighbourhood(
     Similar means a large cosine :math:`\cos(x_i, x_j)` of the item vectors. Of the users who have
     the item and at least one of the similar ones, those with most similarity per entry come first:
     :math:`\sum_j \max(\cos_j, 0) / \log_2(2 + d_u)` over the shared items, with :math:`d_u` the
-    number of their items, because who has almost everything explains nothing. It reads the seen
-    items of the index once; what was added since it was made is in ``history`` only.
+    number of their items, because who has almost everything explains nothing. The seen items of
+    the index are read once, whoever asks; what was added since it was made is in ``history`` only.
 
     Args:
         index: Whose vectors and seen items are looked at.
         item: Row of the item.
         history: Rows of the user's items, int ``[h]``.
         user: Row of the user, who does not count as one who has both; -1 for none.
-        num_items: The most similar items to take.
+        num_items: The most similar items to take, up to 100.
         num_users: The most users to take.
     """
     history = np.unique(history)
@@ -62,12 +62,12 @@ def neighbourhood(
     cosine = _cosines(index, item, history)
     best = np.argsort(-cosine, kind="stable")[:num_items]
     similar, cosine = history[best].astype(np.int64), cosine[best]
-    owners = _owners(index, item)
-    owners = owners[owners != user]
-    shared, degree = _owned(index, owners, similar)
+    owners, shared = _shared(index, item, similar, user)
+    ptr = index.seen.pattern.ptr
+    degree = ptr[owners + 1] - ptr[owners]
     weight = shared @ np.clip(cosine, 1e-6, None) / np.log2(2 + degree)
     first = np.argsort(-weight, kind="stable")[:num_users]
-    first = first[shared[first].any(1)]
+    first = first[shared[first].any(1)]  # there may be fewer who share anything
     return Neighbourhood(similar, cosine, shared.sum(0), owners[first], shared[first])
 
 
@@ -78,23 +78,22 @@ def _cosines(index: TopKIndex, item: int, others: npt.NDArray[Any]) -> npt.NDArr
     return cosine
 
 
-def _owners(index: TopKIndex, item: int) -> Rows:
-    """The users who have an item, ascending, int64 ``[n]``."""
+def _shared(
+    index: TopKIndex, item: int, others: Rows, but: int
+) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """The users who have an item, ``[n]``, and which of some others each has, bool ``[n, s]``."""
     ptr, col = index.seen.pattern
-    rows: Rows = np.searchsorted(ptr, np.flatnonzero(col == item), "right") - 1
-    return np.unique(rows)
-
-
-def _owned(
-    index: TopKIndex, users: Rows, items: Rows
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Which of some items each user has, bool ``[n, s]``, and how many items they have at all."""
-    ptr, col = index.seen.of(users)
-    place = np.full(index.num_items, -1)
-    place[items] = np.arange(len(items))
-    at = place[col]
-    listed = at >= 0
-    owner = np.repeat(np.arange(len(users)), np.diff(ptr))
-    shared = np.zeros((len(users), len(items)), bool)
-    shared[owner[listed], at[listed]] = True
-    return shared, np.diff(ptr)
+    place = np.full(index.num_items, -1, np.int8)
+    place[others], place[item] = np.arange(len(others)), len(others)
+    which = place[col]
+    entry = np.flatnonzero(which >= 0)
+    which, users = which[entry], np.searchsorted(ptr, entry, "right") - 1
+    owners = users[which == len(others)]  # ascending; an item may be stored twice
+    owners = owners[(owners != but) & (np.diff(owners, prepend=-1) > 0)]
+    row = np.full(index.num_users, -1)
+    row[owners] = np.arange(len(owners))
+    at = row[users]
+    kept = (at >= 0) & (which < len(others))
+    shared = np.zeros((len(owners), len(others)), bool)
+    shared[at[kept], which[kept]] = True
+    return owners, shared
