@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pyg_kd.checks import require_count
 from pyg_kd.retrieval.blas_threads import single_threaded_blas, usable_threads
+from pyg_kd.retrieval.one_query import MOST_ROWS, search_one
 from pyg_kd.retrieval.seen import Pattern, check_pattern
 from pyg_kd.retrieval.selection import MAX_ROWS, Keys, unpack_keys
 from pyg_kd.retrieval.tiles import Block, Float32, Rows
@@ -91,7 +92,8 @@ def top_k(
     if depth and len(x):
         search = _Search(x, table, int(depth), hidden, mask)
         for block, keys in search.run():
-            rows[block, :depth], scores[block, :depth] = unpack_keys(keys)
+            place = block, slice(keys.shape[1])
+            rows[place], scores[place] = unpack_keys(keys)
     return rows, scores
 
 
@@ -187,8 +189,16 @@ class _Search:
 
     def _search(self, block: slice) -> Keys:
         x = self.x[block]
+        if len(x) == 1 and len(self.table) <= MOST_ROWS:
+            return self._search_one(x)
         hidden = self._hidden(block.start, block.stop)
         return Block(x, self.table, self.k, hidden, self.banned, self.ids).search()
+
+    def _search_one(self, x: Float32) -> Keys:
+        barred = [] if self.hidden is None else [self.hidden.col]
+        if self.place is not None:
+            barred = [found[found >= 0] for found in (self.place[rows] for rows in barred)]
+        return search_one(x, self.table, self.k, [*barred, self.banned], self.ids)
 
     def _hidden(self, start: int, stop: int) -> Array:
         """What some queries must not get, as places ``row * b + query`` in ascending order."""

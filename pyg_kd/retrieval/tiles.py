@@ -125,12 +125,7 @@ class Block:
         size = (stop - start) * self.width
         flat = SCRATCH.get("scores", size, np.float32)
         scores = flat.reshape(stop - start, self.width)
-        step = stop - start
-        if getattr(self.table, "dtype", "float32") != "float32":
-            step = WIDENED_VALUES // self.table.dim
-        for low, high in spans(stop - start, step, step):
-            block = self.table.block(start + low, start + high)
-            np.matmul(block, self.queries.T, out=scores[low:high])
+        multiply(self.table, self.queries, start, stop, scores)
         if len(self.hidden):
             low, high = np.searchsorted(self.hidden, (start * self.width, stop * self.width))
             flat[self.hidden[low:high] - start * self.width] = -np.inf
@@ -178,6 +173,15 @@ class Block:
     def _ids(self, rows: Array) -> Array:
         ids: Array = rows if self.ids is None else self.ids[rows]
         return ids
+
+
+def multiply(table: Rows, queries: Float32, start: int, stop: int, out: Float32) -> None:
+    """Products of some rows of a table and queries, ``[stop - start, b]``."""
+    step = stop - start
+    if getattr(table, "dtype", "float32") != "float32":
+        step = WIDENED_VALUES // table.dim
+    for low, high in spans(stop - start, step, step):
+        np.matmul(table.block(start + low, start + high), queries.T, out=out[low:high])
 
 
 def spans(size: int, first: int, step: int) -> Iterator[tuple[int, int]]:

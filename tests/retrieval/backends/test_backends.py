@@ -67,7 +67,7 @@ def problems(draw):
 
 @pytest.mark.parametrize("name", EXACT)
 @given(problems(), st.sampled_from([1, 2, 5, 30, 500]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_exact_backends_equal_sorting_everything(name, problem, k):
     queries, x, hidden, allowed = problem
     backend = backend_of(name, Table.of(x))
