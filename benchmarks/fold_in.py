@@ -12,6 +12,9 @@ rest, over the whole catalogue, by Recall@20:
 * *retrained*: the student, and its teacher, trained from the beginning with those items;
 * *popularity*: the most popular unseen items.
 
+Of users who were trained with 5 items and have 5 more since, the trained vector, what is folded
+in from all 10, and :meth:`FoldIn.updated` are compared with training again (*known users*).
+
 Another seed holds out other users and starts elsewhere; tests are over the users of all seeds.
 Runs are kept under ``--out``, so that a stopped benchmark goes on where it was: ``--runs`` ends it
 after so many trainings. Times are of one thread, as ratios to one exact search for one user.
@@ -101,8 +104,9 @@ class Split(NamedTuple):
         ptr = np.concatenate([[0], np.bincount(user, minlength=size).cumsum()])
         return Pattern(ptr, item[order])
 
-    def training(self) -> Pattern:
-        return self.pattern(self.known_user & (self.place > 0), 0, self.num_known)
+    def training(self, known: int) -> Pattern:
+        shown = np.where(self.known_user, self.place > 0, self.place < known)
+        return self.pattern(shown, 0, self.num_known + HELD_OUT * (known > 0))
 
     def held_out(self, known: int) -> tuple[Pattern, Pattern]:
         """What is known of those held out, and the rest."""
@@ -219,6 +223,28 @@ def fitted(base: dict[str, Any], training: Pattern, seed: int) -> tuple[FoldIn, 
     return fold_in, time.perf_counter() - start
 
 
+def moved(
+    trained: dict[str, Any], again: dict[str, Any], split: Split, seed: int
+) -> dict[str, np.ndarray]:
+    """Recall of users who were trained with 5 items and have 10 now."""
+    fold_in, _ = fitted(trained, split.training(5), seed)
+    (before, _), (after, wanted) = split.held_out(5), split.held_out(10)
+    vectors, whole = trained["x_user"][split.num_known :], fold_in(*after)
+    rows = [
+        fold_in.updated(vector, before.col[a:b], after.col[c:d])
+        for vector, a, b, c, d in zip(
+            vectors, before.ptr[:-1], before.ptr[1:], after.ptr[:-1], after.ptr[1:], strict=True
+        )
+    ]
+    last = again["x_user"][split.num_known :], Table.of(again["x_item"])
+    return {
+        "trained with 5": recall(vectors, fold_in.x_item, after, wanted),
+        "fold-in of 10": recall(whole, fold_in.x_item, after, wanted),
+        "updated": recall(np.stack(rows), fold_in.x_item, after, wanted),
+        "trained with 10": recall(*last, after, wanted),
+    }
+
+
 def times(fold_in: FoldIn, split: Split) -> dict[str, float]:
     """Milliseconds of one user and of 500, folded in and searched."""
     found = {}
@@ -240,17 +266,21 @@ def one_student(name: str, data: HeteroData, seeds: list[int], runs: Runs) -> di
     """The rows of a student: means over the seeds for which all of it has been trained."""
     values: dict[int, dict[str, list[np.ndarray]]] = {k: {} for k in KNOWN}
     details: dict[str, Any] = {"chosen": [], "seconds of the fit": []}
+    known_users: dict[str, list[float]] = {}
     for seed in seeds:
         split = Split.of(data, seed)
         base = runs.get(name, split, 0, seed)
         again = {k: runs.get(name, split, k, seed) for k in KNOWN}
         if base is None:
             continue
-        fold_in, seconds = fitted(base, split.training(), seed)
+        fold_in, seconds = fitted(base, split.training(0), seed)
         details["chosen"].append(fold_in.report["chosen"])
         details["seconds of the fit"].append(seconds)
         details |= times(fold_in, split)
-        popularity = np.bincount(split.training().col, minlength=split.num_items)
+        if again[5] is not None and again[10] is not None:
+            for row, value in moved(again[5], again[10], split, seed).items():
+                known_users.setdefault(row, []).append(float(value.mean()))
+        popularity = np.bincount(split.training(0).col, minlength=split.num_items)
         popular = Table.of(popularity[:, None].astype(np.float32))
         plain, ones = FoldIn.default(fold_in.x_item), np.ones((HELD_OUT, 1))
         for k in KNOWN:
@@ -271,6 +301,8 @@ def one_student(name: str, data: HeteroData, seeds: list[int], runs: Runs) -> di
             for row, value in found.items():
                 values[k].setdefault(row, []).append(value)
     rows = {str(k): summary(found) for k, found in values.items() if found}
+    if known_users:
+        details["known users"] = {row: float(np.mean(v)) for row, v in known_users.items()}
     return {"known": rows, **details} if rows else None
 
 
@@ -304,6 +336,7 @@ def show(name: str, student: dict[str, Any]) -> None:
         ],
     )
     print({key: round(value, 3) for key, value in student.items() if isinstance(value, float)})
+    print(student.get("known users", ""))
 
 
 def main() -> None:

@@ -380,12 +380,15 @@ def test_a_known_user_moves_by_what_new_items_change():
     fold_in = fit_fold_in(x_item, ptr, col, x_user=x_user)
     before, after = col[:12], np.append(col[:12], [i for i in range(20) if i not in col[:12]][:2])
     old, new = (fold_in([0, len(items)], items)[0] for items in (before, after))
-    found = fold_in.updated(x_user[0], before, after)
-    np.testing.assert_allclose(found, x_user[0] + new - old, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        fold_in.updated(x_user[0], before, before[::-1]), x_user[0], rtol=1e-5
-    )
+    found = fold_in.updated(x_user[0], before, np.append(after, after[:3]))
+    want = new + 12 / 14 * (x_user[0] - old)
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+    same = fold_in.updated(x_user[0], before, before[::-1])
+    np.testing.assert_allclose(same, x_user[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fold_in.updated(x_user[0], [], after), new, rtol=1e-6)
+    assert not fold_in.updated(x_user[0], [], []).any()
+    with pytest.raises(ValueError, match=r"'history\.col' must lie in 0\.\.199 \(got 200\)"):
+        fold_in.updated(x_user[0], [3], [3, 200])
 
 
 def test_users_of_an_encoder_are_what_it_makes_of_all_items():
