@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -134,25 +134,40 @@ def begin(
     run = Run(Path(out).expanduser())
     files = {str(path): described(path) for path in inputs}
     request = {"command": command, "options": options, "inputs": files}
+    new = not run.path.exists()
     run.path.mkdir(parents=True, exist_ok=True)
-    with locked(run.path):
-        _make_room(run, request, overwrite)
-        start, spent = time.monotonic(), 0.0
-        if (run.path / RECORD).exists():
-            spent = float(run.record.get("seconds", 0.0))
-            note(f"continuing the run in {run.path}")
-        else:
-            write_json(run.path / RECORD, request)
-        run.update(state=RUNNING, versions=versions(), machine=machine())
-        try:
-            yield run
-            shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
-            run.update(state=COMPLETE, seconds=round(spent + time.monotonic() - start, 3))
-        except BaseException:
-            run.update(seconds=round(spent + time.monotonic() - start, 3))
-            if run.is_empty:  # nothing to continue from, so the options may change
-                _remove(run.path)
-            raise
+    try:
+        with locked(run.path):
+            _make_room(run, request, overwrite)
+            with _recorded(run, request):
+                yield run
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                run.path.rmdir()  # unless there is something to continue from
+        raise
+    note(f"wrote {run.path}")
+
+
+@contextmanager
+def _recorded(run: Run, request: dict[str, Any]) -> Iterator[None]:
+    """Keep the record of a run up to date while it goes on."""
+    start, spent = time.monotonic(), 0.0
+    if (run.path / RECORD).exists():
+        spent = float(run.record.get("seconds", 0.0))
+        note(f"continuing the run in {run.path}")
+    else:
+        write_json(run.path / RECORD, request)
+    run.update(state=RUNNING, versions=versions(), machine=machine())
+    try:
+        yield
+        shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+        run.update(state=COMPLETE, seconds=round(spent + time.monotonic() - start, 3))
+    except BaseException:
+        run.update(seconds=round(spent + time.monotonic() - start, 3))
+        if run.is_empty:  # nothing to continue from, so the options may change
+            _remove(run.path)
+        raise
 
 
 def _make_room(run: Run, request: dict[str, Any], overwrite: bool) -> None:

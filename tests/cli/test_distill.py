@@ -162,6 +162,10 @@ def test_a_teacher_that_is_a_run(run, table, trained, tmp_path):
 
     other = run("distill", table, "--out", tmp_path / "other", "--split-seed", 1, *words)
     assert other.code == 2 and "was trained on other interactions or another split" in other.err
+    assert (trained / "model.safetensors").exists()
+    same = run("distill", table, "--out", trained, "--overwrite", *words)
+    assert same.code == 2 and "'out' must not be the teacher's folder" in same.err
+    assert (trained / "model.safetensors").exists()
     wrong = run("distill", table, "--out", tmp_path / "other", "--teacher", "bert")
     assert wrong.code == 2 and "'teacher' must be a run or one of lightgcn, mf" in wrong.err
 

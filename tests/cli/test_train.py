@@ -181,4 +181,4 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, table, tmp_path, mon
 def test_mistakes_leave_nothing_behind(run, table, tmp_path, words, message):
     result = run("train", table, "--out", tmp_path / "run", "--epochs", 1, *words)
     assert result.code == 2 and message in result.err and "Traceback" not in result.err
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()

@@ -47,7 +47,10 @@ def run_distillation(
     source, saved = source_file(data.interactions), saved_teacher(teacher)
     data = Data(**options_of(data))
     if saved is not None:
-        teacher = replace(teacher, teacher=str(saved.run.path.resolve()))
+        path = saved.run.path.resolve()
+        if path == Path(output.out).expanduser().resolve():
+            raise ValueError(f"'out' must not be the teacher's folder (got '{path}')")
+        teacher = replace(teacher, teacher=str(path))
     if knowledge.methods is not None:
         parse_methods(knowledge.methods)  # mistakes first
     given = flat(data, teacher, knowledge, student, metrics, machine, bundle)
