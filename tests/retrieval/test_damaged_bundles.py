@@ -40,6 +40,11 @@ def full_index(dtype: str = "int8", seed: int = 0):
     return small_index(dtype, seed, fold_in=FoldIn("ridge", x_item, arrays=arrays))
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 @pytest.fixture(params=["int8"])
 def folder(request, tmp_path: Path) -> Path:
     save_index(full_index(request.param), tmp_path / "a")
@@ -94,7 +99,7 @@ def test_truncations(folder, mmap):
 def test_flipped_bits_that_are_not_looked_for(folder):
     """Without digests a bundle may serve other numbers, but never crashes or reads elsewhere."""
     whole = contents(folder)
-    for number, (name, place) in enumerate(chosen(whole, 2)):
+    for number, (name, place) in enumerate(chosen(whole, 2)[::2]):
         data = bytearray(whole[name])
         data[place] ^= 1 << (number % 8)
         put(folder, {**whole, name: bytes(data)})
@@ -171,7 +176,7 @@ def test_a_newer_format(folder):
 
 def test_a_large_manifest_is_not_read(folder):
     with (folder / MANIFEST).open("r+b") as file:
-        file.truncate(1 << 36)  # takes no room on the disk
+        file.truncate(1 << 26)
     assert "larger than" in str(refused(folder))
 
 

@@ -11,13 +11,13 @@ from typing import Any
 from pyg_kd.retrieval.bundle_reader import read_manifest
 from pyg_kd.retrieval.bundle_writer import copy_bundle
 from pyg_kd.retrieval.export.extras import need
-from pyg_kd.retrieval.manifest import MANIFEST, BundleError
+from pyg_kd.retrieval.manifest import MANIFEST, PARTS, BundleError
 
 #: A repository of the hub.
 REPO = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
-#: The files of a bundle.
-PATTERNS = [MANIFEST, "*.safetensors"]
+#: The tables of a bundle; a repository may hold other files, which are left alone.
+TABLES = [f"{part}-{'?' * 16}.safetensors" for part in PARTS]
 
 
 def push_bundle(
@@ -61,8 +61,8 @@ def push_bundle(
             folder_path=str(Path(temporary, "bundle")),
             revision=revision,
             commit_message=message or f"Bundle {fields['name']}",
-            allow_patterns=PATTERNS,
-            delete_patterns=["*.safetensors"],
+            allow_patterns=[MANIFEST, *TABLES],
+            delete_patterns=TABLES,
         )
     return str(fields["sha256"])
 
@@ -108,7 +108,7 @@ def pull_bundle(
     api = _api("pull_bundle")
     with TemporaryDirectory() as temporary:
         api.snapshot_download(
-            repo_id, revision=revision, local_dir=temporary, allow_patterns=PATTERNS
+            repo_id, revision=revision, local_dir=temporary, allow_patterns=[MANIFEST, *TABLES]
         )
         return _install(Path(temporary), path, sha256, name=f"{repo_id}")
 

@@ -79,14 +79,16 @@ def test_push_and_pull(tmp_path, hub):
 
 def test_a_newer_student_replaces_the_one_before(tmp_path, hub):
     (hub / "ours" / "student" / "main").mkdir(parents=True)
-    (hub / "ours" / "student" / "main" / "README.md").write_text("a card")
+    others = ["README.md", "model.safetensors", "items-of-mine.safetensors"]
+    for name in others:
+        (hub / "ours" / "student" / "main" / name).write_text("something else")
     for seed in (0, 1):
         save_index(small_index(seed=seed), tmp_path / "a")
         push_bundle(tmp_path / "a", "ours/student")
         pull_bundle("ours/student", tmp_path / "b")
         assert contents(tmp_path / "a") == contents(tmp_path / "b")
     names = {path.name for path in (hub / "ours" / "student" / "main").iterdir()}
-    assert names == {*contents(tmp_path / "a"), "README.md"}
+    assert names == {*contents(tmp_path / "a"), *others}
 
 
 def test_revisions(tmp_path, hub):
