@@ -11,7 +11,7 @@ from typing import Any
 from pyg_kd.retrieval.bundle_reader import read_manifest
 from pyg_kd.retrieval.bundle_writer import copy_bundle
 from pyg_kd.retrieval.export.extras import need
-from pyg_kd.retrieval.manifest import MANIFEST, PARTS, BundleError
+from pyg_kd.retrieval.manifest import FILE, MANIFEST, PARTS, BundleError
 
 #: A repository of the hub.
 REPO = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
@@ -30,14 +30,14 @@ def push_bundle(
 ) -> str:
     r"""Upload a bundle in one commit, in which files of the bundle before it are removed.
 
-    What is uploaded is a copy whose digests have been verified. The login of ``huggingface_hub``
-    is used.
+    Other files of the repository stay. What is uploaded is a copy whose digests have been verified.
+    The login of ``huggingface_hub`` is used.
 
     Args:
         path: The bundle.
         repo_id: ``"owner/name"``, which is made if it isn't there. A :class:`~pathlib.Path`, or a
             string that begins with ``/``, ``.`` or ``~``, is a folder: the bundle is copied.
-        revision: The branch.
+        revision: The branch, which is made if it isn't there.
         private: Whether a new repository is private.
         message: The message of the commit.
 
@@ -52,17 +52,25 @@ def push_bundle(
     folder = _folder(repo_id)
     if folder is not None:
         return str(copy_bundle(path, folder)["sha256"])
-    api = _api("push_bundle")
+    hub = need("huggingface_hub", "hub", "push_bundle")
+    api = hub.HfApi()
     with TemporaryDirectory() as temporary:
-        fields = copy_bundle(path, Path(temporary, "bundle"))
-        api.create_repo(repo_id=repo_id, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id,
-            folder_path=str(Path(temporary, "bundle")),
-            revision=revision,
+        copied = Path(temporary, "bundle")
+        fields = copy_bundle(path, copied)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        new = sorted(file.name for file in copied.iterdir())
+        old = [n for n in api.list_repo_files(repo_id, revision=revision) if FILE.fullmatch(n)]
+        # Not upload_folder, which may spread a folder over several commits.
+        api.create_commit(
+            repo_id,
+            [
+                *(hub.CommitOperationAdd(name, str(copied / name)) for name in new),
+                *(hub.CommitOperationDelete(name) for name in old if name not in new),
+            ],
             commit_message=message or f"Bundle {fields['name']}",
-            allow_patterns=[MANIFEST, *TABLES],
-            delete_patterns=TABLES,
+            revision=revision,
         )
     return str(fields["sha256"])
 
@@ -105,7 +113,7 @@ def pull_bundle(
     folder = _folder(repo_id)
     if folder is not None:
         return _install(folder, path, sha256)
-    api = _api("pull_bundle")
+    api = need("huggingface_hub", "hub", "pull_bundle").HfApi()
     with TemporaryDirectory() as temporary:
         api.snapshot_download(
             repo_id, revision=revision, local_dir=temporary, allow_patterns=[MANIFEST, *TABLES]
@@ -136,7 +144,3 @@ def _folder(repo_id: str | os.PathLike[str]) -> Path | None:
     if not REPO.fullmatch(repo_id):
         raise ValueError(f"'repo_id' must be 'owner/name' or a folder (got {repo_id!r:.80})")
     return None
-
-
-def _api(what: str) -> Any:
-    return need("huggingface_hub", "hub", what).HfApi()

@@ -24,26 +24,23 @@ class LocalHub:
     root: Path
 
     def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> None:
-        (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+        self.create_branch(repo_id, branch="main", exist_ok=exist_ok)
 
-    def upload_folder(
-        self,
-        *,
-        repo_id: str,
-        folder_path: str,
-        revision: str | None,
-        commit_message: str,
-        allow_patterns: list[str],
-        delete_patterns: list[str],
+    def create_branch(self, repo_id: str, *, branch: str, exist_ok: bool) -> None:
+        (self.root / repo_id / branch).mkdir(parents=True, exist_ok=exist_ok)
+
+    def list_repo_files(self, repo_id: str, *, revision: str | None) -> list[str]:
+        return [path.name for path in (self.root / repo_id / (revision or "main")).iterdir()]
+
+    def create_commit(
+        self, repo_id: str, operations: list[Any], *, commit_message: str, revision: str | None
     ) -> None:
         target = self.root / repo_id / (revision or "main")
-        target.mkdir(exist_ok=True)
-        for path in [*target.iterdir()]:
-            if any(fnmatch.fnmatch(path.name, pattern) for pattern in delete_patterns):
-                path.unlink()
-        for path in Path(folder_path).iterdir():
-            if any(fnmatch.fnmatch(path.name, pattern) for pattern in allow_patterns):
-                shutil.copy(path, target)
+        for operation in operations:
+            if isinstance(operation, huggingface_hub.CommitOperationDelete):
+                (target / operation.path_in_repo).unlink()
+            else:
+                shutil.copy(operation.path_or_fileobj, target / operation.path_in_repo)
 
     def snapshot_download(
         self, repo_id: str, *, revision: str | None, local_dir: str, allow_patterns: list[str]
@@ -62,10 +59,18 @@ def hub(tmp_path, monkeypatch) -> Path:
     return tmp_path / "hub"
 
 
-@pytest.mark.parametrize("name", ["create_repo", "upload_folder", "snapshot_download"])
+@pytest.mark.parametrize(
+    "name",
+    ["create_repo", "create_branch", "list_repo_files", "create_commit", "snapshot_download"],
+)
 def test_the_library_has_these_calls(name):
     theirs = inspect.signature(getattr(huggingface_hub.HfApi, name)).parameters
-    assert {*inspect.signature(getattr(LocalHub, name)).parameters} <= {*theirs}
+    ours = inspect.signature(getattr(LocalHub, name)).parameters
+    assert {*ours} <= {*theirs}
+    required = {
+        n for n, p in theirs.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    }
+    assert required <= {*ours}
 
 
 def test_push_and_pull(tmp_path, hub):
