@@ -20,6 +20,7 @@ export function combobox(input, list, { search, choose, say, onProblem }) {
   }
 
   function activate(place) {
+    if (!options.length) return;
     list.children[active]?.setAttribute("aria-selected", "false");
     active = place;
     const option = list.children[active];
@@ -56,7 +57,7 @@ export function combobox(input, list, { search, choose, say, onProblem }) {
         ),
       ),
     );
-    if (!found.length) list.append(make("li", { class: "none", role: "presentation" }, "Nothing found"));
+    if (!found.length) list.append(make("li", { role: "option", "aria-disabled": "true" }, "Nothing found"));
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
     say(found.length ? `${found.length} suggestions` : "Nothing found");

@@ -25,21 +25,18 @@ function shared(who, item, answer) {
 
 function row(who, item, place, answer, choose) {
   const other = shared(who, item, answer);
-  const also = other && `${place === other ? "the same place" : `place ${other}`} of the ${OTHER[who]}`;
-  const label = `${place}. ${item.title}${also ? `, also at ${also}` : ""}`;
   const button = make(
     "button",
     {
       type: "button",
-      title: item.title,
-      "aria-label": label,
       "aria-pressed": "false",
       "data-id": item.id,
       on: { click: (event) => choose(item, who, event) },
     },
     make("span", { class: "place" }, String(place)),
-    make("span", { class: "name" }, item.title),
-    other ? make("span", { class: "other" }, String(other)) : null,
+    make("span", { class: "name", title: item.title }, item.title),
+    other ? make("span", { class: "unseen" }, `, the ${OTHER[who]}’s number ${other}`) : null,
+    other ? make("span", { class: "other", "aria-hidden": "true" }, String(other)) : null,
   );
   return make("li", { class: other ? "both" : null }, button);
 }
