@@ -57,18 +57,17 @@ def read_files(
     path: str | os.PathLike[str], *, map_files: bool = True, verify: bool = True
 ) -> tuple[dict[str, Any], dict[str, memoryview]]:
     """As :func:`read_bundle`, but the bytes of each file instead of its arrays."""
-    folder = Path(os.path.realpath(path))
-    if not folder.is_dir():
-        raise BundleError(path, "there is no such folder")
     for _ in range(ATTEMPTS):
-        fields = read_manifest(path)
+        folder, manifest = Path(os.path.realpath(path)), None
         try:
+            manifest = _manifest(folder)
+            fields = from_bytes(manifest)
             return fields, {
                 part: _read_file(folder, told, map_files=map_files, verify=verify)
                 for part, told in fields["files"].items()
             }
         except (ValueError, OSError) as error:
-            if read_manifest(path)["sha256"] == fields["sha256"]:  # not replaced meanwhile
+            if Path(os.path.realpath(path)) == folder and not _replaced(folder, manifest):
                 raise BundleError(path, error) from error
     raise BundleError(path, f"it was replaced {ATTEMPTS} times while it was read")
 
@@ -80,15 +79,30 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         BundleError: If there is none, or it is damaged, of a newer version, or absurd.
     """
     try:
-        with open_file(Path(os.path.realpath(path)), MANIFEST) as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise ValueError(f"its manifest is larger than {LARGEST} bytes")
-        return from_bytes(data)
-    except FileNotFoundError as error:
-        raise BundleError(path, f"it has no {MANIFEST}, so it is no bundle") from error
+        return from_bytes(_manifest(Path(os.path.realpath(path))))
     except (ValueError, OSError) as error:
         raise BundleError(path, error) from error
+
+
+def _manifest(folder: Path) -> bytes:
+    if not folder.is_dir():
+        raise ValueError("there is no such folder")
+    try:
+        with open_file(folder, MANIFEST) as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError as error:
+        raise ValueError(f"it has no {MANIFEST}, so it is no bundle") from error
+    if len(data) > LARGEST:
+        raise ValueError(f"its manifest is larger than {LARGEST} bytes")
+    return data
+
+
+def _replaced(folder: Path, manifest: bytes | None) -> bool:
+    """Whether a folder has another manifest by now; ``None`` stands for one that wasn't read."""
+    try:
+        return _manifest(folder) != manifest
+    except (ValueError, OSError):
+        return manifest is not None
 
 
 def _read_file(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -424,6 +425,38 @@ def test_a_reader_starts_again_when_the_bundle_was_replaced(tmp_path, monkeypatc
     left[0] = 10_000
     with pytest.raises(BundleError, match="replaced 20 times while it was read"):
         load_student(tmp_path)
+
+
+def test_a_link_that_is_turned_to_another_bundle(tmp_path, monkeypatch):
+    """The usual way to switch versions, while a reader is between manifest and files."""
+    for seed, name in enumerate("ab"):
+        save_index(small_index(seed=seed), tmp_path / name)
+    (tmp_path / "current").symlink_to("a")
+    read_file, turned = bundle_reader._read_file, []
+
+    def turn(*args: object, **options: object) -> memoryview:
+        if not turned:
+            turned.append(True)
+            (tmp_path / "next").symlink_to("b")
+            os.replace(tmp_path / "next", tmp_path / "current")
+            shutil.rmtree(tmp_path / "a")
+        return read_file(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bundle_reader, "_read_file", turn)
+    assert answers(load_student(tmp_path / "current")) == answers(small_index(seed=1))
+
+
+def test_a_bundle_that_is_removed_while_it_is_read(tmp_path, monkeypatch):
+    save_index(small_index(), tmp_path / "a")
+    read_file = bundle_reader._read_file
+
+    def remove(*args: object, **options: object) -> memoryview:
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        return read_file(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bundle_reader, "_read_file", remove)
+    with pytest.raises(BundleError, match="there is no such folder"):
+        load_student(tmp_path / "a")
 
 
 def test_without_locks_nothing_of_others_is_removed(tmp_path, monkeypatch):
