@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,8 +165,14 @@ def test_a_swap_is_noticed() -> None:
     served = [Models(make_index(rng))]
     client = TestClient(Starlette(routes=routes(lambda: served[0])))
     assert client.get("/compare/about").json()["student"]["items"] == 40
+    old = weakref.ref(served[0].student)
     served[0] = Models(make_index(rng, items=50))
+    gc.collect()
+    assert old() is None  # the page doesn't keep what was replaced
     assert client.get("/compare/about").json()["student"]["items"] == 50
+    assert [item["title"] for item in ask(client, "items", q="7")["found"]] == ["7"]
+    served[0] = served[0]._replace(names={7: "Seven"})
+    assert [item["title"] for item in ask(client, "items", q="seven")["found"]] == ["Seven"]
 
 
 @pytest.mark.parametrize(

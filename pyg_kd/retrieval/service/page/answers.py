@@ -12,19 +12,19 @@ from msgspec import UNSET
 
 from pyg_kd.retrieval.ids import UnknownId
 from pyg_kd.retrieval.index import TopKIndex
+from pyg_kd.retrieval.service.page.catalogue import SUGGESTED, Catalogue
 from pyg_kd.retrieval.service.page.compare import Ranked, Wish, overlap, ranked
 from pyg_kd.retrieval.service.page.explain import Neighbourhood, neighbourhood
 from pyg_kd.retrieval.service.page.layout import ASPECT, place
-from pyg_kd.retrieval.service.page.lookup import Titles, parse_id, row_of, starting_with, texts
+from pyg_kd.retrieval.service.page.lookup import parse_id, row_of, starting_with, texts
 from pyg_kd.retrieval.service.page.requests import Explain, Lists, Lookup, Whom
 from pyg_kd.retrieval.service.refused import Refused
 
 Rows = npt.NDArray[Any]
 Json = dict[str, Any]
 
-#: Suggestions of a field, items of a user that are shown, and users looked through for one to
-#: begin with.
-SUGGESTED, SHOWN, FIRST = 12, 40, 1000
+#: Items of a user that are shown, and users looked through for one to begin with.
+SHOWN, FIRST = 40, 1000
 
 
 class Models(NamedTuple):
@@ -42,15 +42,17 @@ class Models(NamedTuple):
 
 
 class Answers:
-    """The answers for one student and teacher; what they need of them is looked up once."""
+    """The answers for one student and teacher.
 
-    def __init__(self, models: Models) -> None:
-        self.models = models
-        self.student, self.teacher, names = models
-        count = self.student.popularity
-        self.count = np.zeros(self.student.num_items) if count is None else count
-        self.titles = Titles.of(self.student.items, names, self.count) if names else None
-        self.popular = np.argsort(-self.count, kind="stable")[:SUGGESTED].tolist()
+    Args:
+        models: The models.
+        catalogue: The student's items.
+    """
+
+    def __init__(self, models: Models, catalogue: Catalogue) -> None:
+        self.student, self.teacher, _ = models
+        self.count, self.titles = catalogue.count, catalogue.titles
+        self.popular = catalogue.popular
 
     def about(self) -> Json:
         """Sizes of both models, and a user to begin with."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.service.answers import encode
 from pyg_kd.retrieval.service.body import read_json
 from pyg_kd.retrieval.service.options import Limits
 from pyg_kd.retrieval.service.page.answers import QUESTIONS, Answers, Json, Models
 from pyg_kd.retrieval.service.page.assets import HEADERS, Assets
+from pyg_kd.retrieval.service.page.catalogue import Catalogue
 from pyg_kd.retrieval.service.refused import Refused
 from pyg_kd.retrieval.service.requests import read
 
@@ -47,7 +50,7 @@ def routes(models: Callable[[], Models], limits: Limits | None = None) -> list[R
 class _Page:
     def __init__(self, models: Callable[[], Models], limits: Limits) -> None:
         self.assets, self._models, self._limits = Assets(), models, limits
-        self._latest: Answers | None = None
+        self._catalogues: WeakKeyDictionary[TopKIndex, Catalogue] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(AT_ONCE)
 
@@ -80,10 +83,7 @@ class _Page:
     def _answers(self) -> Answers:
         models = self._models()
         with self._lock:  # titles are prepared once, not once a question
-            if self._latest is None or not _same(self._latest.models, models):
-                self._latest = Answers(models)
-            return self._latest
-
-
-def _same(first: Models, second: Models) -> bool:
-    return all(a is b or not (a or b) for a, b in zip(first, second, strict=True))
+            found = self._catalogues.get(models.student)
+            if found is None or found.names is not (models.names or None):
+                found = self._catalogues[models.student] = Catalogue(models.student, models.names)
+        return Answers(models, found)
