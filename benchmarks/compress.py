@@ -32,7 +32,6 @@ from pyg_kd.models import GFCF, MF, KernelRidge, Recommender
 from pyg_kd.retrieval import Table
 from pyg_kd.training import AlternatingLeastSquares, validate
 from pyg_kd.training.compression import MAX_INVERTED, PENALTIES
-from pyg_kd.training.validation import Validation
 from pyg_kd.transforms import UserSplit
 
 SHOWN = ("recall@20", "recall@50", "ndcg@20")
@@ -60,6 +59,26 @@ def teachers_of(train: Any, seed: int) -> dict[str, Recommender]:
     return found
 
 
+class Lists(torch.nn.Module):
+    """Ranks by lists, int32 ``[U, K]``, padded with -1: what is not listed comes last."""
+
+    def __init__(self, lists: torch.Tensor) -> None:
+        super().__init__()
+        self.lists = lists.long()
+
+    def forward(self, data: Any) -> dict[str, torch.Tensor]:
+        sizes = {key: data[key].num_nodes for key in ("user", "item")}
+        return {key: torch.arange(size).unsqueeze(1) for key, size in sizes.items()}
+
+    def score_block(self, x_user: torch.Tensor, x_item: torch.Tensor) -> torch.Tensor:
+        place = self.lists[x_user.squeeze(1)] - int(x_item[0])  # items come in ascending tiles
+        inside = (place >= 0) & (place < len(x_item))
+        scores = torch.full((len(x_user), len(x_item) + 1), -1.0 - self.lists.size(1))
+        rank = -torch.arange(self.lists.size(1)).float().expand(place.shape)
+        scores.scatter_(1, torch.where(inside, place, len(x_item)), rank)
+        return scores[:, :-1].contiguous()
+
+
 def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float]:
     """A student with its tables at a precision, and their bytes for a row."""
     with torch.no_grad():
@@ -85,8 +104,8 @@ def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str,
     seconds = time.process_time() - started
     weights = [weight for _, weight in report.weights]
     lists = fuse([extract_knowledge(t, train) for t in teachers.values()], weights)
-    ensemble = {name: Validation(train, test, name).of_teacher(lists) for name in SHOWN}
-    rows["ensemble"] = {"val": report.value("ensemble"), "mean": ensemble, "weights": weights}
+    found = measure(Lists(lists["user"].teacher_items), train, test)
+    rows["ensemble"] = {"val": report.value("ensemble"), "test": found, "weights": weights}
     for dtype in ("float32", "int8", "int4"):
         narrow, size = at(student, train, dtype)
         chosen = validate(narrow, train, val, args.metric)[args.metric]
@@ -103,11 +122,11 @@ def measure(model: Recommender, train: Any, test: Any) -> Any:
 
 def summary(runs: list[dict[str, dict[str, Any]]], metric: str) -> dict[str, dict[str, Any]]:
     """Means over the seeds, and tests against the teacher that validation prefers."""
-    singles = [name for name, row in runs[0].items() if "test" in row and "student" not in name]
+    singles = [n for n in runs[0] if n != "ensemble" and not n.startswith("student")]
     best = max(singles, key=lambda name: mean(run[name]["val"] for run in runs))
     rows: dict[str, dict[str, Any]] = {}
     for name, first in runs[0].items():
-        means = [run[name]["test"].mean if "test" in first else run[name]["mean"] for run in runs]
+        means = [run[name]["test"].mean for run in runs]
         row: dict[str, Any] = {"seeds": len(runs), "val": mean(run[name]["val"] for run in runs)}
         for shown in SHOWN:
             values = [m[shown] for m in means]
