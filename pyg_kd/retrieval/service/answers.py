@@ -33,6 +33,8 @@ class Noted(msgspec.Struct, frozen=True):
     """What was noted is on the disk, and in force for every request from now on."""
 
     noted: int
+    #: How many of the ids the bundle that is served does not know; a later one may.
+    unknown: int = 0
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -82,6 +84,6 @@ def encode(answer: Any) -> bytes:
 
     Example:
         >>> encode(Noted(2))
-        b'{"noted":2}'
+        b'{"noted":2,"unknown":0}'
     """
     return _encoder.encode(answer)

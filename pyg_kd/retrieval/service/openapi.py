@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import msgspec
 
+from pyg_kd.retrieval.ids import Kind
 from pyg_kd.retrieval.service import answers, requests
 from pyg_kd.retrieval.service.metrics import CONTENT_TYPE
 
@@ -60,6 +62,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/openapi.json"): Operation("This description.", None, "application/json"),
 }
 
+#: Fields of which a request has exactly one.
+ALTERNATIVES = {"Recommend": ("user", "history"), "Event": ("item", "items")}
+
 REFUSALS = {
     400: "The body is not JSON, or the service was called by another name.",
     401: "The bearer token is missing or wrong.",
@@ -73,20 +78,29 @@ REFUSALS = {
 }
 
 
-def describe(*, token: bool) -> bytes:
+@lru_cache
+def describe(user_kind: Kind, item_kind: Kind, *, token: bool) -> bytes:
     r"""The description as JSON, OpenAPI 3.1.
 
     Args:
+        user_kind: What ids of users are in the bundle that is served.
+        item_kind: What ids of items are.
         token: Whether clients need a token.
 
     Example:
-        >>> "/recommend" in msgspec.json.decode(describe(token=False))["paths"]
-        True
+        >>> told = msgspec.json.decode(describe("text", "position", token=False))
+        >>> told["components"]["schemas"]["Recommend"]["properties"]["user"]["type"]
+        'string'
     """
     kinds = {told.takes for told in OPERATIONS.values()} | {answers.Trouble}
     kinds |= {told.gives for told in OPERATIONS.values() if not isinstance(told.gives, str)}
     listed = sorted((kind for kind in kinds if kind is not None), key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components(listed, ref_template="#/components/schemas/{name}")
+    for name, fields in ALTERNATIVES.items():
+        schemas[name]["oneOf"] = [{"required": [field]} for field in fields]
+    for schema in schemas.values():
+        for name, field in schema.get("properties", {}).items():
+            _narrow(field, user_kind if name == "user" else item_kind)
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), told in OPERATIONS.items():
         paths.setdefault(path, {})[method] = _operation(path, told, token)
@@ -100,6 +114,16 @@ def describe(*, token: bool) -> bytes:
         scheme = {"type": "http", "scheme": "bearer"}
         described["components"]["securitySchemes"] = {"token": scheme}
     return msgspec.json.encode(described)
+
+
+def _narrow(schema: dict[str, Any], kind: Kind) -> None:
+    """Keep of an id that is an integer or a string what this bundle has."""
+    if "items" in schema:
+        _narrow(schema["items"], kind)
+    kinds = {told.get("type"): told for told in schema.get("anyOf", [])}
+    if kinds.keys() == {"integer", "string"}:
+        del schema["anyOf"]
+        schema |= kinds["string" if kind == "text" else "integer"]
 
 
 def _operation(path: str, told: Operation, token: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pyg_kd.retrieval.service.metrics import CONTENT_TYPE
 from pyg_kd.retrieval.service.openapi import describe
 from pyg_kd.retrieval.service.ranking import check_kind
 from pyg_kd.retrieval.service.refused import Refused
-from pyg_kd.retrieval.service.requests import Event, Filter, Id, Items, Recommend, T, read
+from pyg_kd.retrieval.service.requests import Event, Filter, Items, Recommend, T, read
 from pyg_kd.retrieval.service.service import Service
 
 #: Seconds that ``/reload`` waits for other workers.
@@ -36,7 +36,7 @@ class Routes:
 
     def __init__(self, service: Service, *, token: bool, others: Callable[[], None]) -> None:
         self.service, self._others = service, others
-        self._description = describe(token=token)
+        self._token = token
 
     def all(self) -> list[Route]:
         """One route a path."""
@@ -59,7 +59,9 @@ class Routes:
         several = event.items is not UNSET
         check_kind([event.user], self.service.served.index.users, "user")
         listed = [*dict.fromkeys(event.clicked())]
-        self._known(listed, "items" if several else "item")
+        field = "items" if several else "item"
+        if unknown := self._unknown(listed, field):
+            raise Refused(422, f"{unknown[0]!r:.80} is no item of this bundle", field)
         await self.service.note(Click(event.user, listed, round(time.time(), 3)))
         return _json(encode(Noted(len(listed))))
 
@@ -74,9 +76,9 @@ class Routes:
     async def filters(self, request: Request) -> Response:
         """Name a set of items."""
         told = await self._read(request, Filter)
-        self._known(told.items, "items")
+        unknown = self._unknown(told.items, "items")
         await self.service.note(Named(told.name, told.items))
-        return _json(encode(Noted(len(told.items))))
+        return _json(encode(Noted(len(told.items), len(unknown))))
 
     async def reload(self, request: Request) -> Response:
         """Serve the bundle that is in the folder now."""
@@ -112,22 +114,20 @@ class Routes:
 
     async def openapi(self, request: Request) -> Response:
         """The description of the service."""
-        return _json(self._description)
+        index = self.service.served.index
+        return _json(describe(index.users.kind, index.items.kind, token=self._token))
 
     async def _stock(self, request: Request, *, available: bool) -> Response:
         told = await self._read(request, Items)
-        self._known(told.items, "items")
+        unknown = self._unknown(told.items, "items")
         await self.service.note(Stock(told.items, available))
-        return _json(encode(Noted(len(told.items))))
+        return _json(encode(Noted(len(told.items), len(unknown))))
 
-    def _known(self, items: list[int | str], field: str) -> None:
-        """Raise ``Refused`` for an item that the bundle doesn't know."""
+    def _unknown(self, items: list[int | str], field: str) -> list[int | str]:
+        """The items that the bundle doesn't know; ids of another kind are refused."""
         known = self.service.served.index.items
         check_kind(items, known, field)
-        rows = known.find(items)
-        if len(rows) and rows.min() < 0:
-            unknown: Id = items[int(rows.argmin())]
-            raise Refused(422, f"{unknown!r:.80} is no item of this bundle", field)
+        return [items[place] for place in (known.find(items) < 0).nonzero()[0].tolist()]
 
     async def _read(self, request: Request, kind: type[T]) -> T:
         limits = self.service.limits

@@ -7,6 +7,7 @@ import pytest
 
 from pyg_kd.retrieval.service.openapi import OPERATIONS, describe
 from pyg_kd.retrieval.service.requests import MAX_HISTORY, MAX_K
+from tests.retrieval.service.conftest import make_index
 
 
 def _references(node) -> list[str]:
@@ -44,7 +45,7 @@ def test_every_route_is_described_and_there(client, tmp_path):
 
 
 def test_limits_are_told():
-    schemas = json.loads(describe(token=False))["components"]["schemas"]
+    schemas = json.loads(describe("integer", "text", token=False))["components"]["schemas"]
     ask = schemas["Recommend"]
     assert ask["properties"]["k"] == {
         "type": "integer",
@@ -54,6 +55,7 @@ def test_limits_are_told():
     }
     assert ask["properties"]["history"]["maxItems"] == MAX_HISTORY
     assert ask["additionalProperties"] is False
+    assert ask["oneOf"] == [{"required": ["user"]}, {"required": ["history"]}]
     assert schemas["Trouble"]["required"] == ["error"]
 
 
@@ -67,3 +69,15 @@ def test_answers_are_as_described(client):
     answer = connection.post("/recommend", json={"user": 1})
     found = msgspec.json.decode(answer.content, type=OPERATIONS["post", "/recommend"].gives)
     assert msgspec.to_builtins(found) == answer.json()
+
+
+def test_ids_are_what_the_bundle_has(client):
+    for kind, wanted in (("text", "string"), ("integer", "integer"), ("position", "integer")):
+        schemas = client(make_index(kind)).get("/openapi.json").json()["components"]["schemas"]
+        ask, event = schemas["Recommend"]["properties"], schemas["Event"]["properties"]
+        for field in (ask["user"], event["user"], event["item"]):
+            assert field["type"] == wanted and "anyOf" not in field
+        for field in (ask["history"], ask["candidates"], event["items"]):
+            assert field["items"]["type"] == wanted
+        assert schemas["Item"]["properties"]["id"]["type"] == wanted
+        assert ask["filters"]["items"]["type"] == "string"
