@@ -69,7 +69,7 @@ def explained(error: Exception, types: Types) -> str:
         names = [name.strip() for name in found[1].split(",")]
         return f"{' and '.join(map(spelt, names))} must be given"
     if found := _UNKNOWN.search(text):
-        word = found[1].split()[0]
+        word = (found[1].split() or [""])[0]
         if not word.startswith("--"):
             return f"{word!r} belongs to no option"
         near = get_close_matches(_parted(word)[0], list(types), 1)

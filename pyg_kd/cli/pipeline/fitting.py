@@ -12,6 +12,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
+from pyg_kd.cli.console import note
 from pyg_kd.cli.options import Machine, Metrics
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.models import load_state, save_state
@@ -78,6 +79,7 @@ def fit(
         return History.from_json(run.history(name))
     history = History()
     if model.trainable:
+        note(f"{name}: {' + '.join([repr(model), *(repr(method) for method, _ in distillations)])}")
         trainer = Trainer(
             seed=machine.seed,
             accelerator=machine.device,
