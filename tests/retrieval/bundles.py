@@ -36,7 +36,7 @@ def answers(index: TopKIndex) -> list[Any]:
     lists = [
         index.search(users, 4),
         index.search(users, 20, exclude_seen=False),
-        index.search_history([items[:3], items[4:5]], 4),
+        index.search_history([items[:3], items[:1]], 4),
         index.most_popular(4) if index.popularity is not None else ([], []),
     ]
     return [

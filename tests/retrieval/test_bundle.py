@@ -11,16 +11,20 @@ import sys
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from pyg_kd.retrieval import TopKIndex, bundle_reader, bundle_writer
 from pyg_kd.retrieval.bundle import load_student, save_index
 from pyg_kd.retrieval.bundle_writer import copy_bundle
 from pyg_kd.retrieval.fold_in import FoldIn
 from pyg_kd.retrieval.manifest import FILE, BundleError
-from pyg_kd.retrieval.tables import Table
+from pyg_kd.retrieval.tables import DTYPES, Table
 from tests.retrieval.bundles import USERS, answers, contents, fields_of, small_index
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +62,49 @@ def test_round_trip_of_what_may_be_missing(tmp_path, options):
     assert answers(loaded) == answers(index)
     assert loaded.has_seen == index.has_seen
     assert loaded.users.kind == index.users.kind and loaded.items.kind == index.items.kind
+
+
+IDS = {
+    "user": st.text(max_size=4),
+    "item": st.integers(-(2**63), 2**63 - 1),
+}
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_round_trip_of_any_index(data):
+    """Any numbers of users and items, none among them, with ids of any kind."""
+    sizes = {name: data.draw(st.integers(0, 6), name) for name in IDS}
+    dim, dtype = data.draw(st.integers(1, 5)), data.draw(st.sampled_from(DTYPES))
+    values = hnp.arrays(np.float32, (sum(sizes.values()), dim), elements=st.floats(-9, 9, width=16))
+    x = data.draw(values)
+    ids = {
+        f"{name}_ids": data.draw(
+            st.none() | st.lists(kind, min_size=sizes[name], max_size=sizes[name], unique=True)
+        )
+        for name, kind in IDS.items()
+    }
+    seen = None
+    if sizes["item"] and data.draw(st.booleans()):
+        degree = data.draw(hnp.arrays(np.int64, sizes["user"], elements=st.integers(0, 3)))
+        ptr = np.concatenate([[0], np.cumsum(degree)])
+        items = st.integers(0, sizes["item"] - 1)
+        seen = ptr, data.draw(hnp.arrays(np.int32, int(ptr[-1]), elements=items))
+    index = TopKIndex(x[: sizes["user"]], x[sizes["user"] :], seen=seen, dtype=dtype, **ids)
+    with TemporaryDirectory() as folder:
+        save_index(index, folder)
+        loaded = load_student(folder, mmap=data.draw(st.booleans()))
+    for one, other in ((index.x_user, loaded.x_user), (index.x_item, loaded.x_item)):
+        assert np.array_equal(one.block(0, len(one)), other.block(0, len(other)))
+    for one, other in ((index.users, loaded.users), (index.items, loaded.items)):
+        rows = np.arange(len(one))
+        assert one.kind == other.kind and one.take(rows).tolist() == other.take(rows).tolist()
+        assert np.array_equal(other.find(one.take(rows)), rows)
+    assert loaded.has_seen == (seen is not None)
+    for one, other in zip(index.seen.pattern, loaded.seen.pattern, strict=True):
+        assert np.array_equal(one, other)
+    if sizes["item"] and sizes["user"]:
+        assert answers(loaded) == answers(index)
 
 
 def test_tables_of_two_precisions(tmp_path):
