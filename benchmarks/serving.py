@@ -9,6 +9,9 @@ the milliseconds of a request. ``scale``: the same over a 16-fold range of catal
 pass over the table. ``growth``: a request while users and edges grow. Tables and seen items are
 random, with the sizes of CiteULike and Gowalla. A part of a run replaces only its own rows in
 ``results/serving.json``. Needs the extras ``bench``, ``faiss`` and ``hnswlib``.
+
+On a machine that is busy with other things, ``--clock cpu --threads 1`` compares the processor time
+that each form takes; two threads that wait for each other would be counted as work.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +29,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from implicit.cpu.topk import topk as implicit_topk
-from report import RESULTS, milliseconds, table, write
+from report import RESULTS, table, write
 from threadpoolctl import threadpool_limits
 
 from pyg_kd.retrieval import TopKIndex
@@ -36,6 +40,8 @@ from pyg_kd.retrieval.tables import Table
 
 #: Users, items, seen items a user.
 SIZES = {"citeulike": (5_220, 25_182, 22), "gowalla": (29_858, 40_981, 27)}
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 K = 50
 EXACT = ("torch", "implicit", "faiss flat")
@@ -71,8 +77,10 @@ def problem(num_users: int, num_items: int, degree: int, dim: int, seed: int = 0
 def bare_products(p: Problem) -> dict[str, Callable[[], None]]:
     """The scores alone, in a reused buffer: whole rows, and tiles; the faster one counts."""
 
+    buffers = np.empty((512, len(p.x_item)), np.float32)
+
     def rows() -> None:
-        buffer = np.empty((512, len(p.x_item)), np.float32)
+        buffer = buffers
         for start in range(0, len(p.x_user), 512):
             x = p.x_user[start : start + 512]
             np.matmul(x, p.x_item.T, out=buffer[: len(x)])
@@ -167,6 +175,17 @@ def check(p: Problem, lists: dict[str, np.ndarray], hidden: Pattern, x: np.ndarr
     return found
 
 
+def medians(calls: dict[str, Callable[[], Any]], args: argparse.Namespace) -> dict[str, float]:
+    """Median seconds of each call, called in turn so that drift affects all equally."""
+    clock, taken = CLOCKS[args.clock], {name: [] for name in calls}
+    for _ in range(args.runs):
+        for name, call in calls.items():
+            start = clock()
+            call()
+            taken[name].append(clock() - start)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
 def bulk(p: Problem, num_users: int, forms: list[str], args: argparse.Namespace) -> dict[str, Any]:
     users = np.arange(min(num_users, len(p.x_user)))
     x, seen = np.ascontiguousarray(p.x_user[users]), part_of(p.seen, users)
@@ -176,8 +195,9 @@ def bulk(p: Problem, num_users: int, forms: list[str], args: argparse.Namespace)
     for name, search in searches(part, forms, args.threads).items():
         calls[name] = lambda search=search: search(x, seen)
         lists[name] = calls[name]()
-    taken = milliseconds(*calls.values(), runs=args.runs)
-    micros = {n: 1e3 * ms / len(x) for n, ms in zip(calls, taken, strict=True)}
+    for product in bare_products(part).values():
+        product()
+    micros = {name: 1e6 * taken / len(x) for name, taken in medians(calls, args).items()}
     micros["product"] = min(micros.pop("product (rows)"), micros.pop("product (tiles)"))
     rivals = [micros[n] for n in EXACT if n in micros]
     result: dict[str, Any] = {"microseconds": micros, "recall": check(p, lists, seen, x)}
@@ -192,17 +212,20 @@ def percentiles(times: list[float]) -> dict[str, float]:
     return {"p50": p50, "p95": p95, "p99": p99}
 
 
-def one_by_one(calls: dict[str, Callable[[int], Any]], users: np.ndarray) -> dict[str, Any]:
+def one_by_one(
+    calls: dict[str, Callable[[int], Any]], users: np.ndarray, clock: str
+) -> dict[str, Any]:
     """Percentiles of milliseconds a request: each form in turn, in short runs of requests."""
+    now = CLOCKS[clock]
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for part in np.array_split(users, max(len(users) // 50, 1)):
         for name, call in calls.items():
             for user in part[:3]:
                 call(int(user))  # what the other forms threw out of the caches
             for user in part:
-                start = time.perf_counter()
+                start = now()
                 call(int(user))
-                taken[name].append(time.perf_counter() - start)
+                taken[name].append(now() - start)
     return {name: percentiles(times) for name, times in taken.items()}
 
 
@@ -216,7 +239,7 @@ def single(p: Problem, forms: list[str], args: argparse.Namespace) -> dict[str, 
     for name, search in searches(p, forms, args.threads).items():
         calls[name] = lambda u, search=search: search(p.x_user[u : u + 1], seen_by[u])
     users = np.random.default_rng(1).integers(0, len(p.x_user), args.requests)
-    found = one_by_one(calls, users)
+    found = one_by_one(calls, users, args.clock)
     rivals = [found[n]["p50"] for n in EXACT if n in found]
     result: dict[str, Any] = {"milliseconds": found}
     if rivals:
@@ -242,7 +265,7 @@ def scale(args: argparse.Namespace) -> dict[str, Any]:
             OURS: lambda u, b=backend, s=seen: b.top_k(x_user[u : u + 1], K, hidden=s),
         }
         users = rng.integers(0, 64, min(args.requests, 100))
-        found = one_by_one(calls, users)
+        found = one_by_one(calls, users, args.clock)
         ratio = found[OURS]["p50"] / found["product"]["p50"]
         result[f"{num_items} items"] = {"milliseconds": found, "ours / product": ratio}
     return result
@@ -261,7 +284,7 @@ def growth(args: argparse.Namespace) -> dict[str, Any]:
         name: lambda u, index=index: index.search([u * (index.num_users // 10_000)], K)
         for name, index in indexes.items()
     }
-    found = one_by_one(calls, rng.integers(0, 10_000, args.requests))
+    found = one_by_one(calls, rng.integers(0, 10_000, args.requests), args.clock)
     medians = [values["p50"] for values in found.values()]
     return {"milliseconds": found, "largest / smallest": medians[-1] / medians[0]}
 
@@ -289,6 +312,7 @@ def main() -> None:
     parser.add_argument("--num-users", type=int, default=5_220, help="users ranked in bulk")
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -301,7 +325,8 @@ def main() -> None:
     results = {part: dict(stored.get(part, {})) for part in parts}
 
     def note(part: str, row: str, result: dict[str, Any]) -> None:
-        results[part][row] = result
+        measured = {"threads": args.threads, "clock": args.clock}
+        results[part][f"{row}, {args.threads} threads, {args.clock}"] = measured | result
         show(part, row, result)
 
     with threadpool_limits(args.threads):
@@ -320,7 +345,7 @@ def main() -> None:
                 note("scale", row, result)
         if "growth" in args.parts:
             note("growth", "100000 items, width 64", growth(args))
-    write("serving", {"k": K, "threads": args.threads, **results})
+    write("serving", {"k": K, **results})
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ Array = npt.NDArray[Any]
 #: Rows that are handed to the library at once.
 ADDED_ROWS = 2**16
 
-#: Scores that are computed at once.
-SCORED_VALUES = 2**20
-
 
 class HnswlibBackend:
     r"""An index of hnswlib over the inner product, which keeps the table as float32.
+
+    The library's distance is one minus the score, so that scores are rounded to seven digits after
+    the point.
 
     Args:
         table: The rows to rank.
@@ -79,15 +79,7 @@ class HnswlibBackend:
 
     def _fetch(self, queries: Array, count: int) -> tuple[Array, Array]:
         try:
-            found = self.index.knn_query(queries, count, self.num_threads)[0]
+            rows, distance = self.index.knn_query(queries, count, self.num_threads)
         except RuntimeError:  # the walk met fewer rows than were asked for
             return search.top_k(queries, self.table, count)
-        rows = found.astype(np.int64)
-        scores = np.empty(rows.shape, np.float32)
-        step = max(SCORED_VALUES // (count * self.table.dim), 1)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            # The library returns 1 - score, which rounds away the digits of small ones.
-            vectors = self.table.rows(rows[part].reshape(-1)).reshape(-1, count, self.table.dim)
-            np.matmul(vectors, queries[part, :, None], out=scores[part, :, None])
-        return rows, scores
+        return rows.view(np.int64), np.float32(1) - distance
