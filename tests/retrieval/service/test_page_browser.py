@@ -376,6 +376,10 @@ def test_everything_fits_and_can_be_read(
     assert page.run("document.documentElement.scrollWidth") <= width
     assert page.run(CONTRAST) == []
     assert page.run(SMALL) == []
+    heights = page.run(
+        "[...document.querySelectorAll('.list h2')].map(h => h.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 30  # one line, so that no word is broken
     picture = tmp_path / "page.png"
     page.screenshot(picture)
     assert picture.stat().st_size > 10_000
