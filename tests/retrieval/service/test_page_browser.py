@@ -338,6 +338,7 @@ def test_without_a_teacher(page: Chromium, server: Server) -> None:
     assert text(page, "#overlap") == "10 items"
     assert page.run("document.querySelectorAll('#figures tr').length") == 1
     assert not page.run("document.querySelector('#places').checkVisibility()")
+    assert text(page, "#lead").startswith("What a student recommends.")
 
 
 def test_without_titles_items_go_by_their_ids(page: Chromium, server: Server) -> None:

@@ -9,6 +9,7 @@ import { arrowKeys, showKnown, showLists, showWaiting } from "./lists.js";
 import { plural } from "./numbers.js";
 
 const HINT = "Choose an item of a list to see what connects it with the items seen before.";
+const ALONE = "What a student recommends. Start the service with a teacher to see both lists.";
 const LONGEST = 100; // items of a history
 
 let about = null;
@@ -190,6 +191,7 @@ async function start() {
   problem(null);
   readAddress(); // by now it is known which user comes first
   document.body.classList.toggle("alone", !about.teacher);
+  if (!about.teacher) $("#lead").textContent = ALONE;
   showFigures(about, null);
   await showAll();
 }
