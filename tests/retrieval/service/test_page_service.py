@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,6 +63,14 @@ def test_clicks_and_swaps_show_on_the_page(tmp_path: Path) -> None:
         assert client.get("/compare/about").json()["student"]["items"] == 50
         known = ask(client, "lists", user="500")["known"]["items"]
         assert [item["id"] for item in known] == ["3"]
+
+
+def test_networkx_is_imported_for_a_drawing_alone() -> None:
+    script = (
+        "import sys, pyg_kd.retrieval.service.page; print({'networkx', 'torch'} & {*sys.modules})"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert found.stdout.decode().strip() == "set()"
 
 
 def test_the_page_of_another_name_is_refused() -> None:
