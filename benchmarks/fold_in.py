@@ -176,10 +176,12 @@ class Runs:
     def __init__(self, out: Path, most: int | None) -> None:
         self.out, self.left = out, most
 
-    def get(self, name: str, split: Split, known: int, seed: int) -> dict[str, Any] | None:
+    def get(
+        self, name: str, split: Split, known: int, seed: int, *, train: bool = True
+    ) -> dict[str, Any] | None:
         path = self.out / f"{name}-{known}-{seed}.npz"
         if not path.exists():
-            if self.left == 0:
+            if self.left == 0 or not train:
                 return None
             self.left = None if self.left is None else self.left - 1
             self._train(path, name, split, known, seed)
@@ -262,7 +264,9 @@ def times(fold_in: FoldIn, split: Split) -> dict[str, float]:
     return found
 
 
-def one_student(name: str, data: HeteroData, seeds: list[int], runs: Runs) -> dict[str, Any] | None:
+def one_student(
+    name: str, data: HeteroData, seeds: list[int], known: list[int], runs: Runs
+) -> dict[str, Any] | None:
     """The rows of a student: means over the seeds for which all of it has been trained."""
     values: dict[int, dict[str, list[np.ndarray]]] = {k: {} for k in KNOWN}
     details: dict[str, Any] = {"chosen": [], "seconds of the fit": []}
@@ -270,7 +274,7 @@ def one_student(name: str, data: HeteroData, seeds: list[int], runs: Runs) -> di
     for seed in seeds:
         split = Split.of(data, seed)
         base = runs.get(name, split, 0, seed)
-        again = {k: runs.get(name, split, k, seed) for k in KNOWN}
+        again = {k: runs.get(name, split, k, seed, train=k in known) for k in KNOWN}
         if base is None:
             continue
         fold_in, seconds = fitted(base, split.training(0), seed)
@@ -286,17 +290,17 @@ def one_student(name: str, data: HeteroData, seeds: list[int], runs: Runs) -> di
         for k in KNOWN:
             if (retrained := again[k]) is None:
                 continue
-            known, wanted = split.held_out(k)
+            shown, wanted = split.held_out(k)
             found = {
                 "retrained": recall(
                     retrained["x_user"][split.num_known :],
                     Table.of(retrained["x_item"]),
-                    known,
+                    shown,
                     wanted,
                 ),
-                "fold-in": recall(fold_in(*known), fold_in.x_item, known, wanted),
-                "ridge": recall(plain(*known), fold_in.x_item, known, wanted),
-                "popularity": recall(ones, popular, known, wanted),
+                "fold-in": recall(fold_in(*shown), fold_in.x_item, shown, wanted),
+                "ridge": recall(plain(*shown), fold_in.x_item, shown, wanted),
+                "popularity": recall(ones, popular, shown, wanted),
             }
             for row, value in found.items():
                 values[k].setdefault(row, []).append(value)
@@ -345,6 +349,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/fold_in"))
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=STUDENTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--known", nargs="+", type=int, default=KNOWN, choices=KNOWN)
     parser.add_argument("--runs", type=int, help="train so many students at most")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -352,7 +357,7 @@ def main() -> None:
     results = RESULTS / "fold_in.json"
     students = json.loads(results.read_text())["students"] if results.exists() else {}
     for name in args.students:
-        if (student := one_student(name, data, args.seeds, runs)) is not None:
+        if (student := one_student(name, data, args.seeds, args.known, runs)) is not None:
             students[name] = student
             show(name, student)
     head = {"machine": machine(), "data": "CiteULike, 500 users held out", "dim": DIM}

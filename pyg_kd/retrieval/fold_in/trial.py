@@ -64,8 +64,8 @@ def make_trial(
     A table remembers the items that it was trained on: where 13 % of unseen items were found, 40 %
     of those hidden after training were (CiteULike), most by the settings that fit closest. Of an
     item with many users each is remembered less, so that only those items that make up the
-    more popular half of the interactions are to be found: what was best for them was best, or
-    within 1 % of it, for new users of two students.
+    more popular half of the interactions are to be found: what was best for them was within 2 %
+    of the best for new users of three students (CiteULike).
 
     The lengths are drawn from the groups of ``BOUNDS``, each as likely as the others as far as a
     user's history reaches.
