@@ -59,11 +59,16 @@ def with_knowledge(data: HeteroData, width: int, length: int) -> HeteroData:
     for node_type in ("user", "item"):
         graph[node_type].teacher_x = torch.randn(data[node_type].num_nodes, width)
     users, items = data["user"].num_nodes, data["item"].num_nodes
+    # Steps around a ring, from a random start: distinct as long as the step shares no divisor.
+    steps = torch.arange(1, items)
+    steps = steps[steps.gcd(torch.tensor(items)) == 1]
+    step = steps[torch.randint(len(steps), (users,))]
+    place = torch.randint(items, (users,))
     lists = torch.empty(users, length, dtype=torch.int32)
-    for place in range(length):  # neighbours on a ring, from a random start
-        lists[:, place] = place
-    lists += torch.randint(items, (users, 1), dtype=torch.int32)
-    graph["user"].teacher_items = lists.remainder_(items)
+    for column in lists.t():
+        column.copy_(place)
+        place = (place + step).remainder_(items)
+    graph["user"].teacher_items = lists
     graph.graph_fingerprint = graph_fingerprint(data)
     graph.teacher_fingerprint, graph.teacher_inner_product = "0" * 64, True
     return graph
@@ -96,6 +101,8 @@ def measure(args: argparse.Namespace) -> None:
     sizes = {name: getattr(args, name) for name in SIZES}
     torch.manual_seed(0)
     data = SyntheticInteractions(None, **sizes, seed=0)[0]
+    edges = data["user", "item"]
+    edges.edge_index = edges.edge_index[:, edges.time.argsort()]  # as a log has them
     graph = with_knowledge(data, args.width, args.length)
     del data
     for _ in steps(kd):

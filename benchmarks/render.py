@@ -353,7 +353,7 @@ def outdated_cost(rows: dict[str, dict[str, Any]]) -> str:
         return ""
     return (
         "\nCD was timed before it drew from exact ranks by default, so its row is the cost of the "
-        "earlier, approximate sampler.\n"
+        "earlier, approximate sampler; the next section has both.\n"
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Data, HeteroData
 
 from pyg_kd.functional import Neighbors, interactions, sorted_neighbors
-from pyg_kd.graph import as_ids, check_ids
+from pyg_kd.graph import as_ids, check_ids, neighbors_of_keys
 
 EDGES = torch.tensor([[0, 2, 2], [3, 0, 1]])
 
@@ -258,6 +259,17 @@ def test_a_wrapped_tensor_may_change():
         assert interactions(data).by_user().col.tolist() == edge_index.tolist()[1]
         changed[1, 0] = item
         assert interactions(data).by_user().col.tolist() == [item, 1, 3]
+
+
+@given(
+    st.lists(st.integers(0, 11), max_size=20).map(sorted),
+    st.lists(st.integers(0, 11), max_size=20).map(sorted),
+)
+def test_ascending_sequences_are_merged(first, second):
+    key = torch.tensor(first + second, dtype=torch.long)
+    merged = neighbors_of_keys(key, 3, 4, merge=True)
+    rows = [sorted({k % 4 for k in first + second if k // 4 == row}) for row in range(3)]
+    assert [merged.col[a:b].tolist() for a, b in pairwise(merged.ptr.tolist())] == rows
 
 
 def test_sorting_leaves_the_edges_alone():

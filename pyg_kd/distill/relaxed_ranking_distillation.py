@@ -17,6 +17,7 @@ from pyg_kd.functional.sampling import UnseenItems, draw_places, row_blocks
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import Neighbors, interactions, neighbors_of_keys
 from pyg_kd.knowledge.requirements import check_width
+from pyg_kd.knowledge.values import sort_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 #: Which of the teacher's ranks the interesting items come from.
@@ -203,12 +204,13 @@ def _seen_or_ranked(seen: Neighbors, ranked: Tensor, num_cols: int) -> Neighbors
     """The union of both, by blocks of rows: one sort would need several times its memory."""
     degree, cols, step = [], [], max(BLOCK_ENTRIES // ranked.size(1), 1)
     for first in range(0, len(ranked), step):
-        block, ptr = ranked[first : first + step], seen.ptr[first : first + step + 1]
+        block = sort_rows(ranked[first : first + step])
+        ptr = seen.ptr[first : first + step + 1]
         start, stop = int(ptr[0]), int(ptr[-1])
         row = torch.arange(len(block), device=block.device) * num_cols
         own = row.repeat_interleave(ptr.diff(), output_size=stop - start) + seen.col[start:stop]
         listed = (row.unsqueeze(1) + block)[block >= 0]
-        both = neighbors_of_keys(torch.cat([own, listed]), len(block), num_cols)
+        both = neighbors_of_keys(torch.cat([own, listed]), len(block), num_cols, merge=True)
         degree.append(both.degree)
         cols.append(both.col.to(torch.int32))
     ptr = torch.cat([seen.ptr[:1], torch.cat(degree).cumsum(0)])
