@@ -125,7 +125,7 @@ def compare(args: argparse.Namespace, sizes: dict[str, int]) -> dict[str, Any]:
     found = in_turn(checkouts, args.repeats)
     row: dict[str, Any] = dict(sizes)
     for when, rows in zip(roots, found, strict=True):
-        row[when] = {key: min(step[key] for step in rows[1:]) for key in rows[0]}
+        row[when] = {key: min(step[key] for step in rows[1:] or rows) for key in rows[0]}
     print(row, flush=True)
     return row
 
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="of the teacher's vectors")
     parser.add_argument("--length", type=int, default=100, help="of the teacher's lists")
     parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="after a first start; 0: only it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with that one")
     parser.add_argument("--grow", action="store_true", help="up to sixteen times the size")
