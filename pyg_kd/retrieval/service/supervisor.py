@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from pyg_kd.retrieval.service.board import Board, board_bytes
+from pyg_kd.retrieval.service.board import PLACES, Board, board_bytes
 from pyg_kd.retrieval.service.logs import tell
 
 #: What a worker runs. It hears what to do on its standard input, where no other user can read it.
@@ -134,8 +134,10 @@ class Supervisor:
     def _pass_on(self) -> None:
         if signal.SIGHUP in self._caught:
             self._caught = [number for number in self._caught if number != signal.SIGHUP]
-            for worker in self._running():
-                worker.send_signal(signal.SIGHUP)
+            for number, worker in enumerate(self.workers):
+                # One that starts loads what is there now, and would die of the signal.
+                if worker.process is not None and self.board.rows[number, PLACES["ready"]].any():
+                    worker.process.send_signal(signal.SIGHUP)
 
     def _bury(self) -> None:
         """Notice workers that died, and plan the next ones."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
 import socket
+import struct
+import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +34,9 @@ from pyg_kd.retrieval.service.source import Source
 #: Seconds for which a worker that was told to stop goes on with the connections that it has, and
 #: tells every client to close: a request that was on its way arrives in them.
 DRAIN = 0.3
+
+#: Of Linux; Python has no name for it.
+SO_ATTACH_FILTER = 26
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -126,7 +132,7 @@ class _Server(uvicorn.Server):
         """Take no more connections, but those that the kernel has accepted; then stop."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            listener.listen(0)  # further ones are put off until the socket is gone
+            put_off(listener)
         for server in self.servers:
             server.close()
         for listener in self._listeners:
@@ -157,3 +163,16 @@ class _Server(uvicorn.Server):
         while os.getppid() == self._supervisor:
             await asyncio.sleep(0.5)
         self._begin_to_stop()
+
+
+def put_off(listener: socket.socket) -> None:
+    """Let the kernel accept nothing more for a listening socket, but keep what it has accepted.
+
+    A client that connects is not heard, tries again a second later, and is refused then. Without
+    this, whoever came between the last look and the closing of the socket would be reset.
+    """
+    if sys.platform != "linux":
+        return
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0
+    program = struct.pack("HP", 1, ctypes.addressof(nothing))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

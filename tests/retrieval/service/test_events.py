@@ -52,7 +52,8 @@ def test_stock(client, log):
     answer = here.post("/unavailable", json={"items": best[:2]})
     assert answer.json() == {"noted": 2, "unknown": 0}
     assert not {*best[:2]} & {*_list(there, user=1, k=14)[0]}
-    there.post("/available", json={"items": best[:1]})
+    answer = there.post("/available", json={"items": [*best[:1], 99]})
+    assert answer.json() == {"noted": 2, "unknown": 1}
     assert _list(here, user=1, k=14)[0][0] == best[0]
     assert best[1] not in _list(client(events=log), user=1, k=14)[0]
 

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pyg_kd.retrieval import load_student
 from pyg_kd.retrieval.bundle import save_index
 from pyg_kd.retrieval.service import Limits, serve
 from pyg_kd.retrieval.service.event_log import Click, EventLog
+from pyg_kd.retrieval.service.worker import put_off
 from tests.retrieval.service.conftest import USERS, make_index
 from tests.retrieval.service.process import Process, ask, until
 
@@ -198,6 +200,32 @@ def test_events_are_seen_by_all_workers_at_once(start, bundle):
         assert again.ask("/recommend", {"user": 139, "k": 14})[1] == answer
     finally:
         again.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")
+def test_a_socket_that_puts_off_keeps_what_it_has_accepted():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        address = listener.getsockname()
+        first = socket.create_connection(address, timeout=10)
+        first.sendall(b"hello")
+        put_off(listener)
+        first.sendall(b" there")  # what is connected is heard on
+        with socket.socket() as second:
+            second.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                second.connect(address)
+        accepted, _ = listener.accept()
+        with accepted, first:
+            accepted.settimeout(10)
+            received = b""
+            while len(received) < 11:
+                received += accepted.recv(11)
+            assert received == b"hello there"
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=10)
 
 
 def test_workers_end_when_their_supervisor_is_killed(start):
