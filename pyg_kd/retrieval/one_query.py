@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyg_kd.retrieval.products import SCRATCH, Float32, Rows, multiply
 from pyg_kd.retrieval.selection import LOWEST, Keys, make_keys
-from pyg_kd.retrieval.tiles import FIRST_ENTRIES, SCRATCH, Float32, Rows, multiply, refuse_nan
+from pyg_kd.retrieval.tiles import FIRST_ENTRIES, refuse_nan
 
 Array = npt.NDArray[Any]
 

@@ -17,15 +17,19 @@ import numpy.typing as npt
 from pyg_kd.checks import require_count
 from pyg_kd.retrieval.blas_threads import single_threaded_blas, usable_threads
 from pyg_kd.retrieval.one_query import MOST_ROWS, search_one
+from pyg_kd.retrieval.products import Float32, Rows, SomeRows
 from pyg_kd.retrieval.seen import Pattern, check_pattern
 from pyg_kd.retrieval.selection import MAX_ROWS, Keys, unpack_keys
-from pyg_kd.retrieval.tiles import Block, Float32, Rows
+from pyg_kd.retrieval.tiles import Block, search_blocks
 
 Array = npt.NDArray[Any]
 Ids = npt.NDArray[np.int64]
 
 #: Queries searched together.
 QUERY_BLOCK = 256
+
+#: Blocks that a thread searches together.
+BLOCKS_TOGETHER = 4
 
 #: Places of lists in a block.
 LISTED_ENTRIES = 2**20
@@ -131,23 +135,6 @@ def check_size(table: Rows) -> None:
         raise ValueError(f"'table' must have at most {MAX_ROWS} rows (got {len(table)})")
 
 
-class _Some:
-    """Some rows of a table, int64 ``[m]``."""
-
-    def __init__(self, table: Rows, index: Array) -> None:
-        self.table, self.index, self.dim = table, index, table.dim
-        self.dtype = "gathered"
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def block(self, start: int, stop: int) -> Float32:
-        return self.table.rows(self.index[start:stop])
-
-    def rows(self, index: Array) -> Float32:
-        return self.table.rows(self.index[index])
-
-
 class _Search:
     """All blocks of queries: one after the other, or in threads."""
 
@@ -161,7 +148,7 @@ class _Search:
         share = np.count_nonzero(mask) / len(mask)
         if share * (len(x) + GATHER_COST) < len(x):
             self.ids = np.flatnonzero(mask)
-            self.table = _Some(table, self.ids)
+            self.table = SomeRows(table, self.ids)
             self.place = np.full(len(mask), -1, np.int64)
             self.place[self.ids] = np.arange(len(self.ids))
         else:
@@ -176,23 +163,35 @@ class _Search:
         # No block of one query, whose products BLAS sums in another order.
         parts = max(min(max(-(-n // size), threads), n // 2), 1)
         blocks = [slice(*ends) for ends in pairwise(n * i // parts for i in range(parts + 1))]
+        groups = self._groups(blocks, threads)
         if threads == 1:
-            for block in blocks:
-                yield block, self._search(block)
+            for group in groups:
+                yield from zip(group, self._search(group), strict=True)
             return
         with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
             try:
-                yield from zip(blocks, pool.map(self._search, blocks), strict=True)
+                for group, found in zip(groups, pool.map(self._search, groups), strict=True):
+                    yield from zip(group, found, strict=True)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _search(self, block: slice) -> Keys:
-        x = self.x[block]
-        if len(x) == 1 and len(self.table) <= MOST_ROWS:
-            return self._search_one(x)
-        hidden = self._hidden(block.start, block.stop)
-        return Block(x, self.table, self.k, hidden, self.banned, self.ids).search()
+    @staticmethod
+    def _groups(blocks: list[slice], threads: int) -> list[list[slice]]:
+        """Blocks that share the tiles of the table, as much work for each thread."""
+        turns = -(-len(blocks) // (BLOCKS_TOGETHER * threads))
+        count = min(turns * threads, len(blocks))
+        ends = pairwise(len(blocks) * i // count for i in range(count + 1))
+        return [blocks[start:stop] for start, stop in ends]
+
+    def _search(self, group: list[slice]) -> list[Keys]:
+        if group == [slice(0, 1)] and len(self.table) <= MOST_ROWS:
+            return [self._search_one(self.x)]
+        blocks = [
+            Block(self.x[part], self.k, self._hidden(part.start, part.stop), self.banned, self.ids)
+            for part in group
+        ]
+        return search_blocks(self.table, blocks)
 
     def _search_one(self, x: Float32) -> Keys:
         barred = [] if self.hidden is None else [self.hidden.col]

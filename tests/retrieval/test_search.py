@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from pyg_kd.retrieval import blas_threads, search, tiles
+from pyg_kd.retrieval import blas_threads, products, search, tiles
 from pyg_kd.retrieval.search import top_k
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import DTYPES, Table
@@ -219,7 +219,7 @@ class Noted(Exact):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_no_product_has_a_single_row_or_query_by_chance(size, dtype, monkeypatch):
     tile_sizes(monkeypatch, 20)
-    monkeypatch.setattr(tiles, "WIDENED_VALUES", 10)
+    monkeypatch.setattr(products, "WIDENED_VALUES", 10)
     monkeypatch.setattr(search, "WORTH_THREADS", 1)
     monkeypatch.setattr(search, "QUERY_BLOCK", 4)
     widths = []
