@@ -18,6 +18,8 @@ class Teacher:
         teacher_dim: Width of its embeddings; 64, and 128 from half a million interactions on.
         teacher_epochs: Epochs at most.
         teacher_options: Further options of its class.
+        teacher_training: Further options of the trainer for it, such as
+            --teacher-training.lr 0.01.
         teacher_bundle: Write OUT/teacher, which serve shows beside the student.
     """
 
@@ -25,6 +27,7 @@ class Teacher:
     teacher_dim: int | None = None
     teacher_epochs: int | None = None
     teacher_options: dict[str, Any] | None = None
+    teacher_training: dict[str, Any] | None = None
     teacher_bundle: bool = True
 
 
@@ -65,6 +68,7 @@ class Student:
         baseline: Train the student alone, too, to compare with: with the same options, or, where
             they have no base loss, by the recipe of its model.
         baseline_epochs: Epochs at most of the student alone.
+        baseline_training: Further options of the trainer for it.
     """
 
     student: ModelName = "lightgcn"
@@ -82,6 +86,7 @@ class Student:
     patience: int | None = 10
     baseline: bool = True
     baseline_epochs: int | None = None
+    baseline_training: dict[str, Any] | None = None
 
 
 def distill(

@@ -95,10 +95,13 @@ class Bundle:
     Args:
         bundle: Write OUT/bundle, which recommend, serve and export take.
         dtype: Precision of its tables.
+        refit: Train once more on all interactions, those that were held out as well, for as many
+            epochs as were best, and serve that. It cannot be measured.
     """
 
     bundle: bool = True
     dtype: Precision = "float32"
+    refit: bool = False
 
 
 def flat(*groups: Any) -> dict[str, Any]:
@@ -106,6 +109,6 @@ def flat(*groups: Any) -> dict[str, Any]:
 
     Example:
         >>> flat(Bundle(dtype="int8"))
-        {'bundle': True, 'dtype': 'int8'}
+        {'bundle': True, 'dtype': 'int8', 'refit': False}
     """
     return {key: value for group in groups for key, value in asdict(group).items()}

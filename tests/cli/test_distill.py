@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from pyg_kd import SoftLabel
 from pyg_kd.cli.options import Data
-from pyg_kd.cli.pipeline import recipes
 from pyg_kd.cli.pipeline.data import read_graphs
 from pyg_kd.datasets import from_interactions
 from pyg_kd.evaluation import evaluate
@@ -51,8 +52,7 @@ def test_the_command_does_what_the_library_does(run, table, tmp_path):
     def measured(model):
         return evaluate(model, train, test, (5, 10), ("recall", "ndcg"))
 
-    teacher_batch = recipes.training("lightgcn", {"users": 60, "interactions": 540})["batch_size"]
-    teacher = fitted(16, train, batch_size=teacher_batch)
+    teacher = fitted(16, train, batch_size=config["teacher_training"]["batch_size"])
     graph = extract_knowledge(teacher, train, num_items=20)
     soft = [(SoftLabel(own_weight=0.5), 1.0)]
     student = fitted(4, graph, soft, batch_size=32, batch_by="user", base_weight=0.0)
@@ -178,6 +178,38 @@ def test_a_closed_form_teacher(run, table, tmp_path):
     assert again.json["metrics"]["teacher"] == found["test"]["teacher"]
 
 
+@pytest.mark.parametrize("teacher", ["lightgcn", "ease", "run"])
+def test_what_is_served_may_be_trained_on_everything(run, table, trained, tmp_path, teacher):
+    name = trained if teacher == "run" else teacher
+    words = ["--teacher", name, "--refit", "--no-baseline", "--no-teacher-bundle", *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    without = run("distill", table, "--out", tmp_path / "other", *words, "--no-refit")
+    assert result.out == without.out  # what is measured never saw the test
+    history = json.loads((tmp_path / "run" / "student.history.json").read_text())
+    again = json.loads((tmp_path / "run" / "student-again.history.json").read_text())
+    assert len(again["rows"]) == history["best_epoch"] + 1
+    index = load_student(tmp_path / "run" / "bundle")
+    model = LightGCN(graph := read_graphs(Data(str(table))).all, 8)
+    model.load_state_dict(load_file(tmp_path / "run" / "student-again.safetensors"))
+    assert np.allclose(index.x_item.block(0, 40), model(graph)["item"].detach().numpy())
+    refused = run("evaluate", tmp_path / "run" / "bundle")
+    assert refused.code == 2 and "was trained on the test interactions as well" in refused.err
+    assert run("evaluate", tmp_path / "run", "--no-progress").code == 0
+    repeated = run("reproduce", tmp_path / "run")
+    assert repeated.code == 0 and repeated.json["same"]
+
+
+def test_options_of_the_other_trainings(run, table, tmp_path):
+    words = ["--teacher-training.batch_size", 100, "--baseline-training.lr", 0.5, *QUICK]
+    assert run("distill", table, "--out", tmp_path / "run", *words).code == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["teacher_training"] == {"lr": 0.01, "batch_size": 100}
+    assert config["baseline_training"] == {"lr": 0.5, "batch_size": 64}
+    wrong = run("distill", table, "--out", tmp_path / "x", "--teacher-training.rate", 1)
+    assert wrong.code == 2 and "'teacher_training' has no option 'rate': it has base_" in wrong.err
+
+
 def test_doubts(run, table, tmp_path):
     words = ["--teacher-dim", 2, "--teacher-epochs", 1, "--methods", "HintRegression=1e-9"]
     words += ["--no-progress", "--epochs", 40, "--teacher-options.init_std", 1e-9, "--dim", 16]
@@ -189,12 +221,12 @@ def test_doubts(run, table, tmp_path):
 
 def test_an_interrupted_run_keeps_what_is_trained(run, table, tmp_path, monkeypatch):
     whole = run("distill", table, "--out", tmp_path / "whole", *QUICK)
-    from pyg_kd.cli.pipeline import distill
+    from pyg_kd.cli.pipeline.stages import Stages
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(distill, "train_student", interrupted)
+    monkeypatch.setattr(Stages, "student", interrupted)
     assert run("distill", table, "--out", tmp_path / "run", *QUICK).code == 130
     monkeypatch.undo()
     trained, fit = [], Trainer.fit

@@ -82,6 +82,17 @@ def test_the_bundle_has_seen_everything_and_the_vectors_only_training(trained, t
     )
 
 
+def test_what_is_served_may_be_trained_on_everything(run, table, tmp_path):
+    result = run("train", table, "--out", tmp_path / "run", "--refit", "--dim", 4, *QUICK)
+    assert result.code == 0, result.err
+    index = load_student(tmp_path / "run" / "bundle")
+    graph = read_graphs(Data(str(table))).all
+    model = LightGCN(graph, 4)
+    model.load_state_dict(load_file(tmp_path / "run" / "model-again.safetensors"))
+    assert np.allclose(index.x_user.block(0, 60), model(graph)["user"].detach().numpy())
+    assert run("evaluate", tmp_path / "run" / "bundle").code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "transform"),
     [

@@ -38,6 +38,11 @@ class Graphs(NamedTuple):
     all: HeteroData
 
     @property
+    def whole(self) -> Graphs:
+        """All interactions to train on, and nothing held out."""
+        return Graphs(self.all, None, None, self.all)
+
+    @property
     def sizes(self) -> dict[str, int]:
         """How much there is of what."""
         whole, train = interactions(self.all), interactions(self.train)
@@ -133,8 +138,9 @@ def _with_targets(test: HeteroData) -> HeteroData:
     whole = HeteroData()
     for node_type in (USER, ITEM):
         whole[node_type].num_nodes = test[node_type].num_nodes
-        if "raw_id" in test[node_type]:
-            whole[node_type].raw_id = test[node_type].raw_id
+        for name in ("raw_id", "title"):
+            if name in test[node_type]:
+                whole[node_type][name] = test[node_type][name]
     edges = torch.cat([interactions(test).edge_index, test[INTERACTS].edge_label_index], dim=1)
     num_items = int(whole[ITEM].num_nodes)
     keys = (edges[0] * num_items + edges[1]).unique()

@@ -74,6 +74,11 @@ def of_bundle(index: TopKIndex, saved: SavedRun | None, evaluated: Evaluated) ->
     if evaluated.interactions is not None:
         targets, told = later(evaluated, index.users, index.items, known)
     elif saved is not None:
+        if saved.refitted:
+            raise ValueError(
+                f"'{evaluated.model}' was trained on the test interactions as well (refit): give "
+                "--interactions"
+            )
         graphs = saved.graphs()
         test = held_out(saved, graphs)
         targets, known = test[INTERACTS].edge_label_index, interactions(test).edge_index

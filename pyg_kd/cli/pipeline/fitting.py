@@ -48,6 +48,25 @@ def check_wanted(metrics: Metrics, metric: str) -> None:
     parse_metric(metric)
 
 
+#: Options of the trainer that a run decides.
+RESERVED = {
+    "max_epochs", "seed", "metric", "evaluator", "checkpoint_dir", "accelerator", "progress",
+}  # fmt: skip
+
+
+def check_training(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` if one of some further options is none of the trainer's."""
+    known = sorted(set(signature(Trainer).parameters) - RESERVED)
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name!r} has no option {option!r}: it has {', '.join(known)}")
+
+
+def best_epochs(history: History) -> int:
+    """How many epochs were best, all of them if nothing was validated."""
+    return len(history) if history.best_epoch is None else history.best_epoch + 1
+
+
 def fit(
     run: Run,
     name: str,

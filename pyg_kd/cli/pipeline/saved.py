@@ -10,6 +10,7 @@ from pyg_kd.cli.distill import Student, Teacher
 from pyg_kd.cli.options import Data, Metrics
 from pyg_kd.cli.parser import arguments
 from pyg_kd.cli.pipeline.data import Graphs, read_graphs
+from pyg_kd.cli.pipeline.fitting import trainer_options
 from pyg_kd.cli.pipeline.models import load_state, make_model
 from pyg_kd.cli.provenance import described
 from pyg_kd.cli.runs import Run
@@ -140,6 +141,17 @@ class SavedRun:
                 "split: give distill the same data options"
             )
         return self.model("model", graphs)
+
+    def untrained(self, graphs: Graphs) -> tuple[str, Recommender, dict[str, Any]]:
+        """The name of the model of a run of ``train``, made anew, and how it is trained."""
+        model, machine = self.options["model"], self.options["machine"]
+        made = make_model(model.model, graphs.train, model.dim, model.model_options, machine.seed)
+        return "model", made, trainer_options(self.options["training"])
+
+    @property
+    def refitted(self) -> bool:
+        """Whether what is served was trained on the test interactions as well."""
+        return bool(self.options["bundle"].refit)
 
     def _read(
         self, name: str, kind: str, graphs: Graphs, dim: int | None, options: Any

@@ -8,9 +8,10 @@ from typing import Any
 from pyg_kd.cli.console import note, show_json
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
 from pyg_kd.cli.pipeline import recipes
-from pyg_kd.cli.pipeline.bundles import save_bundle
+from pyg_kd.cli.pipeline.bundles import save_bundle, write_titles
 from pyg_kd.cli.pipeline.data import Graphs, options_of, read_graphs, source_file
 from pyg_kd.cli.pipeline.fitting import (
+    best_epochs,
     check_wanted,
     fit,
     measure,
@@ -19,8 +20,10 @@ from pyg_kd.cli.pipeline.fitting import (
     use_threads,
 )
 from pyg_kd.cli.pipeline.models import make_model
-from pyg_kd.cli.runs import begin
+from pyg_kd.cli.runs import Run, begin
 from pyg_kd.cli.train import Model, Training
+from pyg_kd.models import Recommender
+from pyg_kd.training.history import History
 
 
 def run_training(
@@ -45,16 +48,28 @@ def run_training(
         run.update(data=graphs.sizes, fingerprints=graphs.fingerprints)
         model, training = resolved(model, training, graphs)
         run.write_config(flat(data, model, training, metrics, machine, bundle))
-        made = make_model(model.model, graphs.train, model.dim, model.model_options, machine.seed)
-        options = trainer_options(training)
-        fit(run, "model", made, graphs.train, graphs.val, options, machine)
+        made, history = trained(run, "model", model, training, graphs, machine)
         found = measure(made, graphs, metrics, training.metric, machine.progress)
         if bundle.bundle and made.inner_product:
+            if bundle.refit:
+                graphs, epochs = graphs.whole, best_epochs(history)
+                again = replace(training, epochs=epochs)
+                made, _ = trained(run, "model-again", model, again, graphs, machine)
             noted = found["test"] or found["validation"]
             save_bundle(made, run.path / "bundle", graphs, dtype=bundle.dtype, metrics=noted)
+            write_titles(graphs, run.path / "titles.csv")
         result = {key: {"model": value} for key, value in found.items()}
         run.write_metrics(result)
     show_json(result)
+
+
+def trained(
+    run: Run, name: str, model: Model, training: Training, graphs: Graphs, machine: Machine
+) -> tuple[Recommender, History]:
+    """A model made and trained, and its history."""
+    made = make_model(model.model, graphs.train, model.dim, model.model_options, machine.seed)
+    options = trainer_options(training)
+    return made, fit(run, name, made, graphs.train, graphs.val, options, machine)
 
 
 def resolved(model: Model, training: Training, graphs: Graphs) -> tuple[Model, Training]:

@@ -1,0 +1,113 @@
+"""The stages of a distillation: teacher, student alone, knowledge, distilled student."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kd.cli.options import Machine
+from pyg_kd.cli.pipeline.choices import Choices
+from pyg_kd.cli.pipeline.data import Graphs
+from pyg_kd.cli.pipeline.fitting import best_epochs, fit, trainer_options
+from pyg_kd.cli.pipeline.models import make_model
+from pyg_kd.cli.runs import Run
+from pyg_kd.graph import interactions
+from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.models import Recommender
+from pyg_kd.training.history import History
+
+#: Users that each item's list of the teacher holds, for methods that need such lists.
+NUM_USERS = 200
+
+
+class Stages(NamedTuple):
+    """What the stages of a run share."""
+
+    run: Run
+    choices: Choices
+    graphs: Graphs
+    machine: Machine
+
+    def teacher(self) -> Recommender:
+        """The teacher, read or trained."""
+        saved, options = self.choices.saved, self.choices.teacher
+        if saved is not None:
+            return saved.model_for(self.graphs)
+        training = {**(options.teacher_training or {}), "epochs": options.teacher_epochs}
+        return self._trained("teacher", training | {"metric": self.choices.student.metric})
+
+    def alone(self) -> Recommender:
+        """The student without a teacher."""
+        student = self.choices.student
+        training = {**(student.baseline_training or {}), "epochs": student.baseline_epochs}
+        training |= {"metric": student.metric, "patience": student.patience}
+        return self._trained("alone", training)
+
+    def student(self, teacher: Recommender) -> Recommender:
+        """The distilled student."""
+        return self._distilled("student", teacher, trainer_options(self.choices.student))
+
+    def again(self) -> tuple[Recommender, Recommender]:
+        """Teacher and student on all interactions, for as many epochs as were best."""
+        whole = self._replace(graphs=self.graphs.whole)
+        teacher = whole._teacher_again()
+        options = trainer_options(self.choices.student)
+        options["epochs"] = best_epochs(History.from_json(self.run.history("student")))
+        return teacher, whole._distilled("student-again", teacher, options)
+
+    def _teacher_again(self) -> Recommender:
+        choices, metric = self.choices, self.choices.student.metric
+        if choices.saved is not None:
+            name, made, training = choices.saved.untrained(self.graphs)
+            history = choices.saved.run.history(name)
+        else:
+            made, history = self._made("teacher"), self.run.history("teacher")
+            training = {**(choices.teacher.teacher_training or {}), "metric": metric}
+        training["epochs"] = best_epochs(History.from_json(history))
+        fit(self.run, "teacher-again", made, self.graphs.train, None, training, self.machine)
+        return made
+
+    def _trained(self, name: str, training: dict[str, Any]) -> Recommender:
+        model, graphs = self._made(name), self.graphs
+        fit(self.run, name, model, graphs.train, graphs.val, training, self.machine)
+        return model
+
+    def _made(self, name: str) -> Recommender:
+        teacher, student = self.choices.teacher, self.choices.student
+        graph, seed = self.graphs.train, self.machine.seed
+        if name == "teacher":
+            kind, dim, options = teacher.teacher, teacher.teacher_dim, teacher.teacher_options
+        else:
+            kind, dim, options = student.student, student.dim, student.student_options
+        return make_model(kind, graph, dim, options, seed)
+
+    def _distilled(self, name: str, teacher: Recommender, options: dict[str, Any]) -> Recommender:
+        graph, val = self._knowledge(teacher), self.graphs.val
+        pairs = [(method.make(), method.weight) for method in self.choices.methods]
+        model = self._made("student")
+        fit(self.run, name, model, graph, val, options, self.machine, pairs)
+        return model
+
+    def _knowledge(self, teacher: Recommender) -> HeteroData:
+        """The training graph with what the methods need of a teacher."""
+        needs = {need for method in self.choices.methods for need in method.make().needs}
+        num_items, num_users = self.choices.knowledge.num_items, 0
+        if "teacher_users" in needs:
+            num_users = min(NUM_USERS, self.graphs.sizes["users"])
+        return extract_knowledge(
+            teacher,
+            self.graphs.train,
+            num_items=num_items,
+            num_users=num_users,
+            progress=self.machine.progress,
+            val_data=self.graphs.val if num_items else None,
+        )
+
+
+def popular(train: HeteroData) -> Recommender:
+    """A model whose scores are the popularity of items."""
+    edges = interactions(train)
+    degree = edges.by_item().degree.float().unsqueeze(1)
+    return Recommender.from_embeddings(train, torch.ones(edges.num_users, 1), degree)
