@@ -37,7 +37,7 @@ def test_options_reach_the_service(run, distilled, tmp_path, monkeypatch):
     ((args, options),) = called
     assert args == (distilled / "bundle", "127.0.0.1", 8001)
     assert options["workers"] == 2 and options["token"] == "secret"
-    assert options["limits"].waiting == 3 and options["limits"].batch == 64
+    assert options["limits"].waiting == 3 and options["limits"].batch == 32
     assert options["teacher"] == str(distilled / "teacher")
     assert options["titles"] == {101: "One, two", 999: "Gone"}
 

@@ -47,9 +47,10 @@ FIELDS = {
     "waiting": 1,
     "open": 1,
     "ready": 1,
+    "beat": 1,  # seconds of the machine's clock
     "digest": 4,
 }
-STATES = ("waiting", "open", "ready", "digest")
+STATES = ("waiting", "open", "ready", "beat", "digest")
 
 _ends = np.cumsum(list(FIELDS.values()))
 PLACES = {

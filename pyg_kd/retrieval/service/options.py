@@ -17,6 +17,7 @@ class Limits:
         read_seconds: How long a client may take to send a head, and then a body.
         idle_seconds: How long a connection without a request is kept.
         stop_seconds: How long requests that run may take after the service was told to stop.
+        hang_seconds: How long a worker may do nothing before it is killed and replaced.
         waiting: Most requests that wait to be answered; further ones get a 503.
         open: Most requests that are read or answered at the same time.
         batch: Most requests that are answered together. More than 32 made none of them cheaper.
@@ -35,6 +36,7 @@ class Limits:
     read_seconds: float = 10.0
     idle_seconds: float = 60.0
     stop_seconds: float = 30.0
+    hang_seconds: float = 60.0
     waiting: int = 256
     open: int = 1024
     batch: int = 32

@@ -97,7 +97,7 @@ def serve(
         "titles": [*(titles or {}).items()],
         "level": log_level,
     }
-    Supervisor(listeners, told, limits.stop_seconds).run()
+    Supervisor(listeners, told, limits).run()
 
 
 def _check_access(host: str, port: int, token: str | None, open_to_all: bool) -> bool:

@@ -128,6 +128,7 @@ class Service:
         self.served = served  # at once: a batch reads it when it begins
         board = self.metrics.board
         board.serve(served.digest)
+        board.own("beat")[:] = int(time.monotonic())
         board.own("ready")[:] = 1
         tell("serving", bundle=served.digest, users=served.index.num_users, log=served.followed)
 
@@ -145,8 +146,12 @@ class Service:
             await asyncio.sleep(TICK)
             with contextlib.suppress(Refused):
                 await self.ranking.submit(None)
-                if self._is_replaced():
-                    await self.reload(force=False)
+            if self._is_replaced() and not self._reloading.locked():
+                self._loading = asyncio.create_task(self._reload_if_due())
+
+    async def _reload_if_due(self) -> None:
+        with contextlib.suppress(Refused):  # which is logged already
+            await self.reload(force=False)
 
     def _is_replaced(self) -> bool:
         tail = self.served.tail
@@ -159,6 +164,7 @@ class Service:
         start, served = time.perf_counter(), self.served
         self._follow(served)
         self.metrics.board.own("waiting")[:] = len(self.ranking)
+        self.metrics.board.own("beat")[:] = int(time.monotonic())
         asks = [ask for ask in asked if ask is not None]
         results = iter(recommend(served, asks))
         if asks:

@@ -20,6 +20,7 @@ from typing import Any
 
 from pyg_kd.retrieval.service.board import PLACES, Board, board_bytes
 from pyg_kd.retrieval.service.logs import tell
+from pyg_kd.retrieval.service.options import Limits
 
 #: What a worker runs. It hears what to do on its standard input, where no other user can read it.
 PROGRAM = """\
@@ -60,14 +61,14 @@ class Supervisor:
     Args:
         listeners: A listening socket for each worker.
         told: What all workers are told.
-        stop_seconds: How long workers may take to stop.
+        limits: How long workers may take to stop, and may hang.
     """
 
     def __init__(
-        self, listeners: list[socket.socket], told: dict[str, Any], stop_seconds: float
+        self, listeners: list[socket.socket], told: dict[str, Any], limits: Limits
     ) -> None:
         self.workers = [Worker(listener) for listener in listeners]
-        self._told, self._stop_seconds = told, stop_seconds
+        self._told, self._limits = told, limits
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._file.truncate(board_bytes(len(listeners)))
         self.board = Board(len(listeners), 0, self._file.fileno())
@@ -88,6 +89,7 @@ class Supervisor:
                     select.select([wake], [], [], 0.2)
                     _drain(wake)
                     self._pass_on()
+                    self._end_hung()
                     self._bury()
             finally:
                 self._stop(wake)
@@ -139,6 +141,17 @@ class Supervisor:
                 if worker.process is not None and self.board.rows[number, PLACES["ready"]].any():
                     worker.process.send_signal(signal.SIGHUP)
 
+    def _end_hung(self) -> None:
+        """Kill workers whose threads have not gone on for too long."""
+        late = time.monotonic() - self._limits.hang_seconds
+        for number, worker in enumerate(self.workers):
+            row = self.board.rows[number]
+            hangs = row[PLACES["ready"]].any() and row[PLACES["beat"]][0] < late
+            if hangs and worker.process is not None and worker.process.poll() is None:
+                tell("worker hangs", logging.ERROR, worker=number, pid=worker.process.pid)
+                worker.process.kill()
+                worker.process.wait()
+
     def _bury(self) -> None:
         """Notice workers that died, and plan the next ones."""
         now = time.monotonic()
@@ -159,7 +172,7 @@ class Supervisor:
             place.listener.close()  # first, so that workers have the last ones
         for worker in self._running():
             worker.terminate()
-        late = time.monotonic() + self._stop_seconds + MERCY
+        late = time.monotonic() + self._limits.stop_seconds + MERCY
         self._caught = [number for number in self._caught if number == signal.SIGCHLD]
         while (left := self._running()) and time.monotonic() < late:
             select.select([wake], [], [], 0.2)

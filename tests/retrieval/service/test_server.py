@@ -202,6 +202,18 @@ def test_events_are_seen_by_all_workers_at_once(start, bundle):
         again.close()
 
 
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(start):
+    process = start(limits={"hang_seconds": 2.0})
+    first = process.workers[0]
+    time.sleep(3)  # one that has nothing to do does not hang
+    assert process.workers == [first] and process.events("worker hangs") == []
+    os.kill(first, signal.SIGSTOP)
+    process.wait_for("worker hangs")
+    process.wait_for("serving", 2)
+    assert process.ask("/recommend", {"user": 0})[0] == 200
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux")
 def test_a_socket_that_puts_off_keeps_what_it_has_accepted():
     with socket.create_server(("127.0.0.1", 0)) as listener:
