@@ -328,6 +328,7 @@ def main() -> None:
         measured = {"threads": args.threads, "clock": args.clock}
         results[part][f"{row}, {args.threads} threads, {args.clock}"] = measured | result
         show(part, row, result)
+        write("serving", {"k": K, **results})
 
     with threadpool_limits(args.threads):
         for size in args.sizes:
@@ -345,7 +346,6 @@ def main() -> None:
                 note("scale", row, result)
         if "growth" in args.parts:
             note("growth", "100000 items, width 64", growth(args))
-    write("serving", {"k": K, **results})
 
 
 if __name__ == "__main__":
