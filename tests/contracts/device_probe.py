@@ -23,6 +23,7 @@ from pyg_kd.distill import Distillation
 from pyg_kd.functional import bpr_loss, gather_rows, list_scores
 from pyg_kd.functional.ranking import _candidates, _merge
 from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.graph import version_of
 from pyg_kd.knowledge.requirements import KNOWLEDGE
 from pyg_kd.training.losses import BASE_LOSSES, OWN
 from pyg_kd.typing import Batch
@@ -162,7 +163,7 @@ def carry_model(model: nn.Module, graph: HeteroData, convert: Convert) -> Any:
     if moved._cached is not None:
         edges = {kind: store.edge_index for kind, store in graph.edge_items()}
         kept = tree_map_only(Tensor, convert, moved._cached[2])
-        moved._cached = (edges, [e._version for e in edges.values()], kept)
+        moved._cached = (edges, [version_of(e) for e in edges.values()], kept)
     return moved
 
 
