@@ -215,6 +215,37 @@ def test_slow_ones_do_not_hold_up_others(service):
         connection.close()
 
 
+def _next_answer(file) -> tuple[int, bytes]:
+    """Status and body of one answer among several that may have come together."""
+    status, length = int(file.readline().split()[1]), 0
+    while line := file.readline().strip().lower():
+        if line.startswith(b"content-length:"):
+            length = int(line.split()[1])
+    return status, file.read(length)
+
+
+def test_requests_in_one_packet_are_answered_in_their_order(service):
+    users = [1, 5, 0, 8, 3, 1]
+    bodies = [json.dumps({"user": user, "k": 2}).encode() for user in users]
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(b"".join(_post("/recommend", body) for body in bodies))
+        with connection.makefile("rb") as file:
+            found = [_next_answer(file) for _ in users]
+    alone = [service.ask("/recommend", {"user": user, "k": 2}) for user in users]
+    assert [(status, json.loads(body)) for status, body in found] == alone
+
+
+def test_an_idle_connection_is_used_again(service):
+    connection = service.connect()
+    for _ in range(3):
+        connection.request("GET", "/health")
+        assert connection.getresponse().read() == b'{"status":"ok"}'
+        place = connection.sock
+        time.sleep(1.3)  # longer than a head may take
+    assert connection.sock is place
+    connection.close()
+
+
 def test_an_endless_body_is_cut_off(service):
     head = b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
