@@ -21,6 +21,9 @@ from pyg_kd.retrieval.tables import Float32
 Rows = npt.NDArray[Any]
 NONE = np.empty(0, np.int64)
 
+#: Lists longer than this are ranked apart: a batch costs as much as its longest list.
+LONG = 100
+
 #: The JSON of an answer, or why there is none.
 Result = bytes | Refused
 
@@ -36,19 +39,19 @@ def recommend(served: Served, asked: Sequence[Recommend]) -> list[Result]:
         The answer of each, or why there is none.
     """
     results: dict[int, Result] = {}
-    together: list[int] = []
+    together: dict[bool, list[int]] = {}
     for place, ask in enumerate(asked):
         try:
             check_ids(ask, served)
             if ask.candidates is UNSET and not ask.filters:
-                together.append(place)
+                together.setdefault(ask.k > LONG, []).append(place)
             else:
                 results[place] = _Batch(served, [ask], _allowed(served, ask)).results()[0]
         except Refused as refused:
             results[place] = refused
-    if together:
-        batch = _Batch(served, [asked[place] for place in together], served.index.allowed())
-        results |= zip(together, batch.results(), strict=True)
+    for places in together.values():
+        batch = _Batch(served, [asked[place] for place in places], served.index.allowed())
+        results |= zip(places, batch.results(), strict=True)
     return [results[place] for place in range(len(asked))]
 
 

@@ -132,3 +132,18 @@ def test_without_popularity_nobody_unknown_is_answered():
     assert isinstance(nothing, Refused) and (nothing.status, nothing.field) == (404, "history")
     items, _ = index.search([1])
     assert [item["id"] for item in json.loads(known)["items"]] == [i for i in items[0] if i >= 0]
+
+
+def test_a_long_list_is_ranked_apart(monkeypatch):
+    index, lengths = make_index(), []
+    real = index.rank
+
+    def rank(queries, k, **options):
+        lengths.append((len(queries), k))
+        return real(queries, k, **options)
+
+    monkeypatch.setattr(index, "rank", rank)
+    asks = [Recommend(user=0, k=k) for k in (5, 1000, 100, 101)]
+    found = [json.loads(result)["items"] for result in recommend(Served(index, "digest"), asks)]
+    assert sorted(lengths) == [(2, 100), (2, 1000)]
+    assert found[0] == found[1][:5] and found[2] == found[1] == found[3]
