@@ -191,7 +191,7 @@ def test_a_hundred_of_each(service, kind):
     assert service.events("failed") == [] and service.events("worker died") == []
 
 
-@pytest.mark.parametrize("place", [0, 1, 40, -12, -5, -2])
+@pytest.mark.parametrize("place", [0, 40, -12, -2])
 def test_slow_senders_are_told_so(service, place):
     """Some of a request, a little more, and then nothing."""
     request = _post("/recommend", b'{"user": 1}')
