@@ -25,7 +25,8 @@ def plot_tradeoff(
 ) -> None:
     r"""Draw recall against the bytes of the tables, and against the median latency.
 
-    Models of one width have a colour and are joined, the precisions have marks.
+    A model has a colour, a precision a mark. Rows are of one model, and joined, if their names
+    differ only in a precision at the end, such as ``student`` and ``student int8``.
 
     Args:
         rows: Rows with a recall, as of a report.
@@ -66,14 +67,19 @@ def plot_tradeoff(
 def _draw(
     axis: Axes, rows: Sequence[LatencyRow], values: Sequence[float], recalls: Sequence[float]
 ) -> None:
-    for place, dim in enumerate(dict.fromkeys(row.dim for row in rows)):
-        points = [point for point in zip(rows, values, recalls, strict=True) if point[0].dim == dim]
+    for place, name in enumerate(dict.fromkeys(map(_model, rows))):
+        every = zip(rows, values, recalls, strict=True)
+        points = [point for point in every if _model(point[0]) == name]
         points.sort(key=lambda point: point[0].nbytes)
         color = f"C{place % 10}"
         axis.plot([x for _, x, _ in points], [y for *_, y in points], color=color, alpha=0.4)
         for row, x, y in points:
             mark = MARKS.get(row.dtype, "x")
             axis.plot(x, y, mark, color=color, markersize=7, label=row.model)
+
+
+def _model(row: LatencyRow) -> str:
+    return row.model.removesuffix(row.dtype).rstrip(" ,")
 
 
 def _number_ticks(axis: Axes) -> None:

@@ -112,6 +112,9 @@ def test_figure(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert points == {name: tuple(rest) for name, *rest in wanted}
         joined = [line for line in axis.lines if line.get_label().startswith("_")]
         assert sorted(len(line.get_xdata()) for line in joined) == [1, 1, 2]
+        colors = {line.get_label(): line.get_color() for line in axis.lines}
+        assert colors["student"] == colors["student int8"]
+        assert len({colors[name] for name in ("student", "teacher", "narrow")}) == 3
         assert _apart(figures[0], axis)
     assert left.get_ylabel() == "Recall@20"
     names = [text.get_text() for text in figures[0].legends[0].get_texts()]
