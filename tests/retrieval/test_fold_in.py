@@ -218,6 +218,7 @@ def test_integer_tables_are_widened():
         ("ridge", {"settings": {"alpha": np.nan}}, "'alpha' must be 0 or more"),
         ("ridge", {"arrays": {"source": np.eye(3)}}, "'arrays' of 'ridge' must be out of"),
         ("ridge", {"arrays": {"item_weight": np.ones(2)}}, r"'item_weight' must be \[3\]"),
+        ("ridge", {"arrays": {"item_weight": -np.ones(3)}}, "'item_weight' must not be negative"),
         ("propagation", {"arrays": {"source": np.full((3, 3), np.inf)}}, "'source' must be finite"),
         ("regression", {}, "'arrays' of 'regression' must be"),
         ("encoder", {}, "'arrays' of 'encoder' must be"),

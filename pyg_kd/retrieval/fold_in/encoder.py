@@ -69,18 +69,22 @@ def check_encoder(arrays: Mapping[str, Array], num_items: int, dim: int) -> None
             raise ValueError(f"{name!r} must be floating point and finite")
 
 
-def encode(arrays: Mapping[str, Array], histories: Histories) -> Float32:
+def encode(item_input: Table, arrays: Mapping[str, Array], histories: Histories) -> Float32:
     r"""Users as :class:`~pyg_kd.models.MultVAE` encodes them, float32 ``[n, h + 1]``.
 
     Where interactions have strengths, they take the place of the ones before a row is scaled to
     unit length.
+
+    Args:
+        item_input: The array of that name, as a table.
+        arrays: All arrays of the encoder.
+        histories: The items of ``n`` users.
     """
     weight = histories.weight
     if weight is None:
         length = np.sqrt(histories.degree)
     else:
         length = np.sqrt(np.bincount(histories.row, weight**2, len(histories.ptr) - 1))
-    item_input = Table.of(arrays["item_input"])
     rows = weighted_sums(item_input, histories) / np.maximum(length, 1e-30)[:, None]
     hidden = np.tanh(rows.astype(np.float32) + arrays["hidden_bias"])
     latent = hidden @ arrays["latent_weight"].T + arrays["latent_bias"]

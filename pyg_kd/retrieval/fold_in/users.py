@@ -99,7 +99,8 @@ class FoldIn:
         self.arrays: dict[str, Array] = dict(arrays or {})
         self._check_arrays()
         self._root: Array | None = self.arrays.get("root")
-        self._source = Table.of(self.arrays["source"]) if "source" in self.arrays else self.x_item
+        source = self.arrays.get("item_input" if kind == "encoder" else "source")
+        self._source = self.x_item if source is None else Table.of(source)
 
     @staticmethod
     def default(x_item: Table | npt.ArrayLike) -> FoldIn:
@@ -165,7 +166,7 @@ class FoldIn:
 
     def _vectors(self, histories: Histories) -> Float32:
         if self.kind == "encoder":
-            return encode(self.arrays, histories)
+            return encode(self._source, self.arrays, histories)
         if self.kind == "regression":
             return apply_maps(self.x_item, histories, Maps(**self.arrays))
         scale = self.settings["scale"]
@@ -197,6 +198,10 @@ class FoldIn:
                 raise TypeError(f"{name!r} has the wrong dtype (got {array.dtype})")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name!r} must be finite")
+        if "item_weight" in given and (given["item_weight"] < 0).any():
+            raise ValueError(
+                f"'item_weight' must not be negative (got {given['item_weight'].min()})"
+            )
         if groups and (given["bounds"][0] != 1 or (np.diff(given["bounds"]) <= 0).any()):
             raise ValueError(f"'bounds' must ascend from 1 (got {given['bounds'].tolist()})")
 
