@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -187,6 +188,21 @@ def test_blas_is_left_alone_where_its_threads_cannot_be_set(monkeypatch):
     assert blas_threads.usable_threads() == 1
     with blas_threads.single_threaded_blas():
         pass
+
+
+@pytest.mark.parametrize("share", [None, 0.3, 0.95])
+def test_memory_does_not_grow_with_queries_times_rows(share):
+    rng = np.random.default_rng(7)
+    queries, x = exact_values(rng, (3000, 4), 300), exact_values(rng, (30_000, 4), 300)
+    queries[:200] = 0  # their scores are all equal
+    hidden = Pattern(np.arange(3001) * 20, rng.integers(0, 30_000, 60_000))
+    allowed = None if share is None else rng.random(30_000) < share
+    table = Table.of(x)
+    tracemalloc.start()
+    top_k(queries, table, 20, hidden=hidden, allowed=allowed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 3000 * 30_000 / 2  # bytes; two threads hold a tile each
 
 
 def test_infinite_scores():
