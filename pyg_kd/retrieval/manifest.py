@@ -44,7 +44,6 @@ from pyg_kd.retrieval.ids import ARRAYS
 from pyg_kd.retrieval.tables import DTYPES
 
 FORMAT = "pyg_kd.bundle"
-
 VERSION = 1
 
 #: The manifest's own name.
@@ -55,7 +54,6 @@ PARTS = ("users", "items", "user_ids", "item_ids", "seen", "popularity", "fold_i
 
 #: Names of files, complete.
 FILE = re.compile(rf"({'|'.join(PARTS)})-([0-9a-f]{{16}})\.safetensors")
-
 DIGEST = re.compile("[0-9a-f]{64}")
 
 #: A manifest takes some thousand bytes; a larger file is not read.
