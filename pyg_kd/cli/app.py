@@ -100,9 +100,7 @@ def _summary(command: Command) -> str:
 
 
 def _version() -> str:
-    from pyg_kd import __version__
-
-    return f"{NAME} {__version__}"
+    return f"{NAME} {import_module('pyg_kd').__version__}"
 
 
 def _message(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ PACKAGES = ("torch", "torch-geometric", "numpy", "scipy", "pandas", "safetensors
 
 def versions() -> dict[str, str]:
     """The versions of Python, of this package and of those that compute."""
-    from pyg_kd import __version__
-
-    found = {"python": platform.python_version(), "pyg_kd": __version__}
+    found = {
+        "python": platform.python_version(),
+        "pyg_kd": str(import_module("pyg_kd").__version__),
+    }
     for name in PACKAGES:
         try:
             found[name] = version(name)

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """What is repeated
-
-    Args:
-        run: The folder of a run of train or distill.
-        out: Where to keep the repetition; a temporary folder by default.
-    """
-
-    run: str = field(metadata={"positional": True})
-    out: str | None = None
+from pyg_kd.cli.options.reproduce import Repeated
 
 
 def reproduce(repeated: Repeated) -> int:

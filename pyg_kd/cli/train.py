@@ -2,52 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, ModelName, Output
-
-
-@dataclass(frozen=True)
-class Model:
-    """The model
-
-    Args:
-        model: What is trained.
-        dim: Width of its embeddings; 64, and 128 from half a million interactions on.
-        model_options: Further options of its class, such as --model-options.num_layers 3.
-    """
-
-    model: ModelName = "lightgcn"
-    dim: int | None = None
-    model_options: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Training:
-    """Training; what is not given is chosen by model and size of the data
-
-    Args:
-        epochs: Epochs at most.
-        lr: Learning rate of Adam.
-        batch_size: Interactions in a batch, or users.
-        batch_by: What batches are made of, interaction or user.
-        weight_decay: L2 penalty.
-        loss: The base loss, bpr, sampled_softmax or own; the model's choice by default.
-        num_negatives: Negatives of each interaction.
-        metric: What is validated.
-        patience: Validations without improvement after which training stops.
-    """
-
-    epochs: int | None = None
-    lr: float | None = None
-    batch_size: int | None = None
-    batch_by: Literal["interaction", "user"] | None = None
-    weight_decay: float | None = None
-    loss: Literal["bpr", "sampled_softmax", "own"] | None = None
-    num_negatives: int | None = None
-    metric: str = "recall@20"
-    patience: int | None = 10
+from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output
+from pyg_kd.cli.options.train import Model, Training
 
 
 def train(

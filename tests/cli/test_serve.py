@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 import pytest
 
 from pyg_kd.cli.engine.serve import read_titles
-from pyg_kd.cli.serve import Allowed, Page
+from pyg_kd.cli.options.serve import Allowed, Page
 
 pytest.importorskip("uvicorn")
 

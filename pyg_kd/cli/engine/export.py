@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyg_kd.cli.console import note
 from pyg_kd.cli.engine.sources import index_of
-from pyg_kd.cli.export import Details, Exported
+from pyg_kd.cli.options.export import Details, Exported
 from pyg_kd.retrieval import TopKIndex, save_index
 from pyg_kd.retrieval.export import (
     pull_bundle,

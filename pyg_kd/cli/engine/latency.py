@@ -7,7 +7,7 @@ from typing import Any
 
 from pyg_kd.checks import require_choice
 from pyg_kd.cli.console import show_json
-from pyg_kd.cli.latency import Shown, Timed
+from pyg_kd.cli.options.latency import Shown, Timed
 from pyg_kd.cli.runs import RECORD
 from pyg_kd.retrieval import Table, TopKIndex, load_student
 from pyg_kd.retrieval.latency import LatencyReport, measure_latency, plot_tradeoff

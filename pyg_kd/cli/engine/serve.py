@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pyg_kd.cli.options.serve import Allowed, Page, Served
 from pyg_kd.cli.pairs import as_ids, read_pairs
-from pyg_kd.cli.serve import Allowed, Page, Served
 from pyg_kd.retrieval import load_student
 
 #: The environment variable with the token.

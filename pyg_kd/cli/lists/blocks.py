@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from pyg_kd.cli.options.recommend import Wanted
 from pyg_kd.cli.pairs import as_ids, find, read_pairs
-from pyg_kd.cli.recommend import Wanted
 from pyg_kd.retrieval import TopKIndex, UnknownId
 
 #: Users ranked, and ids decoded, at once.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyg_kd.cli.distill import Knowledge, Student, Teacher
+from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.pipeline import recipes
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.fitting import check_training, metric_for

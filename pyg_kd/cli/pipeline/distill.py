@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pyg_kd.cli.console import note, warn
-from pyg_kd.cli.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
+from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.pipeline.bundles import save_bundle, write_titles
 from pyg_kd.cli.pipeline.choices import Choices
 from pyg_kd.cli.pipeline.comparison import Comparison

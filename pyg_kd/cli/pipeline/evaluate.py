@@ -14,8 +14,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd import evaluation
 from pyg_kd.cli.console import show_json
-from pyg_kd.cli.evaluate import Evaluated
 from pyg_kd.cli.options import Metrics
+from pyg_kd.cli.options.evaluate import Evaluated
 from pyg_kd.cli.pairs import find, read_pairs
 from pyg_kd.cli.pipeline.data import Graphs, raw_ids
 from pyg_kd.cli.pipeline.fitting import lengths

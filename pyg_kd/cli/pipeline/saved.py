@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyg_kd.cli.distill import Student, Teacher
 from pyg_kd.cli.options import Data, Metrics
+from pyg_kd.cli.options.distill import Student, Teacher
+from pyg_kd.cli.options.train import Model
 from pyg_kd.cli.parser import arguments
 from pyg_kd.cli.pipeline.data import Graphs, read_graphs
 from pyg_kd.cli.pipeline.fitting import trainer_options
 from pyg_kd.cli.pipeline.models import load_state, make_model
 from pyg_kd.cli.provenance import described
 from pyg_kd.cli.runs import Run
-from pyg_kd.cli.train import Model
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.models import Recommender
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pyg_kd.cli.console import note, show_json
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
+from pyg_kd.cli.options.train import Model, Training
 from pyg_kd.cli.pipeline import recipes
 from pyg_kd.cli.pipeline.bundles import save_bundle, write_titles
 from pyg_kd.cli.pipeline.data import Graphs, options_of, read_graphs, source_file
@@ -21,7 +22,6 @@ from pyg_kd.cli.pipeline.fitting import (
 )
 from pyg_kd.cli.pipeline.models import make_model
 from pyg_kd.cli.runs import Run, begin
-from pyg_kd.cli.train import Model, Training
 from pyg_kd.models import Recommender
 from pyg_kd.training.history import History
 
