@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -167,6 +171,24 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, table, tmp_path, mon
     finished = run("train", table, "--out", tmp_path / "run", *words)
     assert finished.code == 0 and "continuing the run" in finished.err
     assert finished.json == whole.json
+    for name in ("model.safetensors", "metrics.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_process_continues_to_the_same_bits(run, table, tmp_path):
+    words = ["train", table, "--epochs", 40, "--patience", 40, "--batch-size", 16, "--dim", 4]
+    words = [str(word) for word in [*words, "--no-progress", "--threads", 1]]
+    command = [sys.executable, "-m", "pyg_kd.cli", *words, "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "checkpoints" / "model" / "last.pt"
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    finished = run(*words, "--out", tmp_path / "run")
+    assert finished.code == 0 and "continuing the run" in finished.err
+    assert run(*words, "--out", tmp_path / "whole").json == finished.json
     for name in ("model.safetensors", "metrics.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
