@@ -10,8 +10,8 @@ import numpy as np
 
 from pyg_kd.retrieval import TopKIndex
 from pyg_kd.retrieval.bundle import load_student
-from pyg_kd.retrieval.manifest import MANIFEST, to_bytes
-from pyg_kd.retrieval.tensor_files import decode
+from pyg_kd.retrieval.bundle.manifest import MANIFEST, to_bytes
+from pyg_kd.retrieval.bundle.tensor_files import decode
 
 USERS = ["ada", "bob", "eve", "Zoë", "žofie", "", "日本"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pyg_kd.retrieval.bundle import load_student
-from pyg_kd.retrieval.bundle_reader import read_manifest
+from pyg_kd.retrieval.bundle.manifest import MANIFEST
+from pyg_kd.retrieval.bundle.reader import read_manifest
 from pyg_kd.retrieval.index import TopKIndex
-from pyg_kd.retrieval.manifest import MANIFEST
 from pyg_kd.retrieval.service.event_log import Tail
 from pyg_kd.retrieval.service.ranking import recommend
 from pyg_kd.retrieval.service.requests import Recommend

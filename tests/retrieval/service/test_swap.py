@@ -8,7 +8,7 @@ import pytest
 
 from pyg_kd.retrieval import load_student
 from pyg_kd.retrieval.bundle import save_index
-from pyg_kd.retrieval.manifest import MANIFEST
+from pyg_kd.retrieval.bundle.manifest import MANIFEST
 from tests.retrieval.service.conftest import make_index
 
 

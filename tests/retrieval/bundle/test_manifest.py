@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pyg_kd.retrieval import manifest
-from pyg_kd.retrieval.manifest import FIELDS, file_name, from_bytes, to_bytes
+from pyg_kd.retrieval.bundle import manifest
+from pyg_kd.retrieval.bundle.manifest import FIELDS, file_name, from_bytes, to_bytes
 
 DIGEST = "0123456789abcdef" * 4
 

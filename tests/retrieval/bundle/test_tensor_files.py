@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load as library_load
 from safetensors.numpy import save as library_save
 
-from pyg_kd.retrieval.tensor_files import ALIGNMENT, DTYPES, decode, encode
+from pyg_kd.retrieval.bundle.tensor_files import ALIGNMENT, DTYPES, decode, encode
 
 ARRAYS = st.dictionaries(
     st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__"),

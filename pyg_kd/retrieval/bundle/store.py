@@ -1,8 +1,8 @@
 r"""A student in a folder: everything that is served, and where it came from.
 
-The folder holds ``manifest.json``, whose fields :mod:`pyg_kd.retrieval.manifest` describes, and
-safetensors files: both tables, the items each user has seen, original ids, popularity, and how
-vectors of new users are computed. Nothing in it is executed when it is loaded.
+The folder holds ``manifest.json``, whose fields :mod:`~pyg_kd.retrieval.bundle.manifest`
+describes, and safetensors files: both tables, the items each user has seen, original ids,
+popularity, and how vectors of new users are computed. Nothing in it is executed when it is loaded.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy.typing as npt
 
 from pyg_kd.checks import require_choice
-from pyg_kd.retrieval.bundle_parts import arguments_of, parts_of
-from pyg_kd.retrieval.bundle_reader import read_bundle
-from pyg_kd.retrieval.bundle_writer import write_bundle
+from pyg_kd.retrieval.bundle.manifest import BundleError
+from pyg_kd.retrieval.bundle.origin import origin_of, plain, told_of
+from pyg_kd.retrieval.bundle.parts import arguments_of, parts_of
+from pyg_kd.retrieval.bundle.precision_loss import precision_loss
+from pyg_kd.retrieval.bundle.reader import read_bundle
+from pyg_kd.retrieval.bundle.writer import write_bundle
 from pyg_kd.retrieval.fold_in import FoldIn, fit_fold_in_of
 from pyg_kd.retrieval.index import TopKIndex
-from pyg_kd.retrieval.manifest import BundleError
-from pyg_kd.retrieval.origin import origin_of, plain, told_of
-from pyg_kd.retrieval.precision_loss import precision_loss
 from pyg_kd.retrieval.seen import Pattern, check_pattern
 from pyg_kd.retrieval.tables import DTYPES, Table
 

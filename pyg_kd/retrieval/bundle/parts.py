@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from pyg_kd.retrieval.bundle.tensor_files import Array
 from pyg_kd.retrieval.fold_in import FoldIn
 from pyg_kd.retrieval.ids import Ids
 from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.seen import Seen
 from pyg_kd.retrieval.tables import Table
-from pyg_kd.retrieval.tensor_files import Array
 
 Parts = dict[str, dict[str, Array]]
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_kd.files import BLOCK, atomic_write
-from pyg_kd.retrieval.bundle_reader import check_file, decoded, open_file, read_files, read_manifest
-from pyg_kd.retrieval.manifest import (
+from pyg_kd.retrieval.bundle.manifest import (
     FILE,
     MANIFEST,
     BundleError,
@@ -27,7 +26,8 @@ from pyg_kd.retrieval.manifest import (
     from_bytes,
     to_bytes,
 )
-from pyg_kd.retrieval.tensor_files import Array, encode
+from pyg_kd.retrieval.bundle.reader import check_file, decoded, open_file, read_files, read_manifest
+from pyg_kd.retrieval.bundle.tensor_files import Array, encode
 
 #: What each file of a bundle holds: arrays by name, by part.
 Parts = Mapping[str, Mapping[str, Array]]

@@ -12,7 +12,7 @@ from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.models import EASE, MF, LightGCN, MultVAE
 from pyg_kd.retrieval import BundleError, Table, TopKIndex, load_student, save_student
-from pyg_kd.retrieval.precision_loss import precision_loss
+from pyg_kd.retrieval.bundle.precision_loss import precision_loss
 from pyg_kd.retrieval.seen import Seen
 from pyg_kd.transforms import UserSplit
 from pyg_kd.typing import INTERACTS
@@ -128,7 +128,7 @@ def test_what_a_precision_costs(tmp_path, graphs, dtype):
 
 
 def test_many_users_are_sampled(monkeypatch):
-    from pyg_kd.retrieval import precision_loss as module
+    from pyg_kd.retrieval.bundle import precision_loss as module
 
     monkeypatch.setattr(module, "SAMPLE", 7)
     x = Table.of(np.random.default_rng(0).normal(size=(30, 3)))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pyg_kd.files import sha256_of
-from pyg_kd.retrieval.manifest import LARGEST, MANIFEST, BundleError, from_bytes
-from pyg_kd.retrieval.tensor_files import Array, decode
+from pyg_kd.retrieval.bundle.manifest import LARGEST, MANIFEST, BundleError, from_bytes
+from pyg_kd.retrieval.bundle.tensor_files import Array, decode
 
 #: How often a reader starts again when the bundle was replaced while it read.
 ATTEMPTS = 20

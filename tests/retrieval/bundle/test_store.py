@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pyg_kd.retrieval import TopKIndex, bundle_reader, bundle_writer
-from pyg_kd.retrieval.bundle import load_student, save_index
-from pyg_kd.retrieval.bundle_writer import copy_bundle
+from pyg_kd.retrieval import TopKIndex
+from pyg_kd.retrieval.bundle import load_student, reader, save_index, writer
+from pyg_kd.retrieval.bundle.manifest import FILE, BundleError
+from pyg_kd.retrieval.bundle.writer import copy_bundle
 from pyg_kd.retrieval.fold_in import FoldIn
-from pyg_kd.retrieval.manifest import FILE, BundleError
 from pyg_kd.retrieval.tables import DTYPES, Table
 from tests.retrieval.bundles import USERS, answers, contents, fields_of, small_index
 
@@ -367,13 +367,13 @@ def test_arrays_that_change_while_they_are_written(tmp_path, monkeypatch):
     index = small_index()
     save_index(small_index(seed=1), tmp_path)
     before = contents(tmp_path)
-    to_bytes = bundle_writer.to_bytes
+    to_bytes = writer.to_bytes
 
     def late(fields: dict) -> bytes:
         index.x_user.values[0, 0] += 1
         return to_bytes(fields)
 
-    monkeypatch.setattr(bundle_writer, "to_bytes", late)
+    monkeypatch.setattr(writer, "to_bytes", late)
     with pytest.raises(BundleError, match=r"users-.* changed while it was written"):
         save_index(index, tmp_path)
     assert contents(tmp_path) == before
@@ -459,7 +459,7 @@ def test_readers_and_writers_at_the_same_time(tmp_path):
 
 def test_a_reader_starts_again_when_the_bundle_was_replaced(tmp_path, monkeypatch):
     save_index(small_index(), tmp_path)
-    read_file, left = bundle_reader._read_file, [3]
+    read_file, left = reader._read_file, [3]
 
     def slow(*args: object, **options: object) -> memoryview:
         if left[0]:
@@ -467,7 +467,7 @@ def test_a_reader_starts_again_when_the_bundle_was_replaced(tmp_path, monkeypatc
             save_index(small_index(seed=left[0] + 5), tmp_path)
         return read_file(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bundle_reader, "_read_file", slow)
+    monkeypatch.setattr(reader, "_read_file", slow)
     assert answers(load_student(tmp_path)) == answers(small_index(seed=5))
     left[0] = 10_000
     with pytest.raises(BundleError, match="replaced 20 times while it was read"):
@@ -479,7 +479,7 @@ def test_a_link_that_is_turned_to_another_bundle(tmp_path, monkeypatch):
     for seed, name in enumerate("ab"):
         save_index(small_index(seed=seed), tmp_path / name)
     (tmp_path / "current").symlink_to("a")
-    read_file, turned = bundle_reader._read_file, []
+    read_file, turned = reader._read_file, []
 
     def turn(*args: object, **options: object) -> memoryview:
         if not turned:
@@ -489,19 +489,19 @@ def test_a_link_that_is_turned_to_another_bundle(tmp_path, monkeypatch):
             shutil.rmtree(tmp_path / "a")
         return read_file(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bundle_reader, "_read_file", turn)
+    monkeypatch.setattr(reader, "_read_file", turn)
     assert answers(load_student(tmp_path / "current")) == answers(small_index(seed=1))
 
 
 def test_a_bundle_that_is_removed_while_it_is_read(tmp_path, monkeypatch):
     save_index(small_index(), tmp_path / "a")
-    read_file = bundle_reader._read_file
+    read_file = reader._read_file
 
     def remove(*args: object, **options: object) -> memoryview:
         shutil.rmtree(tmp_path / "a", ignore_errors=True)
         return read_file(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bundle_reader, "_read_file", remove)
+    monkeypatch.setattr(reader, "_read_file", remove)
     with pytest.raises(BundleError, match="there is no such folder"):
         load_student(tmp_path / "a")
 

@@ -17,9 +17,9 @@ import pytest
 
 from pyg_kd.retrieval import TopKIndex
 from pyg_kd.retrieval.bundle import load_student, save_index
-from pyg_kd.retrieval.bundle_writer import write_bundle
+from pyg_kd.retrieval.bundle.manifest import MANIFEST, BundleError
+from pyg_kd.retrieval.bundle.writer import write_bundle
 from pyg_kd.retrieval.fold_in import FoldIn
-from pyg_kd.retrieval.manifest import MANIFEST, BundleError
 from tests.retrieval.bundles import (
     answers,
     arrays_of,
