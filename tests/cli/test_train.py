@@ -148,6 +148,16 @@ def test_nothing_is_held_out(run, table, tmp_path):
     assert result.json == {"test": {"model": {}}, "validation": {"model": {}}}
 
 
+def test_users_with_too_few_interactions(run, tmp_path):
+    (tmp_path / "few.csv").write_text("user,item\na,1\nb,2\nb,3\n")
+    result = run("train", tmp_path / "few.csv", "--out", tmp_path / "run", "--dim", 2, *QUICK)
+    assert result.code == 0, result.err
+    assert "warning: users have too few interactions to hold any out (--val 0.1)" in result.err
+    assert "(--test 0.1)" in result.err
+    quiet = run("train", tmp_path / "few.csv", "--out", tmp_path / "b", "--val", 0, "--test", 0)
+    assert "too few" not in quiet.err
+
+
 def test_an_interrupted_run_continues_to_the_same_bits(run, table, tmp_path, monkeypatch):
     words = ["--batch-size", 64, "--dim", 8, *QUICK]
     whole = run("train", table, "--out", tmp_path / "whole", *words)

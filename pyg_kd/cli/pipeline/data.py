@@ -12,6 +12,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd import datasets, transforms
+from pyg_kd.cli.console import warn
 from pyg_kd.cli.options import DATASETS, Data
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import graph_fingerprint
@@ -79,6 +80,9 @@ def read_graphs(data: Data) -> Graphs:
         whole = transforms.KCore(data.k_core)(whole)
     train, val, test = _split(data, whole)
     held_out = [graph if _num_targets(graph) else None for graph in (val, test)]
+    for name, share, graph in zip(("val", "test"), (data.val, data.test), held_out, strict=True):
+        if share > 0 and graph is None:
+            warn(f"users have too few interactions to hold any out (--{name} {share})")
     return Graphs(train, held_out[0], held_out[1], _with_targets(test))
 
 
