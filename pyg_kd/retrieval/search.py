@@ -54,11 +54,12 @@ def top_k(
     The order is by score, descending, and among equal scores by row, ascending, at the ``k``-th
     place too. Both zeros are equal, and a score of minus infinity is never listed.
 
-    Scores are float32 products of BLAS. What a query scores doesn't depend on how many others it
-    comes with, with one exception: for a single query BLAS multiplies a matrix by a vector, which
-    sums in another order. Its scores may differ in the last digit from those in company, and so may
-    those of equal rows among the last few of the table. (Where ``d`` is above some hundreds, a
-    handful of queries may be such an exception too.)
+    Scores are the float32 products that BLAS computes, in an order of summation that is its own.
+    Where its kernels for AVX-512 are used, the score of a pair depends on nothing else, except that
+    a single query is a product of a matrix and a vector, which rounds differently in the last
+    digit. Kernels for AVX2 round differently at the edges of a tile, so that the last digit may
+    depend on how many queries are asked together, and equal rows may differ in it. The same call
+    gives the same bits.
 
     Args:
         queries: ``[n, d]``, floating point.

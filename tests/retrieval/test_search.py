@@ -249,16 +249,16 @@ def test_no_product_has_a_single_row_or_query_by_chance(size, dtype, monkeypatch
         assert size == 1 or min(table.noted) > 1
 
 
-def test_scores_do_not_depend_on_the_company(monkeypatch):
+def test_company_changes_no_more_than_the_last_digit(monkeypatch):
     rng = np.random.default_rng(6)
     queries = rng.standard_normal((300, 24)).astype(np.float32)
     table = Table.of(rng.standard_normal((5000, 24)).astype(np.float32))
     scores = top_k(queries, table, 20)[1]
-    for n in (2, 3, 40):
-        np.testing.assert_array_equal(top_k(queries[:n], table, 20)[1], scores[:n])
-    np.testing.assert_allclose(top_k(queries[:1], table, 20)[1], scores[:1], rtol=1e-5)
-    tile_sizes(monkeypatch, 9000)
     np.testing.assert_array_equal(top_k(queries, table, 20)[1], scores)
+    for n in (1, 2, 3, 40):
+        np.testing.assert_allclose(top_k(queries[:n], table, 20)[1], scores[:n], rtol=3e-6)
+    tile_sizes(monkeypatch, 9000)
+    np.testing.assert_allclose(top_k(queries, table, 20)[1], scores, rtol=3e-6)
 
 
 def test_float64_queries_are_narrowed():
