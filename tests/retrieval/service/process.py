@@ -20,6 +20,7 @@ import json, sys
 from pyg_kd.retrieval.service import Limits, serve
 told = json.loads(sys.argv[1])
 limits = Limits(**told.pop("limits", {}))
+told["titles"] = dict(told.pop("titles", []))
 serve(told.pop("bundle"), port=0, limits=limits, **told)
 """
 

@@ -268,6 +268,13 @@ def test_a_token_is_asked_for_by_every_worker(start):
         assert b"s3cret" not in told.read_bytes()
 
 
+def test_the_page_has_the_teacher_and_the_titles(start, bundle):
+    process = start(teacher=str(bundle), titles=[[3, "Kilimanjaro"], [5, "Elbrus"]])
+    found = process.ask("/compare/items", {"q": "manja"})[1]["found"]
+    assert [(item["id"], item["title"]) for item in found] == [("3", "Kilimanjaro")]
+    assert process.ask("/compare/about")[1]["teacher"]["items"] == 14
+
+
 def test_a_busy_service_says_so(start):
     process = start(limits={"open": 3, "read_seconds": 5.0})
     head = b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
