@@ -67,13 +67,20 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any] | None:
 def arguments(command: Command, options: dict[str, Any]) -> dict[str, Any]:
     r"""What to call a command with, from the values of its options.
 
+    Options that are not told have their defaults, as those that an older version did not have.
+
     Raises:
-        KeyError: If an option is missing.
+        KeyError: If an option without a default is missing.
     """
-    return {
-        name: group(**{f.name: options[f.name] for f in fields(group)})
-        for name, group in groups(command).items()
-    }
+    found = {}
+    for name, group in groups(command).items():
+        missing = [f for f in fields(group) if f.name not in options]
+        for field in missing:
+            if field.default is field.default_factory is MISSING:
+                raise KeyError(field.name)
+        told = {f.name: options[f.name] for f in fields(group) if f not in missing}
+        found[name] = group(**told)
+    return found
 
 
 def make_parser(command: Command) -> ArgumentParser:

@@ -73,3 +73,13 @@ def test_an_incomplete_configuration(run, trained, tmp_path):
     (copy / "config.yaml").write_text("lr: 0.1\n")
     result = run("reproduce", copy)
     assert result.code == 2 and "is damaged: it does not tell" in result.err
+
+
+def test_options_that_an_older_version_did_not_have(run, trained, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    lines = (copy / "config.yaml").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("refit:")]
+    assert len(kept) == len(lines) - 1
+    (copy / "config.yaml").write_text("".join(kept))
+    assert run("reproduce", copy).json["same"]
