@@ -297,7 +297,8 @@ def training_cost_against(result: dict[str, Any]) -> str:
         f"commit {result['before']}, before each graph was read and sorted only once, and in "
         f"{result['now']}. Two processes run their epochs in turn. CPU seconds of the fastest "
         "epoch; *first* includes what `fit` does before it. *Ratio* is an epoch after over one "
-        f"before. Machine: {machine(result)}; other processes were running on it.",
+        f"before. Machine: {machine(result)}; other processes were running on it, and ratios "
+        "from 0.95 to 1.05 are noise.",
         ["Row", "First, before", "First, after", "Epoch, before", "Epoch, after", "Ratio"],
         rows,
     )
@@ -318,8 +319,9 @@ def bind(result: dict[str, Any]) -> str:
         "From `fit` to the first step",
         f"`python benchmarks/bind.py --against CHECKOUT`: HTD and RRD are bound to a graph and "
         "to knowledge that nobody has read yet, and one batch is trained on. CPU seconds of one "
-        f"thread, of the fastest of {result['repeats']} starts, before each graph was read and "
-        f"sorted only once (commit {result['before']}) and after ({result['now']}). *Added* is "
+        f"thread, the least of {max(result['repeats'], 1)} after a first start, before each graph "
+        f"was read and sorted only once (commit {result['before']}) and after ({result['now']}). "
+        "*Added* is "
         "the peak memory beyond that of the graph and its knowledge. Machine: "
         f"{machine(result)}; other processes were running on it.",
         [*header, "Added GB, before", "Added GB, after"],
@@ -353,7 +355,7 @@ def outdated_cost(rows: dict[str, dict[str, Any]]) -> str:
         return ""
     return (
         "\nCD was timed before it drew from exact ranks by default, so its row is the cost of the "
-        "earlier, approximate sampler; the next section has both.\n"
+        "earlier, approximate sampler.\n"
     )
 
 
