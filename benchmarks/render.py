@@ -6,9 +6,12 @@ python benchmarks/render.py
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import render_engine
 from report import RESULTS
 
 PAGE = RESULTS.parents[1] / "docs" / "results.md"
@@ -505,7 +508,12 @@ def scale(result: dict[str, Any]) -> str:
     )
 
 
+def _with_machine(render: Callable[[dict[str, Any], str], str], result: dict[str, Any]) -> str:
+    return render(result, machine(result))
+
+
 SECTIONS = {
+    "compress": partial(_with_machine, render_engine.three_lines),
     "compare_methods": compare_methods,
     "gowalla": gowalla,
     "reproduce_topology": topology,
@@ -521,6 +529,15 @@ SECTIONS = {
     "many_teachers_cost": many_teachers_cost,
     "kernels": kernels,
     "scale": scale,
+    **{
+        name: partial(_with_machine, render)
+        for name, render in {
+            "serving": render_engine.serving,
+            "latency": render_engine.latency,
+            "fold_in": render_engine.fold_in,
+            "bundle": render_engine.bundle,
+        }.items()
+    },
 }
 
 
