@@ -16,8 +16,8 @@ def three_lines(result: dict[str, Any], machine: str) -> str:
     parts = [
         "## Three lines\n",
         "`python benchmarks/compress.py DATA`: what `compress(train, val, dim=20)` gives. "
-        "Teachers, their weights and the best epoch are chosen on validation targets, and test targets were "
-        "read once. Means and standard deviations over seeds, each with teachers and a student of "
+        "Teachers, their weights and the best epoch are chosen on validation targets, and test "
+        "targets were read once. Means and standard deviations over seeds, each with teachers and a student of "
         "its own. *p* is of a paired t-test per user, of means over seeds, against the teacher "
         "that is best on validation, after Holm's correction for three precisions; its sign is "
         "that of the difference. Bytes are of vectors, for each user or item, with the scale of "
@@ -119,7 +119,7 @@ def serving(result: dict[str, Any], machine: str) -> str:
         rows.append(
             [name.split(",")[0], f"{ours:.2f}", f"{product:.2f}", f"{row['ours / product']:.2f}"]
         )
-    for name, row in result["growth"].items():
+    for row in result["growth"].values():
         for size, times in row["milliseconds"].items():
             rows.append([size, f"{times['p50']:.2f}", "", ""])
     parts.append(rendered(["", "ms, median", "product", "ratio"], rows) + "\n")
