@@ -198,6 +198,7 @@ def measure(size: str, seconds: int, held: int, rates: list[int]) -> dict[str, d
         for workers in (1, 2):
             with running(bundle, workers, BATCH) as service:
                 load(service, size, connections=16, seconds=1)
+                best = rates[0]
                 for rate in rates:
                     options = {"connections": 128, "rate": rate}
                     name = f"held: {workers} workers, {rate} a second"
