@@ -17,11 +17,11 @@ def three_lines(result: dict[str, Any], machine: str) -> str:
         "## Three lines\n",
         "`python benchmarks/compress.py DATA`: what `compress(train, val, dim=20)` gives. "
         "Teachers, their weights and the best epoch are chosen on validation targets, and test "
-        "targets were read once. Means and standard deviations over seeds, each with teachers and a student of "
-        "its own. *p* is of a paired t-test per user, of means over seeds, against the teacher "
-        "that is best on validation, after Holm's correction for three precisions; its sign is "
-        "that of the difference. Bytes are of vectors, for each user or item, with the scale of "
-        f"the row. Machine: {machine}.\n",
+        "targets were read once. Means and standard deviations over seeds, each with teachers and "
+        "a student of its own. *p* is of a paired t-test per user, of means over seeds, against "
+        "the teacher that is best on validation, after Holm's correction for three precisions; "
+        "its sign is that of the difference. Bytes are of vectors, for each user or item, with the "
+        f"scale of the row. Machine: {machine}.\n",
     ]
     for name, found in sorted(result["data"].items()):
         rows = found["rows"]

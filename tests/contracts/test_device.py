@@ -24,6 +24,8 @@ ON_CPU = {
      "dtype=torch.float32)"): "triggers the warning of the beta, at import",
     ("functional/sparse.py", "torch.sparse_csr_tensor(ptr, col, value, size, "
      "check_invariants=False)"): "is where its parts are",
+    ("cli", "*"): "files are read on the CPU, and an index ranks there; the trainer moves a graph",
+    ("training/als.py", "*"): "one draw for all devices: made on the CPU, then copied",
     ("transforms/split.py", "*"): "one order for all devices: drawn on the CPU, then moved",
     ("functional/topology.py", "torch.tensor([student.size(0)])"): "ends of groups are read on "
     "the host, a list in a tensor for the sake of the operator",
