@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_count
-from pyg_kd.retrieval import search
 from pyg_kd.retrieval.backends.base import Ranked, need
 from pyg_kd.retrieval.backends.overfetch import filtered_top_k
+from pyg_kd.retrieval.search.exact import top_k
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import Table
 
@@ -81,5 +81,5 @@ class HnswlibBackend:
         try:
             rows, distance = self.index.knn_query(queries, count, self.num_threads)
         except RuntimeError:  # the walk met fewer rows than were asked for
-            return search.top_k(queries, self.table, count)
+            return top_k(queries, self.table, count)
         return rows.view(np.int64), np.float32(1) - distance

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pyg_kd.retrieval import search
 from pyg_kd.retrieval.backends.base import Ranked
+from pyg_kd.retrieval.search.exact import top_k
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import Table
 
@@ -32,4 +32,4 @@ class NumpyBackend:
         allowed: Array | None = None,
     ) -> Ranked:
         """See :func:`pyg_kd.retrieval.search.top_k`."""
-        return search.top_k(queries, self.table, k, hidden=hidden, allowed=allowed)
+        return top_k(queries, self.table, k, hidden=hidden, allowed=allowed)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_count
-from pyg_kd.retrieval import search
 from pyg_kd.retrieval.backends.base import Ranked
+from pyg_kd.retrieval.search.exact import check_allowed, check_hidden, check_queries, top_k
+from pyg_kd.retrieval.search.selection import EMPTY, make_keys, unpack_keys
 from pyg_kd.retrieval.seen import Pattern, rows_of
-from pyg_kd.retrieval.selection import EMPTY, make_keys, unpack_keys
 from pyg_kd.retrieval.tables import Table
 
 Array = npt.NDArray[Any]
@@ -62,13 +62,13 @@ def filtered_top_k(
     """
     require_count(k=k)
     size = len(table)
-    x = search.check_queries(queries, table.dim)
+    x = check_queries(queries, table.dim)
     if not np.isfinite(x).all():
         raise ValueError("a score is NaN: 'queries' are not finite")
-    hidden = None if hidden is None else search.check_hidden(hidden, len(x), size)
-    mask = None if allowed is None else search.check_allowed(allowed, size)
+    hidden = None if hidden is None else check_hidden(hidden, len(x), size)
+    mask = None if allowed is None else check_allowed(allowed, size)
     if not size or (mask is not None and np.count_nonzero(mask) * FEW_ALLOWED <= size):
-        return search.top_k(x, table, k, hidden=hidden, allowed=mask)
+        return top_k(x, table, k, hidden=hidden, allowed=mask)
     keys = np.full((len(x), k), EMPTY)
     todo, count = np.arange(len(x)), _first_count(k, hidden, mask, size)
     barred = None if hidden is None else _places(hidden, size)
@@ -88,7 +88,7 @@ def filtered_top_k(
     rows, values = unpack_keys(keys)
     if len(todo):
         part = None if hidden is None else rows_of(hidden, todo)
-        rows[todo], values[todo] = search.top_k(x[todo], table, k, hidden=part, allowed=mask)
+        rows[todo], values[todo] = top_k(x[todo], table, k, hidden=part, allowed=mask)
     return rows, values
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_count
-from pyg_kd.retrieval import search
 from pyg_kd.retrieval.backends.base import Ranked
+from pyg_kd.retrieval.search.exact import check_allowed, check_hidden, check_queries
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import Table
 
@@ -61,9 +61,9 @@ class TorchBackend:
 
         require_count(k=k)
         size = len(self.table)
-        x = search.check_queries(queries, self.table.dim)
-        hidden = None if hidden is None else search.check_hidden(hidden, len(x), size)
-        mask = None if allowed is None else search.check_allowed(allowed, size)
+        x = check_queries(queries, self.table.dim)
+        hidden = None if hidden is None else check_hidden(hidden, len(x), size)
+        mask = None if allowed is None else check_allowed(allowed, size)
         rows = np.full((len(x), k), -1, np.int64)
         scores = np.full((len(x), k), -np.inf, np.float32)
         if not rows.size or not size:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.latency.report import STAGES
-from pyg_kd.retrieval.products import multiply
+from pyg_kd.retrieval.search.products import multiply
 from pyg_kd.retrieval.tables import Float32, Table
 
 Clock = Callable[[], float]

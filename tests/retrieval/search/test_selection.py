@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pyg_kd.retrieval.selection import EMPTY, Pool, key_scores, make_keys, unpack_keys
+from pyg_kd.retrieval.search.selection import EMPTY, Pool, key_scores, make_keys, unpack_keys
 
 scores_of_any_size = arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32))
 

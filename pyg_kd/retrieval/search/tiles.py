@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyg_kd.retrieval.products import SCRATCH, Float32, Rows, multiply, spans, widened
-from pyg_kd.retrieval.selection import LOWEST, Keys, Pool, best_keys, make_keys
+from pyg_kd.retrieval.search.products import SCRATCH, Float32, Rows, multiply, spans, widened
+from pyg_kd.retrieval.search.selection import LOWEST, Keys, Pool, best_keys, make_keys
 
 Array = npt.NDArray[Any]
 

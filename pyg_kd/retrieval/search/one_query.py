@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyg_kd.retrieval.products import SCRATCH, Float32, Rows, multiply
-from pyg_kd.retrieval.selection import LOWEST, Keys, make_keys
-from pyg_kd.retrieval.tiles import FIRST_ENTRIES, refuse_nan
+from pyg_kd.retrieval.search.products import SCRATCH, Float32, Rows, multiply
+from pyg_kd.retrieval.search.selection import LOWEST, Keys, make_keys
+from pyg_kd.retrieval.search.tiles import FIRST_ENTRIES, refuse_nan
 
 Array = npt.NDArray[Any]
 

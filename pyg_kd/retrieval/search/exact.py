@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_count
-from pyg_kd.retrieval.blas_threads import single_threaded_blas, usable_threads
-from pyg_kd.retrieval.one_query import MOST_ROWS, search_one
-from pyg_kd.retrieval.products import Float32, Rows, SomeRows
+from pyg_kd.retrieval.search.blas_threads import single_threaded_blas, usable_threads
+from pyg_kd.retrieval.search.one_query import MOST_ROWS, search_one
+from pyg_kd.retrieval.search.products import Float32, Rows, SomeRows
+from pyg_kd.retrieval.search.selection import MAX_ROWS, Keys, unpack_keys
+from pyg_kd.retrieval.search.tiles import Block, search_blocks
 from pyg_kd.retrieval.seen import Pattern, check_pattern
-from pyg_kd.retrieval.selection import MAX_ROWS, Keys, unpack_keys
-from pyg_kd.retrieval.tiles import Block, search_blocks
 
 Array = npt.NDArray[Any]
 Ids = npt.NDArray[np.int64]

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from pyg_kd.retrieval import blas_threads, products, search, tiles
-from pyg_kd.retrieval.search import top_k
+from pyg_kd.retrieval.search import blas_threads, exact, products, tiles, top_k
+from pyg_kd.retrieval.search.tiles import Block
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import DTYPES, Table
-from pyg_kd.retrieval.tiles import Block
 
 
 class Exact:
@@ -64,7 +63,7 @@ def check(queries, x, k, hidden=None, allowed=None, table=None):
 def tile_sizes(patch, entries):
     patch.setattr(tiles, "TILE_ENTRIES", entries)
     patch.setattr(tiles, "FIRST_ENTRIES", entries)
-    patch.setattr(search, "MOST_ROWS", entries)
+    patch.setattr(exact, "MOST_ROWS", entries)
 
 
 def exact_values(rng, shape, levels):
@@ -98,7 +97,7 @@ def test_equals_sorting_everything(problem, k, tile_entries, query_block):
     queries, x, hidden, allowed = problem
     with pytest.MonkeyPatch.context() as patch:
         tile_sizes(patch, tile_entries)
-        patch.setattr(search, "QUERY_BLOCK", query_block)
+        patch.setattr(exact, "QUERY_BLOCK", query_block)
         check(queries, x, k, hidden, allowed, Exact(x))
 
 
@@ -157,8 +156,8 @@ def test_queries_without_a_preference_take_the_first_rows(k, monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_nothing(threads, monkeypatch):
-    monkeypatch.setattr(search, "WORTH_THREADS", 1)
-    monkeypatch.setattr(search, "usable_threads", lambda: threads)
+    monkeypatch.setattr(exact, "WORTH_THREADS", 1)
+    monkeypatch.setattr(exact, "usable_threads", lambda: threads)
     rng = np.random.default_rng(3)
     queries, x = exact_values(rng, (700, 3), 20), exact_values(rng, (900, 3), 20)
     hidden = [rng.integers(0, 900, 20).tolist() for _ in queries]
@@ -169,7 +168,7 @@ def test_threads_change_nothing(threads, monkeypatch):
 
 
 def test_searches_of_several_threads_at_once(monkeypatch):
-    monkeypatch.setattr(search, "WORTH_THREADS", 1)
+    monkeypatch.setattr(exact, "WORTH_THREADS", 1)
     rng = np.random.default_rng(4)
     x = exact_values(rng, (4000, 16), 100)
     parts = [exact_values(rng, (n, 16), 100) for n in (1, 60, 2, 90, 1, 60)]
@@ -236,10 +235,10 @@ class Noted(Exact):
 def test_no_product_has_a_single_row_or_query_by_chance(size, dtype, monkeypatch):
     tile_sizes(monkeypatch, 20)
     monkeypatch.setattr(products, "WIDENED_VALUES", 10)
-    monkeypatch.setattr(search, "WORTH_THREADS", 1)
-    monkeypatch.setattr(search, "QUERY_BLOCK", 4)
+    monkeypatch.setattr(exact, "WORTH_THREADS", 1)
+    monkeypatch.setattr(exact, "QUERY_BLOCK", 4)
     widths = []
-    monkeypatch.setattr(search, "Block", lambda x, *args: widths.append(len(x)) or Block(x, *args))
+    monkeypatch.setattr(exact, "Block", lambda x, *args: widths.append(len(x)) or Block(x, *args))
     x = exact_values(np.random.default_rng(5), (size, 3), 50)
     for n in (1, 2, 3, 5, 9):
         widths.clear()
