@@ -42,6 +42,10 @@ def test_page_runs(path):
         assert names["found"].interval[0] < names["found"].difference < names["found"].interval[1]
         teacher, as_wide, alone, distilled = names["recall"].values()
         assert teacher > 1.1 * as_wide > 0 and distilled > 1.2 * alone > 0
+    if path.stem == "serving":
+        assert names["code"] == 0 and names["newcomer"]["source"] == "folded"
+        assert names["before"][0] not in [item["id"] for item in names["after"]["items"]]
+        assert names["reloaded"]["workers"] == 2
     if path.stem == "many_teachers":
         assert names["graph"]["user"].teacher_trajectory.shape[1:] == (3, 4, 100)
         assert names["pointers"][0] == 0 < names["pointers"][-1] <= 3
