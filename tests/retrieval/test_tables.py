@@ -64,6 +64,15 @@ def test_float32_is_not_copied_and_zeros_stay_zero() -> None:
         assert not Table.of(np.zeros((2, 3)), dtype).block(0, 2).any()
 
 
+def test_every_float16_is_widened_exactly() -> None:
+    bits = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    x = bits[np.isfinite(bits)].reshape(-1, 16)
+    table = Table.of(x.astype(np.float32), "float16")
+    assert np.array_equal(table.block(0, len(x)), x.astype(np.float32))
+    assert np.array_equal(np.signbit(table.block(0, len(x))), np.signbit(x))
+    assert np.array_equal(table.rows(np.array([5, 3])), x[[5, 3]].astype(np.float32))
+
+
 def test_rows_of_very_different_size_keep_their_own_precision() -> None:
     x = np.array([[1e4, -1e4], [1e-2, 5e-3], [1e-30, 1e-30]], np.float32)
     wide = Table.of(x, "int8").block(0, 3)
