@@ -79,13 +79,3 @@ def make_backend(name: str, table: Table, **options: Any) -> Backend:
     module = import_module(f"pyg_kd.retrieval.backends.{source.module}")
     backend: Backend = getattr(module, source.name)(table, **source.options, **options)
     return backend
-
-
-def need(library: str, extra: str) -> Any:
-    """Import a library, or say which extra installs it."""
-    try:
-        return import_module(library)
-    except ImportError as error:
-        raise ImportError(
-            f"this backend needs {library}: pip install 'pyg_kd[{extra}]'", name=library
-        ) from error

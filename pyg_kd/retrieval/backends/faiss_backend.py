@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_choice, require_count
-from pyg_kd.retrieval.backends.base import Ranked, need
+from pyg_kd.retrieval.backends.base import Ranked
 from pyg_kd.retrieval.backends.overfetch import filtered_top_k
+from pyg_kd.retrieval.extras import need
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import Table
 
@@ -52,7 +53,7 @@ class FaissBackend:
         index: Any = None,
     ) -> None:
         require_choice(("flat", "ivf", "hnsw"), kind=kind)
-        self.faiss = need("faiss", "faiss")
+        self.faiss = need("faiss", "faiss", "this backend")
         self.table, self.kind = table, kind
         self.name, self.exact = f"faiss-{kind}", kind == "flat"
         if num_cells is None:

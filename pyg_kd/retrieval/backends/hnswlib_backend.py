@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_count
-from pyg_kd.retrieval.backends.base import Ranked, need
+from pyg_kd.retrieval.backends.base import Ranked
 from pyg_kd.retrieval.backends.overfetch import filtered_top_k
+from pyg_kd.retrieval.extras import need
 from pyg_kd.retrieval.search.exact import top_k
 from pyg_kd.retrieval.seen import Pattern
 from pyg_kd.retrieval.tables import Table
@@ -54,7 +55,7 @@ class HnswlibBackend:
     ) -> None:
         require_count(num_neighbors=num_neighbors, build_width=build_width)
         require_count(search_width=search_width)
-        library = need("hnswlib", "hnswlib")
+        library = need("hnswlib", "hnswlib", "this backend")
         self.table = table
         self.num_threads = -1 if num_threads is None else num_threads
         self.index = library.Index(space="ip", dim=table.dim)

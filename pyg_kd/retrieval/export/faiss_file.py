@@ -9,7 +9,7 @@ import numpy as np
 
 from pyg_kd.checks import require_choice
 from pyg_kd.files import atomic_write
-from pyg_kd.retrieval.export.extras import need
+from pyg_kd.retrieval.extras import need
 from pyg_kd.retrieval.index import TopKIndex
 
 #: Rows added at once.

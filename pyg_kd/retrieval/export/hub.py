@@ -11,7 +11,7 @@ from typing import Any
 from pyg_kd.retrieval.bundle.manifest import FILE, MANIFEST, PARTS, BundleError
 from pyg_kd.retrieval.bundle.reader import read_manifest
 from pyg_kd.retrieval.bundle.writer import copy_bundle
-from pyg_kd.retrieval.export.extras import need
+from pyg_kd.retrieval.extras import need
 
 #: A repository of the hub.
 REPO = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)

@@ -9,8 +9,8 @@ import numpy as np
 
 from pyg_kd.checks import require_choice
 from pyg_kd.files import atomic_write
-from pyg_kd.retrieval.export.extras import need
 from pyg_kd.retrieval.export.onnx_graph import OPSET, Graph
+from pyg_kd.retrieval.extras import need
 from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.tables import ZERO, Table
 

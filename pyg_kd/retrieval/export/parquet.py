@@ -8,7 +8,7 @@ from typing import Any
 
 from pyg_kd.checks import require_count
 from pyg_kd.files import atomic_write
-from pyg_kd.retrieval.export.extras import need
+from pyg_kd.retrieval.extras import need
 from pyg_kd.retrieval.ids import Ids
 from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.tables import Table

@@ -20,7 +20,7 @@ from pyg_kd.retrieval.service.page.answers import QUESTIONS
 from pyg_kd.retrieval.service.page.assets import Assets
 from pyg_kd.retrieval.service.page.handlers import AT_ONCE
 from pyg_kd.retrieval.service.refused import Refused
-from tests.retrieval.service.page_models import HOSTILE, ask, make_index
+from tests.retrieval.service.page.page_models import HOSTILE, ask, make_index
 
 
 def test_the_page_takes_few_threads() -> None:

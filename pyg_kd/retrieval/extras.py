@@ -1,4 +1,4 @@
-"""Packages that exports need, imported when they are needed."""
+"""Optional packages, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -26,4 +26,6 @@ def need(module: str, extra: str, what: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise ImportError(f"{what} needs {package}: pip install 'pyg_kd[{extra}]'") from error
+        raise ImportError(
+            f"{what} needs {package}: pip install 'pyg_kd[{extra}]'", name=package
+        ) from error

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from pyg_kd.retrieval import Ids
-from pyg_kd.retrieval.service.page import Models
 from pyg_kd.retrieval.service.page.lookup import Titles, fold, starting_with
-from tests.retrieval.service.page_models import (
+from tests.retrieval.service.page.page_models import (
     HOSTILE,
     ask,
-    client_of,
-    make_models,
 )
-
-
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return make_models()
-
-
-@pytest.fixture
-def client(models: Models) -> Iterator[TestClient]:
-    with client_of(models) as client:
-        yield client
-
 
 numbers = st.one_of(st.integers(-400, 400), st.integers(-(2**63), 2**63 - 1))
 letters = st.text("3ü-😀", max_size=4)

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
 from starlette.testclient import TestClient
 
-from pyg_kd.retrieval.service.page import Models
 from pyg_kd.retrieval.service.page.assets import Assets
-from tests.retrieval.service.page_models import (
-    client_of,
-    make_models,
-)
-
-
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return make_models()
-
-
-@pytest.fixture
-def client(models: Models) -> Iterator[TestClient]:
-    with client_of(models) as client:
-        yield client
 
 
 class Links(HTMLParser):

@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from pyg_kd.retrieval import TopKIndex
 from pyg_kd.retrieval.service.page import Models, routes
 from pyg_kd.retrieval.service.refused import Refused
-from tests.retrieval.service.chromium import Chromium, find_chromium
-from tests.retrieval.service.page_models import HOSTILE, make_index
+from tests.retrieval.service.page.chromium import Chromium, find_chromium
+from tests.retrieval.service.page.page_models import HOSTILE, make_index
 
 PROGRAM = find_chromium()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,13 @@ from starlette.testclient import TestClient
 
 from pyg_kd.retrieval import TopKIndex
 from pyg_kd.retrieval.service.page import Models, routes
-from tests.retrieval.service.page_models import (
+from tests.retrieval.service.page.page_models import (
     ask,
     brute_force,
     client_of,
     make_index,
-    make_models,
     seen_of,
 )
-
-
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return make_models()
-
-
-@pytest.fixture
-def client(models: Models) -> Iterator[TestClient]:
-    with client_of(models) as client:
-        yield client
 
 
 @pytest.mark.parametrize("k", [1, 7, 100])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import networkx
@@ -16,25 +15,13 @@ from pyg_kd.retrieval import TopKIndex
 from pyg_kd.retrieval.service.page import Models
 from pyg_kd.retrieval.service.page.explain import neighbourhood
 from pyg_kd.retrieval.service.page.layout import ASPECT, END, LEAST, place
-from tests.retrieval.service.page_models import (
+from tests.retrieval.service.page.page_models import (
     ask,
     brute_force,
     client_of,
     make_index,
-    make_models,
     seen_of,
 )
-
-
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return make_models()
-
-
-@pytest.fixture
-def client(models: Models) -> Iterator[TestClient]:
-    with client_of(models) as client:
-        yield client
 
 
 def oracle(index: TopKIndex, item: int, history: list[int], user: int) -> dict[str, Any]:
