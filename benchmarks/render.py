@@ -536,6 +536,7 @@ SECTIONS = {
             "latency": render_engine.latency,
             "fold_in": render_engine.fold_in,
             "bundle": render_engine.bundle,
+            "service": render_engine.service,
         }.items()
     },
 }

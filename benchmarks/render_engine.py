@@ -220,3 +220,32 @@ def bundle(result: dict[str, Any], machine: str) -> str:
         f"the peak, but processes share them. Machine: {machine}.\n",
         rendered(header, rows) + "\n",
     ])  # fmt: skip
+
+
+def service(result: dict[str, Any], machine: str) -> str:
+    """What the service holds."""
+    rows = [
+        [
+            name,
+            f"{row['rate']:,.0f}",
+            *(f"{row[key]:.1f}" for key in ("p50", "p99", "max", "batch")),
+            str(row["failed"]),
+            f"{row['worker_us']:.0f}",
+            f"{row['ranking_us']:.0f}",
+        ]
+        for name, row in result["runs"].items()
+    ]
+    header = [
+        "Run", "Requests/s", "p50, ms", "p99, ms", "Longest, ms", "Ranked together", "Failed",
+        "µs in workers", "µs in ranking",
+    ]  # fmt: skip
+    ratios = ", ".join(f"{name}: {value:.1f}" for name, value in result["ratios"].items())
+    return "\n".join([
+        "## The service\n",
+        "`python benchmarks/service.py`: requests over HTTP to a service of CiteULike's size, width "
+        f"64, on two cores that it shares with the client, {result['generator']}. *Closed*: each "
+        "connection sends when it was answered. *Held*: requests arrive by a Poisson process of "
+        "that rate. Processor time in workers, and of it in ranking, is for each request; ranking "
+        f"is what bounds the rate. Ratios of rates, {ratios}. Machine: {machine}.\n",
+        rendered(header, rows) + "\n",
+    ])  # fmt: skip
