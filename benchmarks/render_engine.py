@@ -243,7 +243,8 @@ def service(result: dict[str, Any], machine: str) -> str:
     return "\n".join([
         "## The service\n",
         "`python benchmarks/service.py`: requests over HTTP to a service of CiteULike's size, "
-        f"width 64, on two cores that it shares with the client, {result['generator']}. *Closed*: each "
+        f"width 64, on two cores that it shares with the client, {result['generator']}. *Closed*: "
+        "each "
         "connection sends when it was answered. *Held*: requests arrive by a Poisson process of "
         "that rate. Processor time in workers, and of it in ranking, is for each request; ranking "
         f"is what bounds the rate. Ratios of rates, {ratios}. Machine: {machine}.\n",
