@@ -300,8 +300,7 @@ def training_cost_against(result: dict[str, Any]) -> str:
         f"commit {result['before']}, before each graph was read and sorted only once, and in "
         f"{result['now']}. Two processes run their epochs in turn. CPU seconds of the fastest "
         "epoch; *first* includes what `fit` does before it. *Ratio* is an epoch after over one "
-        f"before. Machine: {machine(result)}; other processes were running on it, and ratios "
-        "from 0.95 to 1.05 are noise.",
+        f"before. Repeats differ by up to 5 %. Machine: {machine(result)}.",
         ["Row", "First, before", "First, after", "Epoch, before", "Epoch, after", "Ratio"],
         rows,
     )
