@@ -317,15 +317,15 @@ def bind(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]
     header = ["Users", "Items", "Interactions", "Before, s", "After, s", "Ratio"]
+    repeats = result["repeats"]
+    starts = f"the fastest of {repeats} starts after a first one" if repeats else "a first start"
     return section(
         "From `fit` to the first step",
         f"`python benchmarks/bind.py --against CHECKOUT`: HTD and RRD are bound to a graph and "
         "to knowledge that nobody has read yet, and one batch is trained on. CPU seconds of one "
-        f"thread, the least of {max(result['repeats'], 1)} after a first start, before each graph "
-        f"was read and sorted only once (commit {result['before']}) and after ({result['now']}). "
-        "*Added* is "
-        "the peak memory beyond that of the graph and its knowledge. Machine: "
-        f"{machine(result)}; other processes were running on it.",
+        f"thread, of {starts}, before each graph was read and sorted only once (commit "
+        f"{result['before']}) and after ({result['now']}). *Added* is the peak memory beyond that "
+        f"of the graph and its knowledge. Machine: {machine(result)}.",
         [*header, "Added GB, before", "Added GB, after"],
         rows,
     )
