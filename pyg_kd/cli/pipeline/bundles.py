@@ -8,9 +8,8 @@ from pathlib import Path
 
 from pyg_kd.cli.pipeline.data import Graphs, raw_ids
 from pyg_kd.files import atomic_write
-from pyg_kd.graph import interactions
 from pyg_kd.models import Recommender
-from pyg_kd.retrieval import TopKIndex, load_student, save_index, save_student
+from pyg_kd.retrieval import TopKIndex, load_student, save_student
 from pyg_kd.typing import ITEM
 
 
@@ -48,22 +47,11 @@ def save_bundle(
         metrics=metrics,
         teacher=teacher,
         fold_in="auto" if fold_in else None,
+        seen=graphs.all,
         validation=None if dtype == "float32" else graphs.val,
         seed=seed,
     )
-    measured = load_student(path, mmap=False)
-    seen = interactions(graphs.all).by_user()
-    index = TopKIndex(
-        measured.x_user,
-        measured.x_item,
-        seen=(seen.ptr.numpy(), seen.col.numpy()),
-        user_ids=measured.users,
-        item_ids=measured.items,
-        fold_in=measured.fold_in,
-        info=measured.info,
-    )
-    save_index(index, path)
-    return index
+    return load_student(path, mmap=False)
 
 
 def write_titles(graphs: Graphs, path: Path) -> None:
