@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 from pyg_kd.retrieval import Ids
+from pyg_kd.retrieval.extras import need
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -104,10 +104,7 @@ def _place(names: list[str], name: str, path: Path) -> int:
 
 
 def _parquet_pairs(path: Path, user: str, item: str) -> Iterator[tuple[Any, Any]]:
-    try:
-        parquet = import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ImportError(f"'{path}' needs pyarrow: pip install 'pyg_kd[tables]'") from error
+    parquet = need("pyarrow.parquet", "tables", f"'{path}'")
     file = parquet.ParquetFile(path)
     for name in (user, item):
         _place(file.schema_arrow.names, name, path)

@@ -7,12 +7,13 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from pyg_kd.retrieval.extras import need
 
 Array = npt.NDArray[Any]
 
@@ -99,11 +100,8 @@ class Parquet(Format):
     """
 
     def __init__(self, text_users: bool, text_items: bool) -> None:
-        try:
-            self.arrow = import_module("pyarrow")
-            self.parquet = import_module("pyarrow.parquet")
-        except ImportError as error:
-            raise ImportError("Parquet needs pyarrow: pip install 'pyg_kd[tables]'") from error
+        self.arrow = need("pyarrow", "tables", "Parquet")
+        self.parquet = need("pyarrow.parquet", "tables", "Parquet")
         text, integer = self.arrow.string(), self.arrow.int64()
         kinds = (
             text if text_users else integer,
