@@ -15,7 +15,7 @@ from pyg_kd.retrieval.ids import Ids
 from pyg_kd.retrieval.item_sets import ItemSets, Mask
 from pyg_kd.retrieval.newcomers import Newcomers
 from pyg_kd.retrieval.row_index import RowIndex
-from pyg_kd.retrieval.seen import Pattern, Seen
+from pyg_kd.retrieval.seen import Pattern, Seen, pattern_of
 from pyg_kd.retrieval.tables import Float32, Table
 
 if TYPE_CHECKING:
@@ -267,10 +267,7 @@ class TopKIndex(RowIndex):
             isinstance(entry, (list, tuple, np.ndarray)) for entry in items
         )
         listed: Any = items if several else [items]
-        rows = [np.unique(self.items.rows(history, "items")) for history in listed]
-        ptr = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=ptr[1:])
-        return Pattern(ptr, np.concatenate([np.empty(0, np.int64), *rows]))
+        return pattern_of([np.unique(self.items.rows(history, "items")) for history in listed])
 
     def _vector_now(self, row: int) -> Float32:
         history = self.seen.history(row)

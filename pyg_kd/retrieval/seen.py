@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +75,29 @@ def rows_of(pattern: Pattern, rows: Array) -> Pattern:
         row = int(rows[0])
         start, stop = (0, 0) if row < 0 else pattern.ptr[row : row + 2].tolist()
         return Pattern(np.array([0, stop - start]), pattern.col[start:stop])
-    known = np.where(rows >= 0, rows, 0)
-    start = pattern.ptr[known]
-    degree = np.where(rows >= 0, pattern.ptr[known + 1] - start, 0)
-    ptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(degree, out=ptr[1:])
-    entry = np.arange(ptr[-1]) + np.repeat(start - ptr[:-1], degree)
+    ptr, entry = entries_of(pattern.ptr, rows)
     return Pattern(ptr, pattern.col[entry])
+
+
+def entries_of(ptr: Array, rows: Array) -> tuple[Array, Array]:
+    """Where each of some rows begins, and the places of their entries, in the rows' order."""
+    known = np.where(rows >= 0, rows, 0)
+    start = ptr[known]
+    degree = np.where(rows >= 0, ptr[known + 1] - start, 0)
+    begin = starts_of(degree)
+    return begin, np.arange(begin[-1]) + np.repeat(start - begin[:-1], degree)
+
+
+def pattern_of(lists: Sequence[Array]) -> Pattern:
+    """The pattern whose rows are the given lists of columns."""
+    columns = np.concatenate(lists) if lists else np.empty(0, np.int64)
+    return Pattern(starts_of([len(row) for row in lists]), columns)
+
+
+def starts_of(sizes: npt.ArrayLike) -> Array:
+    """Where rows of some sizes begin, and where the last one ends, int64 ``[n + 1]``."""
+    found = np.asarray(sizes, np.int64)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(found)])
 
 
 class Seen:
@@ -115,10 +132,7 @@ class Seen:
         inside = np.where(rows < self.num_users, rows, -1)  # new users have rows behind
         if not any(row in added for row in rows.tolist()):
             return rows_of(self.pattern, inside)
-        parts = [self.history(row) for row in rows.tolist()]
-        ptr = np.zeros(len(parts) + 1, np.int64)
-        np.cumsum([len(part) for part in parts], out=ptr[1:])
-        return Pattern(ptr, np.concatenate(parts))
+        return pattern_of([self.history(row) for row in rows.tolist()])
 
     def stored(self, row: int) -> Array:
         """The items of one user without those that were added."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kd.retrieval.seen import Pattern, Seen, check_pattern, rows_of
+from pyg_kd.retrieval.seen import Pattern, Seen, check_pattern, pattern_of, rows_of
 
 LISTS = st.lists(st.lists(st.integers(0, 8), max_size=5), min_size=1, max_size=6)
 
@@ -90,3 +90,10 @@ def test_bad_additions_change_nothing() -> None:
         with pytest.raises((TypeError, ValueError)):
             seen.add(row, items)
     assert seen.history(0).tolist() == [2]
+
+
+@given(st.lists(st.lists(st.integers(0, 8), max_size=5), max_size=6))
+def test_a_pattern_of_lists(lists: list[list[int]]) -> None:
+    found = pattern_of([np.array(items, np.int64) for items in lists])
+    assert found.ptr.tolist() == [0, *np.cumsum([len(items) for items in lists]).tolist()]
+    assert found.col.tolist() == [item for items in lists for item in items]

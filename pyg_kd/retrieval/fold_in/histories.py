@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pyg_kd.retrieval.seen import check_pattern
+from pyg_kd.retrieval.seen import check_pattern, entries_of
 from pyg_kd.retrieval.tables import Float32, Table
 
 Array = npt.NDArray[Any]
@@ -51,14 +51,6 @@ class Histories(NamedTuple):
         return Histories(
             ptr, self.col[entries], None if self.weight is None else self.weight[entries]
         )
-
-
-def entries_of(ptr: Array, rows: Array) -> tuple[Array, Array]:
-    """Where each of some rows begins, and the places of their entries, in the rows' order."""
-    degree = ptr[rows + 1] - ptr[rows]
-    begin = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(degree, out=begin[1:])
-    return begin, np.arange(begin[-1]) + np.repeat(ptr[rows] - begin[:-1], degree)
 
 
 def histories_of(

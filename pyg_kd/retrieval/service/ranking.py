@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from pyg_kd.retrieval.ids import Ids
 from pyg_kd.retrieval.item_sets import Mask
-from pyg_kd.retrieval.seen import Pattern
+from pyg_kd.retrieval.seen import Pattern, pattern_of
 from pyg_kd.retrieval.service.answers import Item, Recommendations, Source, encode
 from pyg_kd.retrieval.service.refused import Refused
 from pyg_kd.retrieval.service.requests import Recommend
@@ -110,7 +110,7 @@ class _Batch:
             self.unknown[place] = int((rows < 0).sum())
             self.history[place] = np.unique(rows[rows >= 0])
             self.popular[place] = not len(self.history[place])
-        folded = _pattern([self.history[place] for place in places])
+        folded = pattern_of([self.history[place] for place in places])
         self.queries[places] = self.index.fold_in(folded.ptr, folded.col)
 
     def results(self) -> list[Result]:
@@ -140,7 +140,7 @@ class _Batch:
         ]
 
     def _hidden(self) -> Pattern:
-        return _pattern([self._excluded(place) for place in range(len(self.asked))])
+        return pattern_of([self._excluded(place) for place in range(len(self.asked))])
 
     def _excluded(self, place: int) -> Rows:
         ask = self.asked[place]
@@ -166,9 +166,3 @@ class _Batch:
             return "popular"
         user = self.asked[place].user
         return "folded" if user is UNSET or user in self.served.folded else "model"
-
-
-def _pattern(rows: list[Rows]) -> Pattern:
-    ptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=ptr[1:])
-    return Pattern(ptr, np.concatenate(rows))
