@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import render_engine
+from render_engine import signed_p, table
 from report import RESULTS
 
 PAGE = RESULTS.parents[1] / "docs" / "results.md"
@@ -76,11 +77,6 @@ OVERHEAD = {"RRD": 3.5, "IR-RRD": 6.6, "DE": 12.7}
 COST_HEADER = ["Row", "Seconds", "Authors' code", "Ratio", "Peak GB"]
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def section(title: str, text: str, header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([f"## {title}\n", f"{text}\n", table(header, rows), ""])
 
@@ -103,9 +99,7 @@ def p_value(row: dict[str, Any], metric: str) -> str:
     test = row.get(f"{metric} against alone")
     if test is None:
         return ""
-    sign = "+" if test["difference"] > 0 else "-"
-    p = test["adjusted"]
-    return f"{sign} {'<1e-6' if p < 1e-6 else f'{p:.1g}'}"
+    return signed_p(test["difference"], test["adjusted"])
 
 
 def compare_methods(result: dict[str, Any]) -> str:

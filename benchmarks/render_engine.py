@@ -32,7 +32,7 @@ def three_lines(result: dict[str, Any], machine: str) -> str:
             f"took {max(seconds):.0f} seconds of one core at most.\n"
         )
         lines = [compress_row(label, row) for label, row in rows.items()]
-        parts.append(rendered(COMPRESS, lines) + "\n")
+        parts.append(table(COMPRESS, lines) + "\n")
     return "\n".join(parts)
 
 
@@ -54,14 +54,18 @@ def compress_row(label: str, row: dict[str, Any]) -> list[str]:
 
 
 def compress_p(test: dict[str, Any] | None) -> str:
-    """A p-value with the sign of the difference."""
+    """The p-value of a test, if there was one."""
     if test is None:
         return ""
-    sign = "+" if test["difference"] > 0 else "-"
-    return f"{sign} {'<1e-6' if test['p'] < 1e-6 else format(test['p'], '.1g')}"
+    return signed_p(test["difference"], test["p"])
 
 
-def rendered(header: list[str], rows: list[list[str]]) -> str:
+def signed_p(difference: float, p: float) -> str:
+    """A p-value with the sign of the difference."""
+    return f"{'+' if difference > 0 else '-'} {'<1e-6' if p < 1e-6 else format(p, '.1g')}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -92,7 +96,7 @@ def serving(result: dict[str, Any], machine: str) -> str:
         ]
         ratios = [f"{row[key]:.2f}" for key in ("ours / best exact rival", "ours / product")]
         rows.append([_told(name), *times, *ratios])
-    parts.append(rendered(["", *rivals, "to best exact", "to product"], rows) + "\n")
+    parts.append(table(["", *rivals, "to best exact", "to product"], rows) + "\n")
     recalls = next(iter(result["bulk"].values()))["recall"]
     recall = [r for r in rivals if recalls.get(r, 1.0) < 1]
     rows = [
@@ -100,7 +104,7 @@ def serving(result: dict[str, Any], machine: str) -> str:
         for name, row in result["bulk"].items()
     ]
     parts.append("Recall of those that are not exact:\n")
-    parts.append(rendered(["", *recall], rows) + "\n")
+    parts.append(table(["", *recall], rows) + "\n")
     parts.append(
         "One user at a time, milliseconds, the median and in brackets the 99th percentile. "
         "`TopKIndex.search` is the whole of a request, from original ids to original ids:\n"
@@ -111,7 +115,7 @@ def serving(result: dict[str, Any], machine: str) -> str:
         times = [row["milliseconds"].get(r) for r in single]
         cells = ["" if t is None else f"{t['p50']:.2f} ({t['p99']:.2f})" for t in times]
         rows.append([_told(name), *cells, f"{row['ours / best exact rival']:.2f}"])
-    parts.append(rendered(["", *single, "to best exact"], rows) + "\n")
+    parts.append(table(["", *single, "to best exact"], rows) + "\n")
     parts.append("By size of the catalogue, and by users and edges at 100,000 items:\n")
     rows = []
     for name, row in result["scale"].items():
@@ -122,7 +126,7 @@ def serving(result: dict[str, Any], machine: str) -> str:
     for row in result["growth"].values():
         for size, times in row["milliseconds"].items():
             rows.append([size, f"{times['p50']:.2f}", "", ""])
-    parts.append(rendered(["", "ms, median", "product", "ratio"], rows) + "\n")
+    parts.append(table(["", "ms, median", "product", "ratio"], rows) + "\n")
     return "\n".join(parts)
 
 
@@ -161,7 +165,7 @@ def latency(result: dict[str, Any], machine: str) -> str:
         f"in the table, takes {spread['fresh']:.0f} ms on a graph that is read for the first time "
         f"and {spread['cached']:.0f} ms after. Machine: {machine}.\n",
         "![Accuracy against bytes and against latency](../benchmarks/results/latency.png)\n",
-        rendered(header, rows) + "\n",
+        table(header, rows) + "\n",
     ])  # fmt: skip
 
 
@@ -186,7 +190,7 @@ def fold_in(result: dict[str, Any], machine: str) -> str:
                     str(row["seeds"]),
                     *(f"{row[key]:.4f}" for key in ("fold-in", "retrained", "popularity")),
                     f"{row['of retrained']:.0%}",
-                    compress_p({"difference": test["difference"], "p": test["p_value"]}),
+                    signed_p(test["difference"], test["p_value"]),
                 ]
             )
     header = [
@@ -200,7 +204,7 @@ def fold_in(result: dict[str, Any], machine: str) -> str:
         "items that are known. *Trained again* is a student trained with those items. How users "
         "are folded in was fitted on the users of training alone, as `save_student` does. "
         f"Machine: {machine}.\n",
-        rendered(header, rows) + "\n",
+        table(header, rows) + "\n",
     ])  # fmt: skip
 
 
@@ -218,7 +222,7 @@ def bundle(result: dict[str, Any], machine: str) -> str:
         "`python benchmarks/bundle.py`: processes that import the engine and load a bundle, "
         "without PyTorch, each the median of several; tables are random. Mapped files count in "
         f"the peak, but processes share them. Machine: {machine}.\n",
-        rendered(header, rows) + "\n",
+        table(header, rows) + "\n",
     ])  # fmt: skip
 
 
@@ -248,5 +252,5 @@ def service(result: dict[str, Any], machine: str) -> str:
         "connection sends when it was answered. *Held*: requests arrive by a Poisson process of "
         "that rate. Processor time in workers, and of it in ranking, is for each request; ranking "
         f"is what bounds the rate. Ratios of rates, {ratios}. Machine: {machine}.\n",
-        rendered(header, rows) + "\n",
+        table(header, rows) + "\n",
     ])  # fmt: skip
