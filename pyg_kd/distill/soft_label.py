@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
+from typing_extensions import Self
 
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
@@ -48,8 +49,9 @@ class SoftLabel(Distillation):
     Args:
         num_listed: Length :math:`K` of the list; all that the graph carries if that is fewer.
         target: ``"rank"`` (default), :math:`q_{ur} \propto e^{-r / T}` with :math:`r` from 0, or
-            ``"score"``, the softmax over the list of the teacher's inner products
-            divided by ``temperature_score``, which needs ``teacher_x``.
+            ``"score"``, the softmax over the list of the teacher's scores divided by
+            ``temperature_score``: inner products of ``teacher_x``, or ``teacher_scores`` where
+            the graph has no embeddings.
         temperature: :math:`T`, in ranks; several for a mixture
             :math:`q_{ur} = \sum_m a_m q^{(m)}_{ur}`: a sharp one for the top of the list beside
             a flat one for the rest.
@@ -118,6 +120,14 @@ class SoftLabel(Distillation):
         for name in ("mass", "lists", "shares"):
             self.register_buffer(name, None, persistent=False)
 
+    def bind(self, graph: HeteroData, dim: int) -> Self:
+        """Bind to a graph, whose scores are its own or inner products."""
+        if self.target == "score":
+            given = "teacher_scores" in graph[USER] and "teacher_x" not in graph[USER]
+            self.needs = ("teacher_items",) if given else ("teacher_items", "teacher_x")
+            self.teacher_scores = not given
+        return super().bind(graph, dim)
+
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Build the target of every user, once."""
         lists = graph[USER].teacher_items[:, : self.num_listed]
@@ -142,13 +152,17 @@ class SoftLabel(Distillation):
 
     def _shares(self, graph: HeteroData, lists: Tensor) -> Tensor:
         """The teacher's distribution over each list, ``[U, K]``, zero at padding."""
-        if self.target == "score":
+        if self.target == "rank":
+            return self._rank_shares(lists)
+        if self.teacher_scores:
             x_user, x_item = graph[USER].teacher_x, graph[ITEM].teacher_x
             # In half precision the shares would not add up to one.
             dtype = torch.promote_types(x_user.dtype, torch.float32)
-            logit = list_scores(x_user.to(dtype), x_item.to(dtype), lists) / self.temperature_score
+            logit = list_scores(x_user.to(dtype), x_item.to(dtype), lists)
         else:
-            return self._rank_shares(lists)
+            logit = graph[USER].teacher_scores[:, : self.num_listed]
+            logit = logit.to(torch.promote_types(logit.dtype, torch.float32))
+        logit = logit / self.temperature_score
         return padded_softmax(logit.masked_fill(lists < 0, -torch.inf))
 
     def _rank_shares(self, lists: Tensor) -> Tensor:

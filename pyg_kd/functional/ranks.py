@@ -138,6 +138,21 @@ def merge_lists(lists: Tensor, importance: Tensor, k: int) -> Tensor:
         >>> merge_lists(torch.tensor([[[5, 3], [3, 1]]]), torch.tensor([[[3, 2], [2, 1]]]), 3)
         tensor([[3, 5, 1]])
     """
+    return merge_scored_lists(lists, importance, k)[0]
+
+
+def merge_scored_lists(lists: Tensor, importance: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    r"""As :func:`merge_lists`, with the sums.
+
+    Returns:
+        Item ids of the type of ``lists``, ``[B, k]``, padded with -1, and their sums, float64
+        ``[B, k]``, ``-inf`` at padding.
+
+    Example:
+        >>> lists, worth = torch.tensor([[[5, 3], [3, 1]]]), torch.tensor([[[3, 2], [2, 1]]])
+        >>> merge_scored_lists(lists, worth, 3)[1]
+        tensor([[4., 3., 1.]], dtype=torch.float64)
+    """
     # Entries by rank, then by list; a stable sort keeps this order among those of an item.
     entries = lists.transpose(1, 2).flatten(1)
     item, order = entries.sort(dim=1, stable=True)
@@ -145,8 +160,12 @@ def merge_lists(lists: Tensor, importance: Tensor, k: int) -> Tensor:
     total = total_by_item(item, importance.double(), lists.size(1))
     total = torch.empty_like(total).scatter_(1, order, total)
     total, order = total.sort(dim=1, descending=True, stable=True)
-    ranked = entries.gather(1, order).masked_fill_(total == -torch.inf, -1)[:, :k]
-    return torch.nn.functional.pad(ranked, (0, k - ranked.size(1)), value=-1)
+    ranked = entries.gather(1, order).masked_fill_(total == -torch.inf, -1)
+    missing = (0, max(k - ranked.size(1), 0))
+    return (
+        torch.nn.functional.pad(ranked[:, :k], missing, value=-1),
+        torch.nn.functional.pad(total[:, :k], missing, value=-torch.inf),
+    )
 
 
 def total_by_item(items: Tensor, value: Tensor, num_lists: int) -> Tensor:

@@ -16,6 +16,7 @@ from pyg_kd.functional.ranking import ScoreBlock, rank_unseen
 from pyg_kd.graph import Neighbors, interactions, node_ids
 from pyg_kd.knowledge.popularity import weakness
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint, name_source
+from pyg_kd.knowledge.values import PLACES
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
 from pyg_kd.progress import Progress
@@ -113,6 +114,8 @@ def extract_knowledge(
     if num_items:
         lists = rank_items(teacher, x_dict, edges.by_user(), num_items, rows=users, **blocks)
         graph[USER].teacher_items = lists
+        for name in PLACES:  # what other lists of this teacher carried
+            graph[USER].pop(name, None)
         if val_data is not None and (message := weakness(lists, data, val_data)) is not None:
             warnings.warn(message, stacklevel=2)
     if num_users:

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.functional.edge_scores import list_scores
-from pyg_kd.functional.ranks import merge_lists
+from pyg_kd.functional.ranks import merge_scored_lists
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.requirements import check_knowledge, graph_fingerprint, name_source
 from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
@@ -26,6 +26,9 @@ HOW: tuple[str, ...] = get_args(How)
 
 #: Entries of lists merged at once.
 ENTRIES = 2**21
+
+#: The least value whose logarithm is a score: what adds nothing to a list has no logarithm.
+SMALLEST = 1e-30
 
 #: Weights that the greedy choice tries for a further teacher, the first one having 1.
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
@@ -71,8 +74,11 @@ def fuse(
         metric: The metric of that choice.
 
     Returns:
-        A graph whose ``teacher_items`` are the fused lists, int32 ``[U, num_items]``, and
-        ``teacher_weights`` the weights. It carries no ``teacher_x``: an ensemble has no embeddings.
+        A graph whose ``teacher_items`` are the fused lists, int32 ``[U, num_items]``, with
+        :math:`\log f` of every place as ``teacher_scores``, float32, 0 at padding, and
+        ``teacher_weights`` the weights. A softmax of these scores is proportional to :math:`f`,
+        with a temperature :math:`T` to :math:`f^{1/T}`. It carries no ``teacher_x``: an ensemble
+        has no embeddings.
 
     Raises:
         TypeError: If a teacher is neither a graph nor a recommender.
@@ -109,7 +115,9 @@ def fuse(
     name_source(graph, graph_fingerprint(graph), hashlib.sha256(text.encode()).hexdigest())
     graph.teacher_inner_product = False
     graph.teacher_weights = chosen
-    graph[USER].teacher_items = _fused(lists, worth, chosen, k)
+    graph[USER].teacher_items, value = _fused(lists, worth, chosen, k)
+    logits = value.clamp(min=SMALLEST).log()
+    graph[USER].teacher_scores = logits.masked_fill(graph[USER].teacher_items < 0, 0.0)
     return graph
 
 
@@ -178,13 +186,15 @@ def _fused(
     weights: Sequence[float],
     k: int,
     users: Tensor | None = None,
-) -> Tensor:
-    """The fused lists of some users, or of all, int32 ``[n, k]``, in blocks of users."""
+) -> tuple[Tensor, Tensor]:
+    """Fused lists of some users, or of all, int32 ``[n, k]``, and their values, float32."""
     used = [m for m, weight in enumerate(weights) if weight]
     width = max(lists[m].size(1) for m in used)
     if users is None:
         users = torch.arange(len(lists[0]), device=lists[0].device)
-    blocks = [lists[0].new_empty(0, k, dtype=torch.int32)]
+    ranked = lists[0].new_empty(len(users), k, dtype=torch.int32)
+    total = torch.empty(ranked.shape, device=ranked.device)
+    done = 0
     for rows in users.split(max(ENTRIES // (width * len(used)), 1)):
         items = lists[0].new_full((len(rows), len(used), width), -1)
         value = torch.zeros(items.shape, device=items.device, dtype=torch.double)
@@ -192,8 +202,9 @@ def _fused(
             part = worth[m] if worth[m].dim() == 1 else worth[m][rows]
             items[:, place, : lists[m].size(1)] = lists[m][rows]
             value[:, place, : lists[m].size(1)] = weights[m] * part
-        blocks.append(merge_lists(items, value, k).to(torch.int32))
-    return torch.cat(blocks)
+        block = slice(done, done := done + len(rows))
+        ranked[block], total[block] = merge_scored_lists(items, value, k)
+    return ranked, total
 
 
 class _Choice:
@@ -206,7 +217,7 @@ class _Choice:
     def value(self, weights: Sequence[float]) -> float:
         """The metric of the fused lists."""
         task = self.task
-        ranked = _fused(self.lists, self.worth, weights, self.k, task.users).long()
+        ranked = _fused(self.lists, self.worth, weights, self.k, task.users)[0].long()
         hits = hit_matrix(task.users, ranked, task.targets, task.num_items)
         found = ranking_metrics(hits, task.targets.degree[task.users], (self.k,), (self.name,))
         return float(found[self.metric].mean())

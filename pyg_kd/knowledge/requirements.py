@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import Interactions, interactions
-from pyg_kd.knowledge.values import check_value
+from pyg_kd.knowledge.values import PLACES, check_value
 from pyg_kd.typing import ITEM, USER
 
 #: Entries hashed at once.
@@ -81,7 +82,7 @@ KNOWLEDGE = {
 
 #: Knowledge of several teachers, knowledge of a single one, and what a graph says of each source.
 OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
-OF_A_TEACHER = tuple(name for name in KNOWLEDGE if name not in OF_SEVERAL)
+OF_A_TEACHER = (*(name for name in KNOWLEDGE if name not in OF_SEVERAL), *PLACES)
 SOURCE = {
     OF_A_TEACHER: ("teacher_fingerprint", "teacher_inner_product"),
     OF_SEVERAL: ("trajectory_fingerprints",),
@@ -157,6 +158,8 @@ def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
     for need in needs:
         for node_type in KNOWLEDGE[need][0]:
             check_value(graph, node_type, need, graph[node_type].get(need))
+    if "teacher_items" in needs:
+        check_places(graph[USER], graph)
     if "teacher_x" in needs:
         widths = [graph[node_type].teacher_x.size(1) for node_type in (USER, ITEM)]
         if widths[0] != widths[1]:
@@ -170,6 +173,28 @@ def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
             "'teacher_trajectory' and 'teacher_observed' must have the same numbers of teachers "
             f"and states (got {[list(shape) for shape in shapes]})"
         )
+
+
+def check_places(store: Mapping[str, Tensor], graph: HeteroData, label: str | None = None) -> None:
+    r"""Check what lists carry beside their items, such as the confidence in each place.
+
+    Args:
+        store: ``graph["user"]``, or what shall become of it.
+        graph: The graph, for its numbers of nodes.
+        label: Where ``store`` comes from, for messages.
+
+    Raises:
+        ValueError: If there are no lists, the shape is another one, or a value is invalid.
+    """
+    for name in PLACES:
+        if name not in store:
+            continue
+        text = f"'graph['user'].{name}'" if label is None else f"{label}: 'user.{name}'"
+        check_value(graph, USER, name, store[name], text)
+        found = list(store[name].shape)
+        expected = list(store["teacher_items"].shape) if "teacher_items" in store else None
+        if found != expected:
+            raise ValueError(f"{text} must have the shape of the lists, {expected} (got {found})")
 
 
 def check_width(graph: HeteroData, method: str, need: str, width: int, option: str) -> None:

@@ -20,11 +20,13 @@ from pyg_kd.files import atomic_write
 from pyg_kd.knowledge.requirements import (
     KNOWLEDGE,
     OF_SEVERAL,
+    check_places,
     graph_fingerprint,
     hash_tensor,
     name_source,
 )
-from pyg_kd.knowledge.values import check_value
+from pyg_kd.knowledge.values import PLACES, check_value
+from pyg_kd.typing import USER
 
 #: Version 1 has no digest.
 FORMATS = ("pyg_kd.knowledge.1", "pyg_kd.knowledge.2")
@@ -44,7 +46,7 @@ ENTRIES = {
     f"{node_type}.{name}": (node_type, name)
     for name, (node_types, _) in KNOWLEDGE.items()
     for node_type in node_types
-}
+} | {f"{USER}.{name}": (USER, name) for name in PLACES}
 
 
 def save_knowledge(graph: HeteroData, path: str | os.PathLike[str]) -> None:
@@ -81,6 +83,7 @@ def save_knowledge(graph: HeteroData, path: str | os.PathLike[str]) -> None:
         raise ValueError("'graph' carries no knowledge: call extract_knowledge(teacher, data)")
     for node_type, name in map(ENTRIES.__getitem__, tensors):
         check_value(graph, node_type, name, graph[node_type][name])
+    check_places(graph[USER], graph)
     if "graph_fingerprint" not in graph:
         raise ValueError(
             "'graph' has no 'graph_fingerprint': call extract_knowledge(teacher, data)"
@@ -130,6 +133,8 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
         )
     for key, value in tensors.items():
         check_value(data, *ENTRIES[key], value, f"{label}: {key!r}")
+    of_users = {ENTRIES[key][1]: value for key, value in tensors.items() if ENTRIES[key][0] == USER}
+    check_places(of_users, data, label)
     if metadata["format"] == FORMATS[0]:
         warnings.warn(
             f"{label} has an older format without a digest: ids and shapes are valid, but changed "

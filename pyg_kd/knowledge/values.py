@@ -22,6 +22,9 @@ LISTS = {
     "teacher_observed": (4, ITEM),
 }
 
+#: What lists of items may carry for each of their places.
+PLACES = ("teacher_scores", "teacher_confidence")
+
 #: Entries checked at once: few on a CPU, to stay in its caches, many where checks synchronise.
 BLOCK_ENTRIES = 2**16
 BLOCKS_AT_ONCE = 64
@@ -41,7 +44,7 @@ def check_value(
     Args:
         graph: The graph, for its numbers of nodes.
         node_type: The node type of the rows.
-        name: ``"teacher_x"``, or a name from :data:`LISTS`.
+        name: ``"teacher_x"``, or a name from :data:`LISTS` or :data:`PLACES`.
         value: The tensor.
         label: Its name in messages; ``graph[node_type].name`` by default.
 
@@ -73,6 +76,8 @@ def check_value(
         if not value.is_floating_point():
             raise ValueError(f"{label} must be floating point (got {value.dtype})")
         check_finite(value, label)
+        if name == "teacher_confidence":
+            check_confidence(value, label)
     if key is not None:
         _VALID[value] = key
 
@@ -163,5 +168,22 @@ def check_finite(x: Tensor, label: str) -> Tensor:
 
 
 @check_finite.register_fake
+def _(x: Tensor, label: str) -> Tensor:
+    return x.new_empty(0)
+
+
+@torch.library.custom_op("pyg_kd::check_confidence", mutates_args=())
+def check_confidence(x: Tensor, label: str) -> Tensor:
+    """Raise ``ValueError`` if confidence ``[n, K]`` is negative, or 0 everywhere."""
+    low, high = torch.aminmax(x) if x.numel() else (x.new_zeros(()), x.new_ones(()))
+    if low < 0:
+        row, place = (x < 0).nonzero()[0].tolist()
+        raise ValueError(f"{label} must be 0 or more (got {float(x[row, place])} in row {row})")
+    if high == 0:
+        raise ValueError(f"{label} must not be 0 everywhere: no place of a list would count")
+    return x.new_empty(0)
+
+
+@check_confidence.register_fake
 def _(x: Tensor, label: str) -> Tensor:
     return x.new_empty(0)

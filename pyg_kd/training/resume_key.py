@@ -17,6 +17,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.distill.base import Distillation
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.knowledge.values import PLACES
 from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Options
 
@@ -28,6 +29,7 @@ RESUME_KEYS = (
     "schedule",
     "warmup",
     "final_lr",
+    "average",
     "weight_decay",
     "base_weight",
     "num_negatives",
@@ -36,6 +38,9 @@ RESUME_KEYS = (
 
 #: Options that change which weights are the best, where there is a validation graph.
 VALIDATION_KEYS = ("metric", "evaluate_every", "restore_best")
+
+#: What a graph carries for methods, which only counts where a method takes it.
+CARRIED = KNOWLEDGE.keys() | set(PLACES)
 
 #: Entries of a tensor that are hashed at once.
 PART = 1 << 18
@@ -63,9 +68,9 @@ def resume_key(
         "loss": None if objective.loss is None else describe(objective.loss),
         "distillations": [describe(method) for method in methods],
         "weights": objective.weights,
-        "graph": digest([("edges", interactions(data).edge_index), *_tensors(data, KNOWLEDGE)]),
+        "graph": digest([("edges", interactions(data).edge_index), *_tensors(data, CARRIED)]),
         "knowledge": digest(_knowledge(data, methods)) if methods else None,
-        "val_data": None if val_data is None else digest(_tensors(val_data, KNOWLEDGE)),
+        "val_data": None if val_data is None else digest(_tensors(val_data, CARRIED)),
         "evaluator": evaluator if validated else None,
         **{name: getattr(options, name) if validated else None for name in VALIDATION_KEYS},
     }
@@ -150,9 +155,11 @@ def _knowledge(data: HeteroData, methods: list[Distillation]) -> Iterable[tuple[
     needs = {need for part in parts for need in part.needs}
     if any(part.teacher_scores for part in parts):
         needs.add("teacher_x")
-    others = KNOWLEDGE.keys() - needs
+    if "teacher_items" in needs:
+        needs.update(PLACES)
+    others = CARRIED - needs
     for name, value in _tensors(data, others):
-        if name.split()[-1] in KNOWLEDGE:
+        if name.split()[-1] in CARRIED:
             yield name, value
 
 

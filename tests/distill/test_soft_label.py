@@ -25,7 +25,6 @@ def oracle(
 ) -> float:
     """The formula, user by user and item by item, in float64; ``part`` is the drawn catalogue."""
     user, item = x_dict["user"], x_dict["item"]
-    t_user, t_item = (problem.graph[t].teacher_x.double().numpy() for t in ("user", "item"))
     total = 0.0
     for u in users:
         ranked = problem.graph["user"].teacher_items[u, : method.num_listed].tolist()
@@ -40,7 +39,8 @@ def oracle(
                 for r, v in enumerate(decay):
                     q[r] += weight / sum(weights) * v / sum(decay)
         elif ranked:
-            q = softmax([t_user[u] @ t_item[i] / method.temperature_score for i in ranked])
+            scores = [teacher_score(problem, u, r, i) for r, i in enumerate(ranked)]
+            q = softmax([s / method.temperature_score for s in scores])
         pool = range(len(item)) if method.tail == "catalogue" else ranked
         score = {i: method.scale * float(user[u] @ item[i]) for i in pool}
         summed = [
@@ -57,6 +57,14 @@ def oracle(
         for i in own:
             total -= method.own_weight / len(own) * (score[i] - lse)
     return total
+
+
+def teacher_score(problem, user: int, place: int, item: int) -> float:
+    """The score that the graph carries, or the teacher's inner product."""
+    store = problem.graph["user"]
+    if "teacher_x" not in store:
+        return float(store.teacher_scores[user, place])
+    return float(store.teacher_x[user].double() @ problem.graph["item"].teacher_x[item].double())
 
 
 def check(
@@ -302,6 +310,30 @@ def test_large_scores_stay_finite(problem, tail) -> None:
 def test_refused_options(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SoftLabel(**options)
+
+
+@pytest.mark.parametrize("tail", ["catalogue", "list"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_scores_that_the_graph_carries(problem, tail, dtype) -> None:
+    for node_type in ("user", "item"):
+        del problem.graph[node_type].teacher_x
+    problem.graph["user"].teacher_items[2, 4:] = -1
+    problem.graph["user"].teacher_scores = torch.randn(25, 30).to(dtype)
+    method = SoftLabel(target="score", tail=tail, num_listed=12, temperature_score=0.3)
+    # Scores of a ranker without inner products are scores all the same.
+    problem.graph.teacher_inner_product = False
+    check(method.bind(problem.graph, 4), problem)
+    assert method.needs == ("teacher_items",) and not method.teacher_scores
+    problem.graph["user"].teacher_scores[2, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"teacher_scores' must be finite .got nan in row 2"):
+        method(problem.x_dict, problem.graph, problem.batch)
+
+
+def test_inner_products_come_before_scores_of_the_graph(problem) -> None:
+    problem.graph["user"].teacher_scores = torch.randn(25, 30)
+    method = SoftLabel(target="score").bind(problem.graph, 4)
+    check(method, problem)
+    assert method.needs == ("teacher_items", "teacher_x")
 
 
 def test_scores_need_the_teacher(problem) -> None:

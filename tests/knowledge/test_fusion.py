@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from pyg_kd import RelaxedRankingDistillation, extract_knowledge
 from pyg_kd.datasets import SyntheticInteractions
-from pyg_kd.functional.ranks import merge_lists
+from pyg_kd.functional.ranks import merge_scored_lists
 from pyg_kd.knowledge import fuse, fusion, load_knowledge, save_knowledge
 from pyg_kd.models import EASE, MF, KernelRidge
 from pyg_kd.training import Trainer
@@ -23,8 +25,10 @@ def split():
     )
 
 
-def fused(lists: list[list[int]], worth: list[list[float]], weights: list[float]) -> list[int]:
-    """One user's fused list: items by their sum, then by best rank, then by list."""
+def fused(
+    lists: list[list[int]], worth: list[list[float]], weights: list[float]
+) -> dict[int, float]:
+    """One user's fused list with the sums: items by their sum, then by best rank, then by list."""
     total: dict[int, float] = {}
     first: dict[int, tuple[int, int]] = {}
     for m, items in enumerate(lists):
@@ -33,7 +37,8 @@ def fused(lists: list[list[int]], worth: list[list[float]], weights: list[float]
                 continue
             total[item] = total.get(item, 0.0) + weights[m] * worth[m][rank]
             first[item] = min(first.get(item, (rank, m)), (rank, m))
-    return sorted(total, key=lambda item: (-total[item], first[item]))
+    ranked = sorted(total, key=lambda item: (-total[item], first[item]))
+    return {item: total[item] for item in ranked}
 
 
 @given(st.data())
@@ -46,9 +51,11 @@ def test_merged_lists(data: st.DataObject) -> None:
         lists.append([*items[:cut], *[-1] * (length - cut)])
         worth.append(data.draw(st.lists(st.integers(0, 3), min_size=length, max_size=length)))
     k = data.draw(st.integers(1, 10))
-    found = merge_lists(torch.tensor([lists]), torch.tensor([worth]), k)[0].tolist()
-    expected = fused(lists, worth, [1.0] * num)[:k]
-    assert found == expected + [-1] * (k - len(expected))
+    ranked, total = merge_scored_lists(torch.tensor([lists]), torch.tensor([worth]), k)
+    expected = fused(lists, worth, [1.0] * num)
+    missing = k - len(expected)
+    assert ranked[0].tolist() == ([*expected] + [-1] * missing)[:k]
+    assert total[0].tolist() == ([*expected.values()] + [-math.inf] * missing)[:k]
 
 
 @pytest.mark.parametrize("how", ["reciprocal_rank", "borda", "score"])
@@ -74,7 +81,10 @@ def test_formulas(split, how, entries, monkeypatch) -> None:
                 "borda": [1 - r / size for r in range(size)],
                 "score": ((scores - scores.min()) / np.ptp(scores)).tolist(),
             }[how])  # fmt: skip
-        assert graph["user"].teacher_items[user].tolist() == fused(lists, worth, weights)[:20]
+        expected = fused(lists, worth, weights)
+        assert graph["user"].teacher_items[user].tolist() == [*expected][:20]
+        found = graph["user"].teacher_scores[user].tolist()
+        assert found == pytest.approx([math.log(v) for v in [*expected.values()][:20]], abs=1e-5)
 
 
 def test_it_is_knowledge_of_a_teacher_of_its_own(split, tmp_path) -> None:
@@ -89,6 +99,7 @@ def test_it_is_knowledge_of_a_teacher_of_its_own(split, tmp_path) -> None:
     save_knowledge(graph, tmp_path / "fused.safetensors")
     loaded = load_knowledge(tmp_path / "fused.safetensors", train)
     assert torch.equal(loaded["user"].teacher_items, graph["user"].teacher_items)
+    assert torch.equal(loaded["user"].teacher_scores, graph["user"].teacher_scores)
     seen = train["user", "interacts", "item"].edge_index
     lists = graph["user"].teacher_items.long()
     assert not (lists[seen[0]] == seen[1][:, None]).any()
@@ -138,6 +149,14 @@ def test_users_without_lists(split) -> None:
     assert lists[3].tolist() == graphs[0]["user"].teacher_items[3].tolist()
     assert lists[5].tolist() == graphs[1]["user"].teacher_items[5].tolist()
     assert bool((lists[6] == -1).all())
+    scores = fuse(graphs)["user"].teacher_scores
+    assert bool(scores.isfinite().all()) and not scores[lists < 0].any()
+
+
+def test_what_adds_nothing_has_a_finite_score(split) -> None:
+    graph = extract_knowledge(MF(split[0], dim=4), split[0], num_items=9)
+    scores = fuse([graph], how="score")["user"].teacher_scores  # the last place is worth 0
+    assert bool(scores.isfinite().all()) and float(scores[:, -1].max()) < -60
 
 
 def test_bad_input(split) -> None:

@@ -45,6 +45,52 @@ def test_round_trip(data, graph, path: Path) -> None:
     assert loaded.teacher_inner_product is True
 
 
+def with_places(graph):
+    graph["user"].teacher_scores = torch.randn(graph["user"].teacher_items.shape)
+    graph["user"].teacher_confidence = torch.rand(graph["user"].teacher_items.shape)
+    return graph
+
+
+def test_what_lists_carry(data, graph, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_knowledge(with_places(graph), path)
+    loaded = load_knowledge(path, data)
+    for name in ("teacher_scores", "teacher_confidence"):
+        assert torch.equal(loaded["user"][name], graph["user"][name])
+    # Lists of another length, or of another teacher, leave nothing of it.
+    again = extract_knowledge(EASE(data, l2=1.0), loaded, num_items=3)
+    assert not {"teacher_scores", "teacher_confidence"} & set(again["user"].keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("teacher_scores", lambda x: x[:, 1:], r"must have the shape of the lists.*, 4\]"),
+        ("teacher_scores", lambda x: x.fill_(torch.nan), "must be finite"),
+        ("teacher_confidence", lambda x: x.int(), "must be floating point"),
+        ("teacher_confidence", lambda x: x[1:], "rows for"),
+        ("teacher_confidence", lambda x: -x - 1, "must be 0 or more .got -1"),
+        ("teacher_confidence", torch.zeros_like, "must not be 0 everywhere"),
+    ],
+)
+def test_bad_values_of_places(data, graph, tmp_path: Path, name, change, message) -> None:
+    with_places(graph)["user"][name] = change(graph["user"][name])
+    with pytest.raises(ValueError, match=f"{name}' {message}"):
+        save_knowledge(graph, tmp_path / "x.safetensors")
+    value = graph["user"][name].contiguous()
+    tensors = {f"user.{name}": value, "user.teacher_items": graph["user"].teacher_items}
+    metadata = {"format": store.FORMATS[0], "graph_fingerprint": graph.graph_fingerprint}
+    save_file(tensors, tmp_path / "y.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match=f"y.safetensors.*{name}' {message}"):
+        load_knowledge(tmp_path / "y.safetensors", data)
+
+
+def test_places_without_lists(data, graph, tmp_path: Path) -> None:
+    del with_places(graph)["user"].teacher_items
+    with pytest.raises(ValueError, match="must have the shape of the lists, None"):
+        save_knowledge(graph, tmp_path / "x.safetensors")
+
+
 def test_what_is_said_of_another_teacher_is_dropped(data, teacher, tmp_path: Path) -> None:
     graph = extract_knowledge(teacher, data, num_items=5)
     del graph.teacher_inner_product  # as on a graph made by hand
