@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
-from torch_geometric.utils import lexsort
 
 from pyg_kd.checks import require_choice, require_count
 from pyg_kd.distill.base import Distillation
+from pyg_kd.functional.co_interactions import among_largest, co_interactions, ranked
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.functional.propagate import normalized_adjacency
 from pyg_kd.functional.ranking import top_unseen
@@ -24,9 +24,6 @@ FilterGraph = Literal["co-interaction", "teacher", "interactions"]
 GRAPHS: tuple[FilterGraph, ...] = get_args(FilterGraph)
 Loss = Literal["cosine", "squared"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
-
-#: Bounds on the number of two-edge paths counted at once; those of an entity stay together.
-MIN_PATHS, MAX_PATHS = 2**16, 2**24
 
 
 class FrequencyDistillation(Distillation):
@@ -190,49 +187,17 @@ def nearest_by_interactions(
     """
     direction = normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
     degree, found = own.degree, [own.ptr.new_empty(2, 0)]
-    for rows in _blocks_of_paths(own, other):
-        row, col, shared = _co_interactions(rows, own, other)
+    for row, col, shared in co_interactions(own, other):
         # The squared cosine times the degree of the row: exactly equal for exact ties.
         near = shared.double().square() / degree[col]
-        order, place = _ranked(row, near)
-        last = near.new_zeros(len(x))
-        last[row[order[place == k - 1]]] = near[order[place == k - 1]]
-        row, col, near = (v[near >= last[row]] for v in (row, col, near))
+        first = among_largest(row, near, k, len(x))
+        row, col, near = row[first], col[first], near[first]
         alike = edge_scores(direction, direction, torch.stack([row, col]))
-        order, place = _ranked(row, alike, near)  # ties at the k-th place
+        order, place = ranked(row, alike, near)  # ties at the k-th place
         order = order[place < k]
         found.append(torch.stack([row[order], col[order]]))
     row, col = torch.cat(found, 1)
     return row, col
-
-
-def _blocks_of_paths(own: Neighbors, other: Neighbors) -> tuple[Tensor, ...]:
-    """All row ids, in blocks whose two-edge paths need about as much memory as the edges."""
-    paths = torch.cat([own.ptr.new_zeros(1), other.degree[own.col].cumsum(0)])[own.ptr[1:]]
-    limit = min(max(own.col.numel(), MIN_PATHS), MAX_PATHS)
-    sizes = torch.bincount(paths // limit)
-    rows = torch.arange(len(paths), device=paths.device)
-    return tuple(torch.split(rows, sizes[sizes > 0].tolist()))
-
-
-def _co_interactions(
-    rows: Tensor, own: Neighbors, other: Neighbors
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Off-diagonal nonzeros of some rows of X X^T: their rows, columns and values."""
-    size = own.ptr.numel() - 1
-    place, via = own.of(rows)
-    path, col = other.of(via)
-    row = rows[place[path]]
-    key, shared = (row * size + col)[row != col].unique(return_counts=True)
-    return key // size, key % size, shared
-
-
-def _ranked(row: Tensor, *keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The order by row, then by keys, the last most significant, descending; and places in rows."""
-    order = lexsort([*keys, -row], descending=True)
-    _, size = row[order].unique_consecutive(return_counts=True)
-    start = torch.repeat_interleave(size.cumsum(0) - size, size)
-    return order, torch.arange(len(row), device=row.device) - start
 
 
 def symmetric_normalized(row: Tensor, col: Tensor, x: Tensor) -> CSR:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd import FrequencyDistillation
-from pyg_kd.distill import frequency_distillation
+from pyg_kd.functional import co_interactions
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
@@ -208,15 +208,16 @@ def test_the_matrix_of_neighbours(problem: SimpleNamespace, k: int, graph: str) 
 
 def test_blocks_of_rows_change_nothing(problem, monkeypatch) -> None:
     method = FrequencyDistillation().bind(problem.graph, 4)
-    monkeypatch.setattr(frequency_distillation, "MIN_PATHS", 1)
-    monkeypatch.setattr(frequency_distillation, "MAX_PATHS", 40)
-    sizes, whole = [], frequency_distillation._co_interactions
+    monkeypatch.setattr(co_interactions, "MIN_PATHS", 1)
+    monkeypatch.setattr(co_interactions, "MAX_PATHS", 40)
+    sizes, whole = [], co_interactions.blocks_of_paths
 
-    def recorded(rows: Tensor, *sides: object) -> tuple[Tensor, Tensor, Tensor]:
-        sizes.append(len(rows))
-        return whole(rows, *sides)
+    def recorded(*sides: object) -> tuple[Tensor, ...]:
+        blocks = whole(*sides)
+        sizes.extend(map(len, blocks))
+        return blocks
 
-    monkeypatch.setattr(frequency_distillation, "_co_interactions", recorded)
+    monkeypatch.setattr(co_interactions, "blocks_of_paths", recorded)
     again = FrequencyDistillation().bind(problem.graph, 4)
     assert len(sizes) > 10 and sum(sizes) == 25 + 60
     for node_type in NODES:
@@ -225,10 +226,10 @@ def test_blocks_of_rows_change_nothing(problem, monkeypatch) -> None:
 
 
 def test_a_block_has_no_more_paths_than_there_are_edges(problem, monkeypatch) -> None:
-    monkeypatch.setattr(frequency_distillation, "MIN_PATHS", 1)
+    monkeypatch.setattr(co_interactions, "MIN_PATHS", 1)
     x = interacted(problem.graph)
     paths, edges = (x @ x.sum(0)).astype(int), interactions(problem.graph)
-    blocks = frequency_distillation._blocks_of_paths(edges.by_user(), edges.by_item())
+    blocks = co_interactions.blocks_of_paths(edges.by_user(), edges.by_item())
     assert torch.equal(torch.cat(blocks), torch.arange(25))
     for rows in blocks:
         assert paths[rows].sum() <= x.sum() + paths.max()

@@ -1,0 +1,77 @@
+"""What entities share: pairs of users with common items, or of items with common users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import lexsort
+
+from pyg_kd.graph import Neighbors
+
+#: Bounds on the number of two-edge paths counted at once; those of an entity stay together.
+MIN_PATHS, MAX_PATHS = 2**16, 2**24
+
+
+def co_interactions(own: Neighbors, other: Neighbors) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    r"""The off-diagonal nonzeros of :math:`X X^\top`, in blocks of rows.
+
+    Args:
+        own: What each entity interacted with.
+        other: The same edges from the other side.
+
+    Yields:
+        Rows, columns and values, int64 ``[E]``, ascending by row, then by column.
+
+    Example:
+        >>> own, other = Neighbors(torch.tensor([0, 1, 2]), torch.tensor([0, 0])), Neighbors(
+        ...     torch.tensor([0, 2]), torch.tensor([0, 1])
+        ... )
+        >>> [torch.stack(found).tolist() for found in co_interactions(own, other)]
+        [[[0, 1], [1, 0], [1, 1]]]
+    """
+    size = own.ptr.numel() - 1
+    for rows in blocks_of_paths(own, other):
+        place, via = own.of(rows)
+        path, col = other.of(via)
+        row = rows[place[path]]
+        key, shared = (row * size + col)[row != col].unique(return_counts=True)
+        yield key // size, key % size, shared
+
+
+def blocks_of_paths(own: Neighbors, other: Neighbors) -> tuple[Tensor, ...]:
+    """All row ids, in blocks whose two-edge paths need about as much memory as the edges."""
+    paths = torch.cat([own.ptr.new_zeros(1), other.degree[own.col].cumsum(0)])[own.ptr[1:]]
+    limit = min(max(own.col.numel(), MIN_PATHS), MAX_PATHS)
+    sizes = torch.bincount(paths // limit)
+    rows = torch.arange(len(paths), device=paths.device)
+    return tuple(torch.split(rows, sizes[sizes > 0].tolist()))
+
+
+def ranked(row: Tensor, *keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The order by row, then by keys, the last most significant, descending; and places in rows.
+
+    Example:
+        >>> ranked(torch.tensor([0, 0, 1]), torch.tensor([1.0, 2.0, 5.0]))
+        (tensor([1, 0, 2]), tensor([0, 1, 0]))
+    """
+    order = lexsort([*keys, -row], descending=True)
+    _, size = row[order].unique_consecutive(return_counts=True)
+    start = torch.repeat_interleave(size.cumsum(0) - size, size)
+    return order, torch.arange(len(row), device=row.device) - start
+
+
+def among_largest(row: Tensor, value: Tensor, k: int, num_rows: int) -> Tensor:
+    """Which entries are among the ``k`` largest of their row, positive ones all; equals of the
+    last one are too, bool ``[E]``.
+
+    Example:
+        >>> among_largest(torch.zeros(4, dtype=torch.long), torch.tensor([3, 1, 2, 2]), 2, 1)
+        tensor([ True, False,  True,  True])
+    """
+    order, place = ranked(row, value)
+    last = value.new_zeros(num_rows)
+    at_end = order[place == k - 1]
+    last[row[at_end]] = value[at_end]
+    return value >= last[row]
