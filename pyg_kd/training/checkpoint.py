@@ -49,6 +49,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "key": lambda value: isinstance(value, dict),
     "objective": _is_state,
     "optimizer": _is_optimizer,
+    "average": _is_state,
     "best": lambda value: value is None or _is_state(value),
     "best_value": lambda value: isinstance(value, float) and value == value,
     "best_epoch": lambda value: value is None or is_count(value),

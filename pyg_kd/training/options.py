@@ -50,6 +50,7 @@ class Options:
     schedule: Schedule
     warmup: float
     final_lr: float
+    average: float | None
     weight_decay: float
     loss: LossName | nn.Module | None
     base_weight: float
@@ -84,6 +85,8 @@ class Options:
                 "'warmup' and 'final_lr' are shares, 1 at most "
                 f"(got {self.warmup} and {self.final_lr})"
             )
+        if self.average is not None:
+            require_positive(average=self.average)
         require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
         if self.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
             raise ValueError(

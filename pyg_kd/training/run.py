@@ -18,13 +18,19 @@ from torch_geometric.data import HeteroData
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.models.inference import inference
 from pyg_kd.progress import Progress
-from pyg_kd.training.checkpoint import check_fits, load_checkpoint, save_checkpoint
+from pyg_kd.training.averaging import WeightAverage
+from pyg_kd.training.checkpoint import (
+    check_fits,
+    check_tensors,
+    load_checkpoint,
+    save_checkpoint,
+)
 from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
-from pyg_kd.training.schedule import rate_factor
+from pyg_kd.training.schedule import rate_factor, warmup_steps
 from pyg_kd.training.validation import Validation
 
 
@@ -64,6 +70,12 @@ class Run:
             fused=True,
         )
         self.module, self.optimizer = fabric.setup(objective, optimizer)
+        self.average = WeightAverage(
+            objective.model,
+            options.average,
+            len(self.loader),
+            warmup_steps(options.warmup, options.max_epochs * len(self.loader)),
+        )
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.best_value = -math.inf
@@ -84,9 +96,10 @@ class Run:
         ) as progress:
             while self.epoch < options.max_epochs and not self.exhausted:
                 row = self.train_epoch(progress)
-                if self.val_data is not None and (self.epoch + 1) % options.evaluate_every == 0:
-                    row |= self.validate(self.val_data, taken=row)
-                self.call_back()
+                with self.average.applied():
+                    if self.val_data is not None and (self.epoch + 1) % options.evaluate_every == 0:
+                        row |= self.validate(self.val_data, taken=row)
+                    self.call_back()
                 self.history.rows.append(row)
                 self.epoch += 1
                 self.keep_intact()
@@ -109,12 +122,14 @@ class Run:
         self.loader.epoch = self.epoch
         sums = torch.zeros(1 + len(self.objective.methods), device=self.fabric.device)
         for number, batch in enumerate(self.loader):
-            self.set_rate(self.epoch * len(self.loader) + number)
+            step = self.epoch * len(self.loader) + number
+            self.set_rate(step)
             self.optimizer.zero_grad(set_to_none=True)
             total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
             # Gradients are averaged over processes, losses are sums over the batch.
             self.fabric.backward(total * self.fabric.world_size)
             self.optimizer.step()
+            self.average.update(step)
             sums += terms
             progress.update()
         seconds = time.perf_counter() - start
@@ -161,6 +176,7 @@ class Run:
         elif self.epoch == 0:
             which = "those before training"
         assert weights is not None
+        self.average.drop()
         self.objective.model.load_state_dict(weights)
         # Only in the first epoch can the cause be what was given.
         given = non_finite(self.data, weights) if self.epoch == self.start else []
@@ -176,7 +192,8 @@ class Run:
         """Copy weights that passed the checks, unless better ones are kept."""
         self.intact = None
         if self.best is None:
-            self.intact = deepcopy(self.objective.model.state_dict())
+            with self.average.applied():
+                self.intact = deepcopy(self.objective.model.state_dict())
 
     def validate(self, val_data: HeteroData, taken: dict[str, float]) -> dict[str, float]:
         """Metrics of the model, whose weights are kept if they are the best so far."""
@@ -220,7 +237,8 @@ class Run:
                 callback(self.epoch, self.objective.model, self.data)
 
     def restore_best(self) -> None:
-        """Give the model its best validated weights."""
+        """Give the model its best validated weights, or the average of the last."""
+        self.average.settle()
         if self.best is not None:
             self.objective.model.load_state_dict(self.best)
 
@@ -237,6 +255,7 @@ class Run:
             "key": self.key,
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.tensors,
             "best": self.best,
             "best_value": self.best_value,
             "best_epoch": self.history.best_epoch,
@@ -260,8 +279,11 @@ class Run:
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Go back to a state that has the tensors of this run."""
         check_fits(state, self.objective, self.optimizer.param_groups, path)
+        if state["average"]:
+            check_tensors(state["average"], self.average.expected(), path)
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load(state["average"])
         self.best, self.best_value = state["best"], state["best_value"]
         self.epoch, self.stale = state["epoch"], state["stale"]
         self.history = History(state["rows"])

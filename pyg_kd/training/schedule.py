@@ -33,9 +33,19 @@ def rate_factor(
         >>> [round(rate_factor(step, 4, **options), 3) for step in range(4)]
         [0.5, 1.0, 1.0, 0.5]
     """
-    first = round(warmup * num_steps)
+    first = warmup_steps(warmup, num_steps)
     if step < first:
         return (step + 1) / first
     if schedule == "constant":
         return 1.0
     return final_lr + (1 - final_lr) * (1 + cos(pi * (step - first) / (num_steps - first))) / 2
+
+
+def warmup_steps(warmup: float, num_steps: int) -> int:
+    """How many of all steps the warm-up takes.
+
+    Example:
+        >>> warmup_steps(0.05, 110)
+        6
+    """
+    return round(warmup * num_steps)

@@ -54,6 +54,10 @@ class Trainer:
             ``"cosine"`` from ``lr`` to ``final_lr`` times that, over ``max_epochs``.
         warmup: Share of all steps over which the learning rate rises linearly to ``lr``.
         final_lr: Where the cosine ends, as a share of ``lr``.
+        average: Epochs that an exponential moving average of the weights looks back, 0.5 for
+            half an epoch. It starts after the warm-up and is what is validated, shown to
+            callbacks and left in the model, while training goes on from its own weights. By
+            default there is none.
         weight_decay: L2 penalty, added to the gradient of all parameters but those of modules that
             say ``decays = False``.
         loss: ``"bpr"``, ``"sampled_softmax"``, ``"own"`` for the model's own objective, or a
@@ -96,6 +100,7 @@ class Trainer:
         schedule: Schedule = "constant",
         warmup: float = 0.0,
         final_lr: float = 0.01,
+        average: float | None = None,
         weight_decay: float = 0.0,
         loss: LossName | nn.Module | None = None,
         base_weight: float = 1.0,
@@ -116,6 +121,7 @@ class Trainer:
         self.max_epochs, self.batch_size, self.batch_by = max_epochs, batch_size, batch_by
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule, self.warmup, self.final_lr = schedule, warmup, final_lr
+        self.average = average
         self.loss, self.base_weight, self.num_negatives = loss, base_weight, num_negatives
         self.seed, self.metric = seed, metric
         self.evaluate_every, self.patience, self.evaluator = evaluate_every, patience, evaluator

@@ -34,6 +34,7 @@ def state(**changes) -> dict:
             "state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones_like(weight)}},
             "param_groups": [{"lr": 0.1, "params": [0]}],
         },
+        "average": {},
         "best": None,
         "best_value": 0.5,
         "best_epoch": None,

@@ -65,6 +65,7 @@ def fit(name, kind, *, graph=data, seed=1, resume=False, distillations=(), folde
 # Adam does not see a factor on all gradients, unless the weights decay.
 teacher = fit("bpr", MF, weight_decay=0.3)
 fit("softmax", LightGCN, loss=SampledSoftmax(num_negatives=32))
+fit("averaged", MF, weight_decay=0.3, average=1.0, warmup=0.2)
 fit("short", MF, max_epochs=2, weight_decay=0.3)
 fit("continued", MF, folder="short", resume=True, seed=9, weight_decay=0.3)
 ranking = RelaxedRankingDistillation(num_interesting=6, num_uninteresting=6)
@@ -99,7 +100,7 @@ def results(tmp_path_factory):
     return loaded, printed
 
 
-@pytest.mark.parametrize("name", ["bpr", "softmax"])
+@pytest.mark.parametrize("name", ["bpr", "softmax", "averaged"])
 def test_two_processes_equal_one(results, name):
     one, two = results[0][1, 0][name], results[0][2, 0][name]
     for key, value in one["model"].items():
@@ -111,7 +112,7 @@ def test_two_processes_equal_one(results, name):
         assert b["recall@20"] == pytest.approx(a["recall@20"], abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["bpr", "softmax", "short", "continued", "student"])
+@pytest.mark.parametrize("name", ["bpr", "softmax", "averaged", "short", "continued", "student"])
 def test_processes_agree(results, name):
     first, second = results[0][2, 0][name], results[0][2, 1][name]
     assert all(torch.equal(first["model"][key], second["model"][key]) for key in first["model"])
@@ -134,7 +135,7 @@ def test_resume_gives_the_same_bits(results, process):
 
 
 def test_only_the_first_process_writes_checkpoints(results):
-    expected = ["bpr"] * 4 + ["softmax"] * 4 + ["short"] * 4 + ["student"] * 4
+    expected = ["bpr"] * 4 + ["softmax"] * 4 + ["averaged"] * 4 + ["short"] * 4 + ["student"] * 4
     assert results[0][1, 0]["written"] == results[0][2, 0]["written"] == expected
     assert results[0][2, 1]["written"] == []
 
