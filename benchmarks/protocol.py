@@ -188,9 +188,10 @@ def check_split(name: str, stored: dict[str, Any], digest: str) -> None:
         )
 
 
-def compare_config(name: str, args: argparse.Namespace) -> dict[str, Any]:
+def compare_config(path: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train what is missing of a configuration, and tabulate what is there."""
-    config, stored = read_config(name), stored_results().get(name, {})
+    config, name = read_config(path), Path(path).stem
+    stored = stored_results().get(name, {})
     graphs, digest = split(config["data"], args.root)
     check_split(name, stored, digest)
     config["items"] = graphs[0]["item"].num_nodes

@@ -154,13 +154,9 @@ def fit(recipe: Recipe, graph: Any, val: Any) -> tuple[Recommender, dict[str, An
     if recipe["method"] is not None:
         method = getattr(kd, recipe["method"])(**recipe["options"])
         methods.append((method, recipe["weight"]))
-    options = dict(recipe["trainer"])
-    if isinstance(options.get("loss"), dict):
-        options["loss"] = SampledSoftmax(**options["loss"])
-    trainer = Trainer(**options, seed=recipe["seed"], metric=recipe["metric"], progress=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the teacher is no better than its student")
-        history = trainer.fit(model, graph, val_data=val, distillations=methods)
+        history = trainer_of(recipe).fit(model, graph, val_data=val, distillations=methods)
     metric = recipe["metric"]
     curve = [[row["epoch"], round(row[metric], 4)] for row in history if metric in row]
     return model, {
@@ -170,3 +166,11 @@ def fit(recipe: Recipe, graph: Any, val: Any) -> tuple[Recommender, dict[str, An
         "seconds an epoch": sum(history["seconds"]) / len(history),
         "curve": curve,
     }
+
+
+def trainer_of(recipe: Recipe) -> Trainer:
+    """The trainer of a run, whose loss may be the options of a sampled softmax."""
+    options = dict(recipe["trainer"])
+    if isinstance(options.get("loss"), dict):
+        options["loss"] = SampledSoftmax(**options["loss"])
+    return Trainer(**options, seed=recipe["seed"], metric=recipe["metric"], progress=False)
