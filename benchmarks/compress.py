@@ -27,11 +27,11 @@ from report import RESULTS, table, write
 from pyg_kd import compress, evaluate, extract_knowledge
 from pyg_kd.datasets import CiteULike, Gowalla, MovieLens100K
 from pyg_kd.evaluation import compare
-from pyg_kd.knowledge import fuse
+from pyg_kd.knowledge import Listed, fuse
 from pyg_kd.models import GFCF, MF, KernelRidge, Recommender
 from pyg_kd.retrieval import Table
 from pyg_kd.training import AlternatingLeastSquares, validate
-from pyg_kd.training.compression import MAX_INVERTED, PENALTIES
+from pyg_kd.training.ensemble import MAX_INVERTED, PENALTIES
 from pyg_kd.transforms import UserSplit
 
 SHOWN = ("recall@20", "recall@50", "ndcg@20")
@@ -59,26 +59,6 @@ def teachers_of(train: Any, seed: int) -> dict[str, Recommender]:
     return found
 
 
-class Lists(torch.nn.Module):
-    """Ranks by lists, int32 ``[U, K]``, padded with -1: what is not listed comes last."""
-
-    def __init__(self, lists: torch.Tensor) -> None:
-        super().__init__()
-        self.lists = lists.long()
-
-    def forward(self, data: Any) -> dict[str, torch.Tensor]:
-        sizes = {key: data[key].num_nodes for key in ("user", "item")}
-        return {key: torch.arange(size).unsqueeze(1) for key, size in sizes.items()}
-
-    def score_block(self, x_user: torch.Tensor, x_item: torch.Tensor) -> torch.Tensor:
-        place = self.lists[x_user.squeeze(1)] - int(x_item[0])  # items come in ascending tiles
-        inside = (place >= 0) & (place < len(x_item))
-        scores = torch.full((len(x_user), len(x_item) + 1), -1.0 - self.lists.size(1))
-        rank = -torch.arange(self.lists.size(1)).float().expand(place.shape)
-        scores.scatter_(1, torch.where(inside, place, len(x_item)), rank)
-        return scores[:, :-1].contiguous()
-
-
 def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float]:
     """A student with its tables at a precision, and their bytes for a row."""
     with torch.no_grad():
@@ -104,7 +84,7 @@ def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str,
     seconds = time.process_time() - started
     weights = [weight for _, weight in report.weights]
     lists = fuse([extract_knowledge(t, train) for t in teachers.values()], weights)
-    found = measure(Lists(lists["user"].teacher_items), train, test)
+    found = measure(Listed(lists), train, test)
     rows["ensemble"] = {"val": report.value("ensemble"), "test": found, "weights": weights}
     for dtype in ("float32", "int8", "int4"):
         narrow, size = at(student, train, dtype)

@@ -3,12 +3,14 @@
 from pyg_kd.knowledge.attachment import attach_trajectories
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.fusion import fuse
+from pyg_kd.knowledge.listed import Listed
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.knowledge.store import load_knowledge, save_knowledge
 from pyg_kd.knowledge.topology import topology_graph
 from pyg_kd.knowledge.trajectory import Trajectory, TrajectoryRecorder
 
 __all__ = [
+    "Listed",
     "Trajectory",
     "TrajectoryRecorder",
     "attach_trajectories",

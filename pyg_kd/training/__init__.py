@@ -4,6 +4,7 @@ from pyg_kd.training.als import AlternatingLeastSquares
 from pyg_kd.training.compression import compress
 from pyg_kd.training.compression_report import CompressionReport
 from pyg_kd.training.divergence import TrainingDiverged
+from pyg_kd.training.ensemble import Ensemble, train_ensemble
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import BPR, SampledSoftmax
 from pyg_kd.training.trainer import Trainer
@@ -13,10 +14,12 @@ __all__ = [
     "AlternatingLeastSquares",
     "BPR",
     "CompressionReport",
+    "Ensemble",
     "History",
     "SampledSoftmax",
     "Trainer",
     "TrainingDiverged",
     "compress",
+    "train_ensemble",
     "validate",
 ]

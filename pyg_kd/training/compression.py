@@ -6,39 +6,26 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_count, require_positive
+from pyg_kd.checks import require_count
 from pyg_kd.distill.soft_label import SoftLabel
 from pyg_kd.graph import interactions
-from pyg_kd.knowledge import extract_knowledge, fuse
 from pyg_kd.knowledge.popularity import popular_unseen
-from pyg_kd.models import EASE, GFCF, MF, KernelRidge, LightGCN, Recommender
-from pyg_kd.training.als import AlternatingLeastSquares
+from pyg_kd.models import MF, Recommender
 from pyg_kd.training.compression_report import CompressionReport
+from pyg_kd.training.ensemble import PENALTIES, Budget, Teachers, factorisation, train_ensemble
 from pyg_kd.training.trainer import Trainer
-from pyg_kd.training.validation import Validation, parse_metric, validate
+from pyg_kd.training.validation import Validation, validate
 from pyg_kd.typing import USER
 
-#: Teachers by name.
-Name = Literal["kernel_ridge", "gfcf", "ease", "als", "lightgcn"]
-
-#: The most users or items, whichever are fewer, of which a matrix is inverted by default.
-MAX_INVERTED = 8_000
-
-#: Width of teachers that have one.
-TEACHER_DIM = 200
-
-#: Penalties of the two factorisations: two settings and two seeds differ more than two seeds.
-PENALTIES = (10.0, 30.0)
-
-#: Items a teacher lists, and items that the denominator of the student's loss is drawn from.
-LISTED, DRAWN = 500, 8_400
+#: Items that the denominator of the student's loss is drawn from.
+DRAWN = 8_400
 
 #: How the student learns, found on CiteULike's validation targets.
 LABELS: dict[str, Any] = {
@@ -67,7 +54,7 @@ def compress(
     *,
     dim: int = 20,
     model: Callable[..., Recommender] = MF,
-    teachers: Literal["auto"] | Sequence[Name | Recommender | HeteroData] = "auto",
+    teachers: Teachers = "auto",
     metric: str = "recall@20",
     epochs: int | None = None,
     budget: float | None = None,
@@ -121,24 +108,10 @@ def compress(
     require_count(dim=dim)
     if epochs is not None:
         require_count(epochs=epochs)
-    if budget is not None:
-        require_positive(budget=budget)
-    parse_metric(metric)
-    work = _Compression(data, val_data, metric, budget, seed, progress)
-    graph = work.teach(
-        _auto(data) if isinstance(teachers, str) and teachers == "auto" else teachers
-    )
+    work = _Compression(data, val_data, metric, Budget(budget), seed, progress)
+    graph = work.teach(teachers)
     student = work.learn(graph, dim, model, epochs)
     return student, work.report
-
-
-def _auto(data: HeteroData) -> list[Name]:
-    """Teachers of two kinds, those that take seconds first."""
-    _, num_users, num_items = interactions(data)
-    smaller = min(num_users, num_items)
-    if smaller < 3:
-        raise ValueError(f"'data' must have three users and three items at least (got {smaller})")
-    return ["kernel_ridge" if smaller <= MAX_INVERTED else "gfcf", "als", "als"]
 
 
 class _Compression:
@@ -149,43 +122,28 @@ class _Compression:
         data: HeteroData,
         val_data: HeteroData,
         metric: str,
-        budget: float | None,
+        budget: Budget,
         seed: int,
         progress: bool,
     ) -> None:
         self.data, self.val_data, self.metric = data, val_data, metric
-        self.seed, self.progress = seed, progress
-        self.start, self.budget = time.monotonic(), math.inf if budget is None else 60 * budget
-        self.validation = Validation(data, val_data, metric)
-        self.num_items = min(LISTED, interactions(data).num_items)
+        self.seed, self.progress, self.budget = seed, progress, budget
         self.report = CompressionReport(metric)
 
-    @property
-    def left(self) -> float:
-        """Seconds of the budget that are left."""
-        return self.budget - (time.monotonic() - self.start)
-
-    def teach(self, teachers: Sequence[Name | Recommender | HeteroData]) -> HeteroData:
+    def teach(self, teachers: Teachers) -> HeteroData:
         """Train the teachers, or take them, and fuse the lists of those that help."""
-        if not isinstance(teachers, (list, tuple)) or not teachers:
-            raise ValueError(f"'teachers' must be 'auto' or a list (got {teachers!r:.80})")
+        ensemble = train_ensemble(
+            self.data,
+            self.val_data,
+            teachers=teachers,
+            metric=self.metric,
+            budget=self.budget,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        self.report = ensemble.report
         self._add_popularity()
-        graphs: list[HeteroData] = []
-        names: list[str] = []
-        for place, teacher in enumerate(teachers):
-            if graphs and self.left < self.budget / 2:
-                self.report.skipped.append(_name_of(teacher))
-                continue
-            started = time.monotonic()
-            graph = self._listed(teacher, place)
-            graphs.append(graph)
-            names.append(_name_of(teacher))
-            self._add(names[-1], graph, started)
-        started = time.monotonic()
-        graph = fuse(graphs, val_data=self.val_data, metric=self.metric, num_items=self.num_items)
-        self.report.weights = list(zip(names, graph.teacher_weights, strict=True))
-        self._add("ensemble", graph, started)
-        return graph
+        return ensemble.graph
 
     def learn(
         self,
@@ -200,7 +158,7 @@ class _Compression:
         if epochs is None:
             steps = math.ceil(interactions(graph).num_users / RECIPE["batch_size"])
             epochs = max(EPOCHS, math.ceil(STEPS / steps))
-        if math.isfinite(self.budget):
+        if math.isfinite(self.budget.seconds):
             epochs = min(epochs, self._affordable(graph, dim, model))
         started = time.monotonic()
         student = self._fit(graph, dim, model, epochs)
@@ -243,68 +201,20 @@ class _Compression:
         started = time.monotonic()
         self._fit(graph, dim, model, 1)
         self.progress = shown
-        return max(int(self.left / (time.monotonic() - started)), 5)
-
-    def _listed(self, teacher: Name | Recommender | HeteroData, place: int) -> HeteroData:
-        if isinstance(teacher, HeteroData):
-            return teacher
-        if isinstance(teacher, str):
-            teacher = self._trained(teacher, place)
-        if not isinstance(teacher, Recommender):
-            raise TypeError(
-                "a teacher must be a name, a model or a graph with its lists "
-                f"(got {type(teacher).__name__})"
-            )
-        return extract_knowledge(
-            teacher, self.data, num_items=self.num_items, progress=self.progress
-        )
-
-    def _trained(self, name: str, place: int) -> Recommender:
-        closed: dict[str, Callable[[HeteroData], Recommender]] = {
-            "kernel_ridge": KernelRidge,
-            "gfcf": GFCF,
-            "ease": EASE,
-        }
-        if name in closed:
-            return closed[name](self.data)
-        if name == "als":
-            # Two of them differ in seed and penalty.
-            return self._als(TEACHER_DIM, PENALTIES[place % 2], self.seed + place)
-        if name != "lightgcn":
-            raise ValueError(
-                f"'teachers' must be out of {[*closed, 'als', 'lightgcn']} (got {name!r})"
-            )
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            teacher = LightGCN(self.data, 64)
-        trainer = Trainer(
-            batch_size=2048,
-            metric=self.metric,
-            patience=3,
-            seed=self.seed,
-            progress=self.progress,
-        )
-        trainer.fit(teacher, self.data, val_data=self.val_data)
-        return teacher
-
-    def _als(self, dim: int, penalty: float, seed: int) -> Recommender:
-        als = AlternatingLeastSquares(regularization=penalty, seed=seed, progress=self.progress)
-        return als.fit(MF(self.data, min(dim, *interactions(self.data)[1:])), self.data)
-
-    def _add(self, name: str, graph: HeteroData, started: float) -> None:
-        value = self.validation.of_teacher(graph)
-        self.report.add(name, value, time.monotonic() - started)
+        return max(int(self.budget.left / (time.monotonic() - started)), 5)
 
     def _add_popularity(self) -> None:
         started = time.monotonic()
         graph = copy.copy(self.data)
         users = torch.arange(interactions(graph).num_users, device=interactions(graph)[0].device)
-        graph[USER].teacher_items = popular_unseen(graph, users, self.validation.k)
-        self._add("popularity", graph, started)
+        validation = Validation(self.data, self.val_data, self.metric)
+        graph[USER].teacher_items = popular_unseen(graph, users, validation.k)
+        value = validation.of_teacher(graph)
+        self.report.add("popularity", value, time.monotonic() - started, place=0)
 
     def _add_factorisation(self, dim: int) -> None:
         started = time.monotonic()
-        model = self._als(dim, PENALTIES[0], self.seed)
+        model = factorisation(self.data, dim, PENALTIES[0], self.seed, self.progress)
         value = validate(model, self.data, self.val_data, self.metric)[self.metric]
         self.report.add(_factorisation(dim), value, time.monotonic() - started, place=1)
 
@@ -321,9 +231,3 @@ class _Compression:
 
 def _factorisation(dim: int) -> str:
     return f"factorisation of width {dim}"
-
-
-def _name_of(teacher: object) -> str:
-    if isinstance(teacher, str):
-        return teacher
-    return type(teacher).__name__ if isinstance(teacher, Recommender) else "given lists"

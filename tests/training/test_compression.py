@@ -104,7 +104,7 @@ def test_other_students_and_metrics(split) -> None:
 
 def test_a_budget_leaves_teachers_out(split, monkeypatch) -> None:
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr("pyg_kd.training.compression.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("pyg_kd.training.ensemble.time.monotonic", lambda: next(clock))
     _, report = compress(*split[:2], dim=4, budget=4, progress=False)
     assert report.skipped == ["als"] and report.names[2:] == [
         "kernel_ridge",

@@ -1,0 +1,241 @@
+"""Teachers trained, chosen and fused on validation targets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kd.checks import require_positive
+from pyg_kd.graph import interactions
+from pyg_kd.knowledge import extract_knowledge, fuse
+from pyg_kd.models import EASE, GFCF, MF, KernelRidge, LightGCN, Recommender
+from pyg_kd.training.als import AlternatingLeastSquares
+from pyg_kd.training.compression_report import CompressionReport
+from pyg_kd.training.trainer import Trainer
+from pyg_kd.training.validation import Validation, parse_metric
+
+#: Teachers by name.
+Name = Literal["kernel_ridge", "gfcf", "ease", "als", "lightgcn"]
+
+#: The most users or items, whichever are fewer, of which a matrix is inverted by default.
+MAX_INVERTED = 8_000
+
+#: Width of teachers that have one.
+TEACHER_DIM = 200
+
+#: Penalties of the two factorisations: two settings and two seeds differ more than two seeds.
+PENALTIES = (10.0, 30.0)
+
+#: Items that a teacher lists.
+LISTED = 500
+
+Teachers = Literal["auto"] | Sequence[Name | Recommender | HeteroData]
+
+
+class Budget:
+    """A span of time, from now on.
+
+    Args:
+        minutes: Its length; without end by default.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
+
+    def __init__(self, minutes: float | None = None) -> None:
+        if minutes is not None:
+            require_positive(budget=minutes)
+        self.start, self.seconds = time.monotonic(), math.inf if minutes is None else 60 * minutes
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.seconds - (time.monotonic() - self.start)
+
+
+class Ensemble(NamedTuple):
+    """Several teachers as one.
+
+    ``graph`` is the training graph with the fused ``teacher_items``, int32 ``[U, K]``, and
+    ``teacher_weights``; ``models`` are the teachers, ``None`` for one that was given as lists;
+    ``report`` tells what each reaches and took.
+    """
+
+    graph: HeteroData
+    models: list[Recommender | None]
+    report: CompressionReport
+
+
+def train_ensemble(
+    data: HeteroData,
+    val_data: HeteroData | None,
+    *,
+    teachers: Teachers = "auto",
+    weights: Sequence[float] | None = None,
+    metric: str = "recall@20",
+    budget: Budget | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Ensemble:
+    r"""Train teachers, or take them, and fuse the lists of those that help.
+
+    Args:
+        data: The training graph.
+        val_data: Targets in ``edge_label_index``, by which the teachers' weights are chosen.
+        teachers: ``"auto"``: kernel ridge regression, or where that is too large a graph filter,
+            and two factorisations by alternating least squares. Or a list of names
+            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"als"``, ``"lightgcn"``), of models
+            fitted on ``data``, or of graphs that carry their lists.
+        weights: The weight of each teacher, instead of ``val_data``: to train once more on all
+            interactions, with what was chosen before.
+        metric: What teachers are chosen by.
+        budget: Once half of it is gone, the rest of the teachers is left out.
+        seed: Seed of everything random.
+        progress: Show progress on the standard error stream.
+
+    Raises:
+        TypeError: If a teacher is neither a name, a model nor a graph.
+        ValueError: If an option is out of range, a teacher is of another graph, or there are
+            neither weights nor targets, or both.
+
+    Example:
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> from pyg_kd.transforms import UserSplit
+        >>> data = SyntheticInteractions(num_users=200, num_items=100, num_edges=4_000)[0]
+        >>> train, val, test = UserSplit(seed=0)(data)
+        >>> ensemble = train_ensemble(train, val, teachers=["ease", "als"], progress=False)
+        >>> ensemble.report.names, ensemble.graph["user"].teacher_items.shape
+        (['ease', 'als', 'ensemble'], torch.Size([200, 100]))
+    """
+    parse_metric(metric)
+    if (weights is None) == (val_data is None):
+        raise ValueError("an ensemble needs 'val_data' or 'weights', not both")
+    chosen = _chosen(data, teachers)
+    classroom = _Classroom(data, val_data, metric, seed, progress)
+    budget = Budget() if budget is None else budget
+    report = CompressionReport(metric)
+    graphs: list[HeteroData] = []
+    models: list[Recommender | None] = []
+    for place, teacher in enumerate(chosen):
+        if graphs and budget.left < budget.seconds / 2:
+            report.skipped.append(name_of(teacher))
+            continue
+        started = time.monotonic()
+        model, graph = classroom.taught(teacher, place)
+        graphs.append(graph)
+        models.append(model)
+        report.weights.append((name_of(teacher), 0.0))
+        report.add(name_of(teacher), classroom.value(graph), time.monotonic() - started)
+    started = time.monotonic()
+    graph = fuse(graphs, weights, val_data=val_data, metric=metric, num_items=classroom.num_items)
+    names = [name for name, _ in report.weights]
+    report.weights = list(zip(names, graph.teacher_weights, strict=True))
+    report.add("ensemble", classroom.value(graph), time.monotonic() - started)
+    return Ensemble(graph, models, report)
+
+
+def _chosen(data: HeteroData, teachers: Teachers) -> Sequence[Name | Recommender | HeteroData]:
+    if isinstance(teachers, str) and teachers == "auto":
+        return auto_teachers(data)
+    if not isinstance(teachers, (list, tuple)) or not teachers:
+        raise ValueError(f"'teachers' must be 'auto' or a list (got {teachers!r:.80})")
+    return teachers
+
+
+def auto_teachers(data: HeteroData) -> list[Name]:
+    """Teachers of two kinds, those that take seconds first."""
+    _, num_users, num_items = interactions(data)
+    smaller = min(num_users, num_items)
+    if smaller < 3:
+        raise ValueError(f"'data' must have three users and three items at least (got {smaller})")
+    return ["kernel_ridge" if smaller <= MAX_INVERTED else "gfcf", "als", "als"]
+
+
+class _Classroom:
+    """Where teachers are trained and listed."""
+
+    def __init__(
+        self,
+        data: HeteroData,
+        val_data: HeteroData | None,
+        metric: str,
+        seed: int,
+        progress: bool,
+    ) -> None:
+        self.data, self.val_data, self.metric = data, val_data, metric
+        self.seed, self.progress = seed, progress
+        self.validation = None if val_data is None else Validation(data, val_data, metric)
+        self.num_items = min(LISTED, interactions(data).num_items)
+
+    def value(self, graph: HeteroData) -> float | None:
+        """The validation metric of the lists that a graph carries."""
+        return None if self.validation is None else self.validation.of_teacher(graph)
+
+    def taught(
+        self, teacher: Name | Recommender | HeteroData, place: int
+    ) -> tuple[Recommender | None, HeteroData]:
+        """A teacher, trained if need be, and the graph with its lists."""
+        if isinstance(teacher, HeteroData):
+            return None, teacher
+        if isinstance(teacher, str):
+            teacher = self.trained(teacher, place)
+        if not isinstance(teacher, Recommender):
+            raise TypeError(
+                "a teacher must be a name, a model or a graph with its lists "
+                f"(got {type(teacher).__name__})"
+            )
+        graph = extract_knowledge(
+            teacher, self.data, num_items=self.num_items, progress=self.progress
+        )
+        return teacher, graph
+
+    def trained(self, name: str, place: int) -> Recommender:
+        """A teacher by its name, the one at a place of the list."""
+        closed: dict[str, Callable[[HeteroData], Recommender]] = {
+            "kernel_ridge": KernelRidge,
+            "gfcf": GFCF,
+            "ease": EASE,
+        }
+        if name in closed:
+            return closed[name](self.data)
+        if name == "als":
+            # Two of them differ in seed and penalty.
+            return factorisation(
+                self.data, TEACHER_DIM, PENALTIES[place % 2], self.seed + place, self.progress
+            )
+        if name != "lightgcn":
+            raise ValueError(
+                f"'teachers' must be out of {[*closed, 'als', 'lightgcn']} (got {name!r})"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            teacher = LightGCN(self.data, 64)
+        trainer = Trainer(
+            batch_size=2048,
+            metric=self.metric,
+            patience=3,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        trainer.fit(teacher, self.data, val_data=self.val_data)
+        return teacher
+
+
+def factorisation(
+    data: HeteroData, dim: int, penalty: float, seed: int, progress: bool
+) -> Recommender:
+    """A factorisation by alternating least squares."""
+    als = AlternatingLeastSquares(regularization=penalty, seed=seed, progress=progress)
+    return als.fit(MF(data, min(dim, *interactions(data)[1:])), data)
+
+
+def name_of(teacher: object) -> str:
+    """What a teacher is called in a report."""
+    if isinstance(teacher, str):
+        return teacher
+    return type(teacher).__name__ if isinstance(teacher, Recommender) else "given lists"

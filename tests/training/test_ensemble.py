@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyg_kd.datasets import SyntheticInteractions
+from pyg_kd.knowledge import fuse
+from pyg_kd.models import EASE, MF
+from pyg_kd.training import train_ensemble
+from pyg_kd.transforms import UserSplit
+
+
+@pytest.fixture(scope="module")
+def split():
+    data = SyntheticInteractions(num_users=200, num_items=100, num_edges=5_000)[0]
+    return UserSplit(seed=0)(data)
+
+
+def test_given_weights_need_no_targets(split) -> None:
+    train, val, _ = split
+    chosen = train_ensemble(train, val, teachers=["ease", "als", "als"], progress=False)
+    again = train_ensemble(
+        train,
+        None,
+        teachers=["ease", "als", "als"],
+        weights=chosen.graph.teacher_weights,
+        progress=False,
+    )
+    lists = [found.graph["user"].teacher_items for found in (chosen, again)]
+    assert torch.equal(*lists)
+    assert again.report.weights == chosen.report.weights
+    assert [row.value for row in again.report.rows] == [None] * 4
+    assert min(row.value for row in chosen.report.rows) > 0
+
+
+def test_models_are_kept(split) -> None:
+    train, val, _ = split
+    ease, lists = EASE(train), fuse([EASE(train)], data=train)
+    _, models, report = train_ensemble(train, val, teachers=[ease, lists, "als"], progress=False)
+    assert models[0] is ease and models[1] is None and isinstance(models[2], MF)
+    assert report.names == ["EASE", "given lists", "als", "ensemble"]
+
+
+def test_either_weights_or_targets(split) -> None:
+    train, val, _ = split
+    for targets, weights in ((None, None), (val, [1.0])):
+        with pytest.raises(ValueError, match="needs 'val_data' or 'weights', not both"):
+            train_ensemble(train, targets, teachers=["ease"], weights=weights, progress=False)
