@@ -19,7 +19,14 @@ from pyg_kd.graph import interactions
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.models import MF, Recommender
 from pyg_kd.training.compression_report import CompressionReport
-from pyg_kd.training.ensemble import PENALTIES, Budget, Teachers, factorisation, train_ensemble
+from pyg_kd.training.ensemble import (
+    PENALTIES,
+    Budget,
+    Teachers,
+    factorisation,
+    num_bytes,
+    train_ensemble,
+)
 from pyg_kd.training.trainer import Trainer
 from pyg_kd.training.validation import Validation, validate
 from pyg_kd.typing import USER
@@ -44,8 +51,34 @@ RECIPE: dict[str, Any] = {
     "patience": None,
 }
 
+#: Standard deviation of the student's first embeddings: larger than BPR would want.
+INIT_STD = 0.1
+
 #: Epochs of the student, and its least steps: small data needs more epochs.
 EPOCHS, STEPS = 95, 1_000
+
+
+def student_labels(num_items: int) -> dict[str, Any]:
+    """Options of :class:`~pyg_kd.SoftLabel` for a student of a catalogue.
+
+    Example:
+        >>> student_labels(84_000)["share"]
+        0.1
+    """
+    return {**LABELS, "share": min(1.0, DRAWN / num_items)}
+
+
+def student_training(num_users: int, epochs: int | None = None) -> dict[str, Any]:
+    """Options of :class:`~pyg_kd.Trainer` for a student of some users.
+
+    Example:
+        >>> training = student_training(1_000)
+        >>> training["max_epochs"], training["evaluate_every"]
+        (250, 50)
+    """
+    if epochs is None:
+        epochs = max(EPOCHS, math.ceil(STEPS / math.ceil(num_users / RECIPE["batch_size"])))
+    return {**RECIPE, "max_epochs": epochs, "evaluate_every": max(epochs // 5, 1)}
 
 
 def compress(
@@ -156,15 +189,13 @@ class _Compression:
         self._add_factorisation(dim)
         self._warn(dim)
         if epochs is None:
-            steps = math.ceil(interactions(graph).num_users / RECIPE["batch_size"])
-            epochs = max(EPOCHS, math.ceil(STEPS / steps))
+            epochs = student_training(interactions(graph).num_users)["max_epochs"]
         if math.isfinite(self.budget.seconds):
             epochs = min(epochs, self._affordable(graph, dim, model))
         started = time.monotonic()
         student = self._fit(graph, dim, model, epochs)
         value = validate(student, self.data, self.val_data, self.metric)[self.metric]
-        size = sum(4 * x.numel() for x in student.state_dict().values() if x.is_floating_point())
-        self.report.add("student", value, time.monotonic() - started, size)
+        self.report.add("student", value, time.monotonic() - started, num_bytes(student))
         self.report.epochs = epochs
         return student
 
@@ -173,14 +204,12 @@ class _Compression:
     ) -> Recommender:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            wide = {"init_std": 0.1} if "init_std" in signature(model).parameters else {}
+            wide = {"init_std": INIT_STD} if "init_std" in signature(model).parameters else {}
             student = model(graph, dim, **wide)
-        share = min(1.0, DRAWN / interactions(graph).num_items)
+        _, num_users, num_items = interactions(graph)
         trainer = Trainer(
-            **RECIPE,
-            max_epochs=epochs,
+            **student_training(num_users, epochs),
             metric=self.metric,
-            evaluate_every=max(epochs // 5, 1),
             seed=self.seed,
             progress=self.progress,
         )
@@ -191,7 +220,7 @@ class _Compression:
                 student,
                 graph,
                 val_data=self.val_data,
-                distillations=[(SoftLabel(**LABELS, share=share), 1.0)],
+                distillations=[(SoftLabel(**student_labels(num_items)), 1.0)],
             )
         return student
 

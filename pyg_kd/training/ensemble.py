@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_positive
+from pyg_kd.checks import require_count, require_positive
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import extract_knowledge, fuse
 from pyg_kd.models import EASE, GFCF, MF, KernelRidge, LightGCN, Recommender
@@ -31,8 +31,8 @@ TEACHER_DIM = 200
 #: Penalties of the two factorisations: two settings and two seeds differ more than two seeds.
 PENALTIES = (10.0, 30.0)
 
-#: Items that a teacher lists.
-LISTED = 500
+#: Items that a teacher lists: fewer where the lists of many users would not fit into memory.
+LISTED, LISTED_TO_MANY, MANY_USERS = 500, 150, 200_000
 
 Teachers = Literal["auto"] | Sequence[Name | Recommender | HeteroData]
 
@@ -78,6 +78,7 @@ def train_ensemble(
     teachers: Teachers = "auto",
     weights: Sequence[float] | None = None,
     metric: str = "recall@20",
+    num_items: int | None = None,
     budget: Budget | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -94,6 +95,8 @@ def train_ensemble(
         weights: The weight of each teacher, instead of ``val_data``: to train once more on all
             interactions, with what was chosen before.
         metric: What teachers are chosen by.
+        num_items: Items that each teacher lists for a user; 500, and 150 from 200,000 users on,
+            but at most the catalogue.
         budget: Once half of it is gone, the rest of the teachers is left out.
         seed: Seed of everything random.
         progress: Show progress on the standard error stream.
@@ -113,10 +116,12 @@ def train_ensemble(
         (['ease', 'als', 'ensemble'], torch.Size([200, 100]))
     """
     parse_metric(metric)
+    if num_items is not None:
+        require_count(num_items=num_items)
     if (weights is None) == (val_data is None):
         raise ValueError("an ensemble needs 'val_data' or 'weights', not both")
     chosen = _chosen(data, teachers)
-    classroom = _Classroom(data, val_data, metric, seed, progress)
+    classroom = _Classroom(data, val_data, metric, num_items, seed, progress)
     budget = Budget() if budget is None else budget
     report = CompressionReport(metric)
     graphs: list[HeteroData] = []
@@ -130,12 +135,17 @@ def train_ensemble(
         graphs.append(graph)
         models.append(model)
         report.weights.append((name_of(teacher), 0.0))
-        report.add(name_of(teacher), classroom.value(graph), time.monotonic() - started)
+        size = None if model is None else num_bytes(model)
+        report.add(name_of(teacher), classroom.value(graph), time.monotonic() - started, size)
     started = time.monotonic()
     graph = fuse(graphs, weights, val_data=val_data, metric=metric, num_items=classroom.num_items)
     names = [name for name, _ in report.weights]
     report.weights = list(zip(names, graph.teacher_weights, strict=True))
-    report.add("ensemble", classroom.value(graph), time.monotonic() - started)
+    sizes = [
+        row.bytes for row, (_, weight) in zip(report.rows, report.weights, strict=True) if weight
+    ]
+    size = None if None in sizes else sum(filter(None, sizes))
+    report.add("ensemble", classroom.value(graph), time.monotonic() - started, size)
     return Ensemble(graph, models, report)
 
 
@@ -164,13 +174,16 @@ class _Classroom:
         data: HeteroData,
         val_data: HeteroData | None,
         metric: str,
+        num_items: int | None,
         seed: int,
         progress: bool,
     ) -> None:
         self.data, self.val_data, self.metric = data, val_data, metric
         self.seed, self.progress = seed, progress
         self.validation = None if val_data is None else Validation(data, val_data, metric)
-        self.num_items = min(LISTED, interactions(data).num_items)
+        _, num_users, catalogue = interactions(data)
+        usual = LISTED if num_users < MANY_USERS else LISTED_TO_MANY
+        self.num_items = min(usual if num_items is None else num_items, catalogue)
 
     def value(self, graph: HeteroData) -> float | None:
         """The validation metric of the lists that a graph carries."""
@@ -232,6 +245,11 @@ def factorisation(
     """A factorisation by alternating least squares."""
     als = AlternatingLeastSquares(regularization=penalty, seed=seed, progress=progress)
     return als.fit(MF(data, min(dim, *interactions(data)[1:])), data)
+
+
+def num_bytes(model: Recommender) -> int:
+    """Bytes of what a model holds."""
+    return sum(x.numel() * x.element_size() for x in [*model.parameters(), *model.buffers()])
 
 
 def name_of(teacher: object) -> str:
