@@ -7,7 +7,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,13 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _BLOCK = 1 << 24
 
 
-def read_columns(path: Path, wanted: Mapping[str, str | int]) -> dict[str, Any]:
+def read_columns(
+    path: Path,
+    wanted: Mapping[str, str | int],
+    *,
+    optional: Collection[str] = (),
+    text: Collection[str | int] = (),
+) -> dict[str, Any]:
     r"""Read some columns of a file.
 
     Args:
@@ -31,6 +37,8 @@ def read_columns(path: Path, wanted: Mapping[str, str | int]) -> dict[str, Any]:
             or ``.parquet`` or ``.pq``.
         wanted: The column asked for by each option. If all are positions, a text file has no
             header line.
+        optional: Columns that are read, too, where the file has them.
+        text: Columns that a text file holds strings in, whatever they look like.
 
     Returns:
         The columns by their names, in the order of ``wanted``.
@@ -48,8 +56,8 @@ def read_columns(path: Path, wanted: Mapping[str, str | int]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"'table' must be an existing file (got '{path}')")
     if kind in _PARQUET:
-        return _parquet_columns(path, wanted)
-    return _text_columns(path, _SEPARATORS[kind], wanted)
+        return _parquet_columns(path, wanted, optional)
+    return _text_columns(path, _SEPARATORS[kind], wanted, optional, text)
 
 
 def check_names(wanted: Mapping[str, Any], known: Sequence[Any], hint: str = "") -> None:
@@ -61,7 +69,17 @@ def check_names(wanted: Mapping[str, Any], known: Sequence[Any], hint: str = "")
             raise ValueError(f"'{option}' must name one column, not several of {known}")
 
 
-def _parquet_columns(path: Path, wanted: Mapping[str, str | int]) -> dict[str, Any]:
+def with_optional(
+    wanted: Mapping[str, Any], optional: Collection[str], known: Sequence[Any]
+) -> dict[str, Any]:
+    """The columns wanted, with those among the ``optional`` ones that are ``known``."""
+    extra = {name: name for name in optional if name in known and name not in wanted.values()}
+    return {**wanted, **extra}
+
+
+def _parquet_columns(
+    path: Path, wanted: Mapping[str, str | int], optional: Collection[str]
+) -> dict[str, Any]:
     pyarrow = _import("pyarrow", path)
     _import("pandas", path)
     parquet = import_module("pyarrow.parquet")
@@ -70,6 +88,7 @@ def _parquet_columns(path: Path, wanted: Mapping[str, str | int]) -> dict[str, A
         names = parquet.read_schema(path).names
     except broken as error:
         raise _unreadable(path, error) from error
+    wanted = with_optional(wanted, optional, names)
     check_names(wanted, names)
     columns = [str(name) for name in wanted.values()]
     try:
@@ -86,7 +105,11 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _text_columns(
-    path: Path, separator: str | None, wanted: Mapping[str, str | int]
+    path: Path,
+    separator: str | None,
+    wanted: Mapping[str, str | int],
+    optional: Collection[str],
+    text: Collection[str | int],
 ) -> dict[str, Any]:
     pandas = _import("pandas", path)
     content, separator = _separated(_content(path), separator)
@@ -94,6 +117,8 @@ def _text_columns(
     if names is None:
         raise ValueError(f"'table' must not be an empty file (got '{path}')")
     headless = all(isinstance(name, int) for name in wanted.values())
+    if not headless:
+        wanted = with_optional(wanted, optional, names)
     hint = ": for a file without a header line give positions, such as user=0, item=1"
     check_names(wanted, range(len(names)) if headless else names, "" if headless else hint)
     _check_widths(path, content, separator, len(names))
@@ -103,13 +128,14 @@ def _text_columns(
         sep=separator,
         header=None if headless else 0,
         usecols=[*place.values()],
+        dtype={place[n] if headless else n: str for n in wanted.values() if n in text},
         index_col=False,  # never the first column
         low_memory=False,  # else the type of an id depends on the block of lines that it is in
     )
     order = sorted(place.values())
     columns = {str(name): frame.iloc[:, order.index(place[name])] for name in wanted.values()}
-    for name, column in columns.items():
-        _refuse_long_integers(path, name, column)
+    for name in columns.keys() - set(map(str, text)):
+        _refuse_long_integers(path, name, columns[name])
     return columns
 
 

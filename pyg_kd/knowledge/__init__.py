@@ -3,6 +3,7 @@
 from pyg_kd.knowledge.attachment import attach_trajectories
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.fusion import fuse
+from pyg_kd.knowledge.list_tables import read_lists
 from pyg_kd.knowledge.listed import Listed
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.knowledge.store import load_knowledge, save_knowledge
@@ -19,6 +20,7 @@ __all__ = [
     "graph_fingerprint",
     "load_knowledge",
     "model_fingerprint",
+    "read_lists",
     "save_knowledge",
     "topology_graph",
 ]
