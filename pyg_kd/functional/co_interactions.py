@@ -13,16 +13,23 @@ from pyg_kd.graph import Neighbors
 #: Bounds on the number of two-edge paths counted at once; those of an entity stay together.
 MIN_PATHS, MAX_PATHS = 2**16, 2**24
 
+#: Sums of weights that differ by less, relatively, are equal but for the order of summation.
+TOLERANCE = 1e-9
 
-def co_interactions(own: Neighbors, other: Neighbors) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    r"""The off-diagonal nonzeros of :math:`X X^\top`, in blocks of rows.
+
+def co_interactions(
+    own: Neighbors, other: Neighbors, weight: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    r"""The off-diagonal nonzeros of :math:`X X^\top`, or of :math:`X W X^\top`, in blocks of rows.
 
     Args:
         own: What each entity interacted with.
         other: The same edges from the other side.
+        weight: The diagonal of :math:`W`, float64 of the other side's size; by default ones.
 
     Yields:
-        Rows, columns and values, int64 ``[E]``, ascending by row, then by column.
+        Rows, columns and values, the values int64 or, if weighted, float64, all ``[E]``, ascending
+        by row, then by column.
 
     Example:
         >>> own, other = Neighbors(torch.tensor([0, 1, 2]), torch.tensor([0, 0])), Neighbors(
@@ -36,7 +43,12 @@ def co_interactions(own: Neighbors, other: Neighbors) -> Iterator[tuple[Tensor, 
         place, via = own.of(rows)
         path, col = other.of(via)
         row = rows[place[path]]
-        key, shared = (row * size + col)[row != col].unique(return_counts=True)
+        key, apart = row * size + col, row != col
+        if weight is None:
+            key, shared = key[apart].unique(return_counts=True)
+        else:
+            key, group = key[apart].unique(return_inverse=True)
+            shared = weight.new_zeros(len(key)).index_add_(0, group, weight[via[path[apart]]])
         yield key // size, key % size, shared
 
 
@@ -63,15 +75,16 @@ def ranked(row: Tensor, *keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def among_largest(row: Tensor, value: Tensor, k: int, num_rows: int) -> Tensor:
-    """Which entries are among the ``k`` largest of their row, positive ones all; equals of the
-    last one are too, bool ``[E]``.
+    """Which positive entries are among the ``k`` largest of their row, bool ``[E]``.
+
+    Those that equal the last of them, but for rounding, are too.
 
     Example:
         >>> among_largest(torch.zeros(4, dtype=torch.long), torch.tensor([3, 1, 2, 2]), 2, 1)
         tensor([ True, False,  True,  True])
     """
     order, place = ranked(row, value)
-    last = value.new_zeros(num_rows)
+    last = value.new_zeros(num_rows, dtype=torch.double)
     at_end = order[place == k - 1]
-    last[row[at_end]] = value[at_end]
+    last[row[at_end]] = value[at_end].double() * (1 - TOLERANCE)
     return value >= last[row]

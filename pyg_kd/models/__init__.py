@@ -10,14 +10,17 @@ from pyg_kd.models.lightgcn import LightGCN
 from pyg_kd.models.mf import MF
 from pyg_kd.models.mult_vae import MultVAE
 from pyg_kd.models.multi_branch import MultiBranch
+from pyg_kd.models.neighbors import ItemKNN, UserKNN
 from pyg_kd.models.neumf import NeuMF
 from pyg_kd.models.ngcf import NGCF
+from pyg_kd.models.quantization_aware import QuantizationAware
 
 __all__ = [
     "Recommender",
     "MF",
     "LightGCN",
     "NGCF",
+    "QuantizationAware",
     "CML",
     "NeuMF",
     "MultiBranch",
@@ -26,4 +29,6 @@ __all__ = [
     "KernelRidge",
     "GFCF",
     "EASE",
+    "ItemKNN",
+    "UserKNN",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.index import index2ptr
 
 from pyg_kd.functional.sparse import CSR, row_matmul
 from pyg_kd.graph import interactions
@@ -79,10 +81,11 @@ def one_hot(index: Tensor, value: Tensor) -> Tensor:
     return signal
 
 
-def hold_pattern(model: Fitted, data: HeteroData) -> None:
-    """Register the interactions of a graph, by user and by item, as buffers of a model."""
+def hold_pattern(model: Fitted, data: HeteroData, sides: Sequence[str] = (USER, ITEM)) -> None:
+    """Register the interactions of a graph, by user, by item or both, as buffers of a model."""
     edges = interactions(data)
-    for name, side in ((USER, edges.by_user()), (ITEM, edges.by_item())):
+    for name in sides:
+        side = edges.by_user() if name == USER else edges.by_item()
         model.register_buffer(f"{name}_ptr", side.ptr.to(torch.int32))
         model.register_buffer(f"{name}_col", side.col.to(torch.int32))
     ones = torch.ones(len(edges.by_user().col), device=edges.edge_index.device)
@@ -93,6 +96,21 @@ def pattern(model: Fitted, side: str) -> CSR:
     """The interactions that :func:`hold_pattern` registered, by ``"user"`` or by ``"item"``."""
     ptr, col, ones = (model.get_buffer(name) for name in (f"{side}_ptr", f"{side}_col", "ones"))
     return CSR(ptr, col, ones)
+
+
+def hold_sparse(
+    model: Fitted, name: str, row: Tensor, col: Tensor, value: Tensor, num_rows: int
+) -> None:
+    """Register a sparse matrix, given by its entries in any order, as buffers of a model."""
+    row, order = row.sort(stable=True)
+    model.register_buffer(f"{name}_ptr", index2ptr(row, num_rows).to(torch.int32))
+    model.register_buffer(f"{name}_col", col[order].to(torch.int32))
+    model.register_buffer(f"{name}_value", value[order])
+
+
+def sparse(model: Fitted, name: str) -> CSR:
+    """The sparse matrix that :func:`hold_sparse` registered."""
+    return CSR(*(model.get_buffer(f"{name}_{part}") for part in CSR._fields))
 
 
 def pattern_block(model: Fitted, users: Tensor, items: Tensor) -> Tensor:
