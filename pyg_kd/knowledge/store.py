@@ -97,6 +97,21 @@ def save_knowledge(graph: HeteroData, path: str | os.PathLike[str]) -> None:
     metadata["sha256"] = _digest(tensors, metadata)
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the header of a safetensors file in order, which its writer leaves to chance.
+
+    The header is 8 bytes with its length, then JSON. Sorting changes no length.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData:
