@@ -6,6 +6,7 @@ What only one method or model uses lives in its own file or folder.
 from pyg_kd.functional.catalogue import catalogue_logsumexp
 from pyg_kd.functional.edge_scores import edge_scores, list_scores
 from pyg_kd.functional.experts import mixture_of_experts
+from pyg_kd.functional.fake_quantize import fake_quantize
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.losses import bpr_loss, softmax_loss
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
@@ -22,6 +23,7 @@ __all__ = [
     "bpr_loss",
     "catalogue_logsumexp",
     "edge_scores",
+    "fake_quantize",
     "full_topology_loss",
     "gather_rows",
     "hierarchical_topology_loss",
