@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import render_engine
+import render_protocol
 from render_engine import signed_p, table
 from report import RESULTS
 
@@ -507,6 +508,7 @@ def _with_machine(render: Callable[[dict[str, Any], str], str], result: dict[str
 
 SECTIONS = {
     "compress": partial(_with_machine, render_engine.three_lines),
+    "protocol": partial(_with_machine, render_protocol.protocol),
     "compare_methods": compare_methods,
     "gowalla": gowalla,
     "reproduce_topology": topology,
