@@ -55,8 +55,8 @@ def fake_quantize(x: Tensor, dtype: Integers = "int4") -> Tensor:
         ValueError: If ``x`` is not a matrix with a column, or ``dtype`` is unknown.
 
     Example:
-        >>> fake_quantize(torch.tensor([[0.7, 0.32, -0.08]]))
-        tensor([[ 0.7000,  0.3000, -0.1000]])
+        >>> fake_quantize(torch.tensor([[7.0, 3.2, -0.8]]))
+        tensor([[ 7.,  3., -1.]])
     """
     require_choice(INTEGERS, dtype=dtype)
     if x.dim() != 2 or x.size(1) == 0:
