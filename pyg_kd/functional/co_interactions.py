@@ -54,11 +54,20 @@ def co_interactions(
 
 def blocks_of_paths(own: Neighbors, other: Neighbors) -> tuple[Tensor, ...]:
     """All row ids, in blocks whose two-edge paths need about as much memory as the edges."""
-    paths = torch.cat([own.ptr.new_zeros(1), other.degree[own.col].cumsum(0)])[own.ptr[1:]]
-    limit = min(max(own.col.numel(), MIN_PATHS), MAX_PATHS)
-    sizes = torch.bincount(paths // limit)
-    rows = torch.arange(len(paths), device=paths.device)
-    return tuple(torch.split(rows, sizes[sizes > 0].tolist()))
+    ends = torch.cat([own.ptr.new_zeros(1), other.degree[own.col].cumsum(0)])[own.ptr]
+    return bounded_parts(ends.diff(), min(max(own.col.numel(), MIN_PATHS), MAX_PATHS))
+
+
+def bounded_parts(counts: Tensor, limit: int) -> tuple[Tensor, ...]:
+    """Places in int64 ``counts``, ascending, in parts that sum to little more than ``limit``.
+
+    Example:
+        >>> bounded_parts(torch.tensor([2, 2, 3, 9, 1]), 4)
+        (tensor([0]), tensor([1, 2]), tensor([3, 4]))
+    """
+    sizes = torch.bincount(counts.cumsum(0) // limit)
+    places = torch.arange(len(counts), device=counts.device)
+    return tuple(places.split(sizes[sizes > 0].tolist())) if len(counts) else ()
 
 
 def ranked(row: Tensor, *keys: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyg_kd.functional.co_interactions import bounded_parts
 from pyg_kd.functional.sparse import CSR, keep_float32, require_one_device, row_matmul
 from pyg_kd.graph import entries_of
 
@@ -64,7 +65,7 @@ def _product_block(
         block = row_matmul(first, rows, _columns(second, place, len(distinct)))
     else:
         block = first.value.new_zeros(len(rows), len(distinct))
-        for part in _parts(products):
+        for part in bounded_parts(products, MAX_PRODUCTS):
             _add_products(block, part, first, second, rows, place)
     ascending = len(distinct) == len(cols) and bool((column[1:] > column[:-1]).all())
     return block if ascending else block[:, column]
@@ -87,13 +88,6 @@ def _(
 
 
 keep_float32("pyg_kd::product_block")
-
-
-def _parts(products: Tensor) -> tuple[Tensor, ...]:
-    """The places of rows, in parts of bounded numbers of products."""
-    sizes = torch.bincount(products.cumsum(0) // MAX_PRODUCTS)
-    places = torch.arange(len(products), device=products.device)
-    return places.split(sizes[sizes > 0].tolist()) if len(places) else ()
 
 
 def _columns(matrix: CSR, place: Tensor, width: int) -> Tensor:

@@ -14,6 +14,7 @@ from pyg_kd.models.neighbors import ItemKNN, UserKNN
 from pyg_kd.models.neumf import NeuMF
 from pyg_kd.models.ngcf import NGCF
 from pyg_kd.models.quantization_aware import QuantizationAware
+from pyg_kd.models.slim import SLIM
 
 __all__ = [
     "Recommender",
@@ -31,4 +32,5 @@ __all__ = [
     "EASE",
     "ItemKNN",
     "UserKNN",
+    "SLIM",
 ]

@@ -38,17 +38,16 @@ class _Nearest(Fitted):
         """The edges of the graph that the model was fitted to, by user."""
         return pattern(self, USER)
 
-    def _similar(self, own: Neighbors, other: Neighbors) -> tuple[Tensor, Tensor, Tensor]:
-        """Entities, their nearest others, and how similar these are, float64."""
-        weight = other.degree.double().clamp(min=1) ** -self.other_power
-        size = own.degree.double() ** self.power
-        found = [(own.ptr[:0], own.ptr[:0], size[:0])]
-        for row, col, shared in co_interactions(own, other, weight):
-            near = shared / (size[row] * size[col] + self.shrinkage)
-            kept = among_largest(row, near, self.num_neighbors, len(size))
-            found.append((row[kept], col[kept], near[kept]))
-        row, col, near = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return row, col, near
+    def _nearest(self, own: Neighbors, other: Neighbors) -> tuple[Tensor, Tensor, Tensor]:
+        """Entities, their neighbours, and their similarities."""
+        return nearest(
+            own,
+            other,
+            self.num_neighbors,
+            shrinkage=self.shrinkage,
+            power=self.power,
+            other_power=self.other_power,
+        )
 
     def __repr__(self) -> str:
         return (
@@ -56,6 +55,30 @@ class _Nearest(Fitted):
             f"num_neighbors={self.num_neighbors}, shrinkage={self.shrinkage}, power={self.power}, "
             f"other_power={self.other_power})"
         )
+
+
+def nearest(
+    own: Neighbors,
+    other: Neighbors,
+    k: int,
+    *,
+    shrinkage: float = 0.0,
+    power: float = 0.5,
+    other_power: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Entities, ascending, their ``k`` nearest others, ascending too, and their similarities.
+
+    Those as near as the last of them count too.
+    """
+    weight = other.degree.double().clamp(min=1) ** -other_power
+    size = own.degree.double() ** power
+    found = [(own.ptr[:0], own.ptr[:0], size[:0])]
+    for row, col, shared in co_interactions(own, other, weight):
+        near = shared / (size[row] * size[col] + shrinkage)
+        kept = among_largest(row, near, k, len(size))
+        found.append((row[kept], col[kept], near[kept]))
+    row, col, near = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return row, col, near
 
 
 class ItemKNN(_Nearest):
@@ -106,7 +129,7 @@ class ItemKNN(_Nearest):
     ) -> None:
         super().__init__(data, num_neighbors, shrinkage, power, other_power)
         edges = interactions(data)
-        item, neighbor, near = self._similar(edges.by_item(), edges.by_user())
+        item, neighbor, near = self._nearest(edges.by_item(), edges.by_user())
         hold_sparse(self, "near", neighbor, item, near.float(), self.num_items)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
@@ -155,7 +178,7 @@ class UserKNN(_Nearest):
     ) -> None:
         super().__init__(data, num_neighbors, shrinkage, power, other_power)
         edges = interactions(data)
-        user, neighbor, near = self._similar(edges.by_user(), edges.by_item())
+        user, neighbor, near = self._nearest(edges.by_user(), edges.by_item())
         hold_sparse(self, "near", user, neighbor, near.float(), self.num_users)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
