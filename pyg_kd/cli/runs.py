@@ -5,6 +5,7 @@ run.json                the command, versions, machine, inputs with SHA-256, sta
 metrics.json            the result
 NAME.safetensors        the state of a model
 NAME.history.json       its training, epoch by epoch
+teacher.report.json     what an ensemble of teachers is made of
 checkpoints/NAME/       while it is trained
 """
 
@@ -33,7 +34,7 @@ CONFIG, RECORD, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.json"
 #: What a run may leave in its folder, and ``--overwrite`` may remove.
 OWN = (
     CONFIG, RECORD, METRICS, CHECKPOINTS, LOCK, "bundle", "teacher", "titles.csv",
-    "*.safetensors", "*.history.json",
+    "*.safetensors", "*.history.json", "*.report.json",
 )  # fmt: skip
 
 RUNNING, COMPLETE = "running", "complete"

@@ -46,6 +46,8 @@ class Listed(Recommender):
     def __init__(self, graph: HeteroData) -> None:
         check_knowledge(graph, "Listed", ("teacher_items",))
         super().__init__(graph, dim=1)
+        #: The graph that carries the lists, which methods are bound to.
+        self.graph = graph
         self.lists: Tensor
         self.register_buffer("lists", graph[USER].teacher_items.to(torch.int32))
 

@@ -182,8 +182,8 @@ class _Classroom:
         self.seed, self.progress = seed, progress
         self.validation = None if val_data is None else Validation(data, val_data, metric)
         _, num_users, catalogue = interactions(data)
-        usual = LISTED if num_users < MANY_USERS else LISTED_TO_MANY
-        self.num_items = min(usual if num_items is None else num_items, catalogue)
+        usual = list_length(num_users, catalogue)
+        self.num_items = usual if num_items is None else min(num_items, catalogue)
 
     def value(self, graph: HeteroData) -> float | None:
         """The validation metric of the lists that a graph carries."""
@@ -245,6 +245,16 @@ def factorisation(
     """A factorisation by alternating least squares."""
     als = AlternatingLeastSquares(regularization=penalty, seed=seed, progress=progress)
     return als.fit(MF(data, min(dim, *interactions(data)[1:])), data)
+
+
+def list_length(num_users: int, num_items: int) -> int:
+    """How many items a teacher of an ensemble lists.
+
+    Example:
+        >>> list_length(1_000, 300), list_length(1_000_000, 50_000)
+        (300, 150)
+    """
+    return min(LISTED if num_users < MANY_USERS else LISTED_TO_MANY, num_items)
 
 
 def num_bytes(model: Recommender) -> int:

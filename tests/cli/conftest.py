@@ -66,8 +66,8 @@ QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3]
 def distilled(table, tmp_path_factory):
     """A run of distill on the small table."""
     out = tmp_path_factory.mktemp("distilled") / "run"
-    words = ["distill", table, "--out", out, "--teacher-epochs", 4, "--baseline-epochs", 3]
-    words += QUICK
+    words = ["distill", table, "--out", out, "--teacher", "lightgcn", "--teacher-epochs", 4]
+    words += ["--baseline-epochs", 3, *QUICK]
     threads = torch.get_num_threads()
     assert main([str(word) for word in words]) == 0
     torch.set_num_threads(threads)

@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pyg_kd import SoftLabel
+from pyg_kd import SoftLabel, compress
 from pyg_kd.cli.options import Data
 from pyg_kd.cli.pipeline.data import read_graphs
 from pyg_kd.datasets import from_interactions
@@ -19,9 +19,16 @@ from pyg_kd.retrieval import load_student
 from pyg_kd.training import Trainer
 from pyg_kd.transforms import UserSplit
 
-QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3, "--teacher-epochs", 3]
-QUICK += ["--baseline-epochs", 3]
-SOFT = {"batch_by": "user", "base_weight": 0.0, "lr": 0.01}
+QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3, "--baseline-epochs", 3]
+SINGLE = ["--teacher", "lightgcn", "--student", "lightgcn", *QUICK, "--teacher-epochs", 3]
+RECIPE = {"batch_by": "user", "base_weight": 0.0, "schedule": "cosine", "warmup": 0.05}
+LABELS = {
+    "num_listed": 150,
+    "temperature": [8.0, 40.0],
+    "mixture": [0.3, 0.7],
+    "own": "mask",
+    "share": 1.0,
+}
 
 
 def cells(out, name):
@@ -30,14 +37,13 @@ def cells(out, name):
     return line[len(name) :].split()
 
 
-@pytest.mark.filterwarnings("ignore:the teacher is no better than its student")
 def test_the_command_does_what_the_library_does(run, table, tmp_path):
-    words = ["--teacher-dim", 16, "--dim", 4, "--batch-size", 32, "--lr", 0.01, *QUICK]
+    words = ["--teacher-dim", 16, "--dim", 4, "--batch-size", 32, "--lr", 0.01, *SINGLE]
     result = run("distill", table, "--out", tmp_path / "run", *words)
     assert result.code == 0, result.err
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert config["methods"] == {"SoftLabel": {"weight": 1.0, "own_weight": 0.5}}
-    assert {name: config[name] for name in SOFT} == SOFT
+    assert config["methods"] == {"SoftLabel": {"weight": 1.0, **LABELS}}
+    assert {name: config[name] for name in RECIPE} == RECIPE
 
     train, val, test = UserSplit(0.1, 0.1, 0)(from_interactions(table))
     options = {"max_epochs": 3, "seed": 0, "progress": False}
@@ -54,14 +60,74 @@ def test_the_command_does_what_the_library_does(run, table, tmp_path):
 
     teacher = fitted(16, train, batch_size=config["teacher_training"]["batch_size"])
     graph = extract_knowledge(teacher, train, num_items=20)
-    soft = [(SoftLabel(own_weight=0.5), 1.0)]
-    student = fitted(4, graph, soft, batch_size=32, batch_by="user", base_weight=0.0)
+    soft = [(SoftLabel(**LABELS), 1.0)]
+    student = fitted(4, graph, soft, batch_size=32, **RECIPE)
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
     assert found["teacher"] == measured(teacher)
     assert found["student"] == measured(student)
     assert found.keys() == {"most popular", "teacher", "student alone", "student"}
     shown = cells(result.out, "student")
     assert shown == ["4", "1,600", *(f"{value:.4f}" for value in found["student"].values())]
+
+
+def test_by_default_it_does_what_compress_does(run, table, tmp_path):
+    words = ["--no-progress", "--threads", 1, "--no-baseline", "--epochs", 30, "--k", 10]
+    result = run("distill", table, "--out", tmp_path / "run", "--dim", 6, *words)
+    assert result.code == 0, result.err
+    train, val, _ = UserSplit(0.1, 0.1, 0)(from_interactions(table))
+    student, report = compress(train, val, dim=6, epochs=30, progress=False)
+    state = load_file(tmp_path / "run" / "student.safetensors")
+    assert torch.equal(state["item_embedding"], student.item_embedding)
+    kept = json.loads((tmp_path / "run" / "teacher.report.json").read_text())
+    assert kept["weights"] == [list(pair) for pair in report.weights]
+    values = [row["value"] for row in kept["rows"]]
+    assert values == [row.value for row in report.rows[2:-1]]
+    shown = cells(result.out, "teacher")
+    assert shown[:2] == ["-", f"{report.rows[-2].bytes:,}"]
+
+
+def test_an_ensemble_of_names(run, table, tmp_path):
+    out, words = tmp_path / "run", ["--teacher", "ease+als", *QUICK]
+    result = run("distill", table, "--out", out, *words)
+    assert result.code == 0, result.err
+    assert "pyg-kd: teacher: 1 " not in result.out  # what it is made of is told on standard error
+    kept = json.loads((out / "teacher.report.json").read_text())
+    assert [name for name, _ in kept["weights"]] == ["ease", "als"]
+    assert kept["factors"] == {"name": "MF", "dim": 40}
+    measured = run("evaluate", out, "--no-progress").json["metrics"]
+    written = json.loads((out / "metrics.json").read_text())["test"]
+    assert measured["teacher"] == written["teacher"]
+    assert measured["student"] == written["student"]
+    assert load_student(out / "teacher").dim == 40
+    exported = run("export", out, tmp_path / "wide", "--format", "bundle", "--model", "teacher")
+    assert exported.code == 0 and load_student(tmp_path / "wide").dim == 40
+    repeated = run("reproduce", out)
+    assert repeated.code == 0 and repeated.json["same"]
+
+
+def test_an_ensemble_without_vectors(run, table, tmp_path):
+    out = tmp_path / "run"
+    result = run("distill", table, "--out", out, "--teacher", "kernel_ridge", *QUICK)
+    assert result.code == 0, result.err
+    assert not (out / "teacher").exists()
+    assert run("latency", out, "--requests", 5, "--warmup", 1, "--no-progress").code == 0
+    refused = run("export", out, tmp_path / "x", "--format", "bundle", "--model", "teacher")
+    assert refused.code == 2 and "has no vectors, only lists" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--teacher", "als+bert"], "'teacher' must join names out of kernel_ridge, "),
+        (["--teacher-dim", 3], "'teacher_dim' is an option of one teacher"),
+        (["--teacher", "als", "--teacher-epochs", 3], "'teacher_epochs' is an option of one"),
+        (["--methods", "TopologyDistillation=1"], "TopologyDistillation, which needs teacher_x"),
+    ],
+)
+def test_mistakes_about_an_ensemble(run, table, tmp_path, words, message):
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 2 and message in result.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_gap(distilled):
@@ -118,13 +184,18 @@ def test_precisions(run, table, tmp_path, dtype):
         ("DualCorrection(num_ranked=15)=0.01",
          {"base_weight": None}),
         ("SoftLabel(num_listed=10)=1.0,HintRegression=1e-2",
-         {"batch_by": "user", "base_weight": 0.0,
-          "methods": {"SoftLabel": {"weight": 1.0, "own_weight": 0.5, "num_listed": 10},
+         {**RECIPE,
+          "methods": {"SoftLabel": {"weight": 1.0, **LABELS, "num_listed": 10},
                       "HintRegression": {"weight": 0.01}}}),
+        ("SoftLabel(own_weight=0.3)=1.0",
+         {**RECIPE, "methods": {"SoftLabel": {"weight": 1.0, "own_weight": 0.3}}}),
+        ("SoftLabel(temperature=9)=1.0",
+         {"methods": {"SoftLabel": {"weight": 1.0, "temperature": 9, "own": "mask",
+                                    "share": 1.0}}}),
     ],
 )  # fmt: skip
 def test_methods(run, table, tmp_path, methods, expected):
-    result = run("distill", table, "--out", tmp_path / "run", "--methods", methods, *QUICK)
+    result = run("distill", table, "--out", tmp_path / "run", "--methods", methods, *SINGLE)
     assert result.code == 0, result.err
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert {name: config[name] for name in expected} == expected
@@ -167,7 +238,11 @@ def test_a_teacher_that_is_a_run(run, table, trained, tmp_path):
     assert same.code == 2 and "'out' must not be the teacher's folder" in same.err
     assert (trained / "model.safetensors").exists()
     wrong = run("distill", table, "--out", tmp_path / "other", "--teacher", "bert")
-    assert wrong.code == 2 and "'teacher' must be a run or one of lightgcn, mf" in wrong.err
+    assert (
+        wrong.code == 2
+        and "'teacher' must be a run, ensemble, names joined by + out of kernel_ridge, "
+        in wrong.err
+    )
 
 
 def test_a_closed_form_teacher(run, table, tmp_path):
@@ -178,10 +253,11 @@ def test_a_closed_form_teacher(run, table, tmp_path):
     assert again.json["metrics"]["teacher"] == found["test"]["teacher"]
 
 
-@pytest.mark.parametrize("teacher", ["lightgcn", "ease", "run"])
+@pytest.mark.parametrize("teacher", ["lightgcn", "ease", "run", "ease+als"])
 def test_what_is_served_may_be_trained_on_everything(run, table, trained, tmp_path, teacher):
     name = trained if teacher == "run" else teacher
     words = ["--teacher", name, "--refit", "--no-baseline", "--no-teacher-bundle", *QUICK]
+    words += ["--student", "lightgcn", "--dim", 8]
     result = run("distill", table, "--out", tmp_path / "run", *words)
     assert result.code == 0, result.err
     without = run("distill", table, "--out", tmp_path / "other", *words, "--no-refit")
@@ -201,17 +277,29 @@ def test_what_is_served_may_be_trained_on_everything(run, table, trained, tmp_pa
 
 
 def test_options_of_the_other_trainings(run, table, tmp_path):
-    words = ["--teacher-training.batch_size", 100, "--baseline-training.lr", 0.5, *QUICK]
+    words = ["--teacher-training.batch_size", 100, "--baseline-training.lr", 0.5, *SINGLE]
     assert run("distill", table, "--out", tmp_path / "run", *words).code == 0
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["teacher_training"] == {"lr": 0.01, "batch_size": 100}
     assert config["baseline_training"] == {"lr": 0.5, "batch_size": 64}
-    wrong = run("distill", table, "--out", tmp_path / "x", "--teacher-training.rate", 1)
-    assert wrong.code == 2 and "'teacher_training' has no option 'rate': it has base_" in wrong.err
+    words = ["--teacher", "lightgcn", "--teacher-training.rate", 1]
+    wrong = run("distill", table, "--out", tmp_path / "x", *words)
+    assert (
+        wrong.code == 2 and "'teacher_training' has no option 'rate': it has average, " in wrong.err
+    )
 
 
 def test_doubts(run, table, tmp_path):
-    words = ["--teacher-dim", 2, "--teacher-epochs", 1, "--methods", "HintRegression=1e-9"]
+    words = [
+        "--teacher",
+        "lightgcn",
+        "--teacher-dim",
+        2,
+        "--teacher-epochs",
+        1,
+        "--methods",
+        "HintRegression=1e-9",
+    ]
     words += ["--no-progress", "--epochs", 40, "--teacher-options.init_std", 1e-9, "--dim", 16]
     result = run("distill", table, "--out", tmp_path / "run", *words)
     assert result.code == 0

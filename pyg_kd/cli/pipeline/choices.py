@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.pipeline import recipes
@@ -13,6 +13,11 @@ from pyg_kd.cli.pipeline.fitting import check_training, metric_for
 from pyg_kd.cli.pipeline.methods import Method, as_config, parse_methods
 from pyg_kd.cli.pipeline.models import CLASSES
 from pyg_kd.cli.pipeline.saved import SavedRun
+from pyg_kd.training.compression import INIT_STD
+from pyg_kd.training.ensemble import Name
+
+#: The teacher that is several, chosen by the size of the data, and the names of its members.
+ENSEMBLE, NAMES = "ensemble", get_args(Name)
 
 
 class Choices(NamedTuple):
@@ -44,26 +49,73 @@ class Choices(NamedTuple):
         if path.is_dir():
             teacher = replace(teacher, teacher=str(path.resolve()))
             return cls(teacher, knowledge, student, SavedRun.open(path.resolve()))
-        if teacher.teacher not in CLASSES:
+        if is_ensemble(teacher.teacher):
+            _check_ensemble(teacher, knowledge)
+        elif teacher.teacher not in CLASSES:
             raise ValueError(
-                f"'teacher' must be a run or one of {', '.join(CLASSES)} (got {teacher.teacher!r})"
+                f"'teacher' must be a run, ensemble, names joined by + out of {', '.join(NAMES)}, "
+                f"or one of {', '.join(CLASSES)} (got {teacher.teacher!r})"
             )
         return cls(teacher, knowledge, student, None)
 
     def filled(self, graphs: Graphs) -> Choices:
         """The options with what was left open."""
-        sizes, saved = graphs.sizes, self.saved
-        teacher = self.teacher if saved is not None else _teacher(self.teacher, graphs)
-        width = teacher.teacher_dim if saved is None else saved.dim
-        asked = recipes.methods(sizes) if self.knowledge.methods is None else self.knowledge.methods
+        sizes, saved, several = graphs.sizes, self.saved, is_ensemble(self.teacher.teacher)
+        known = saved is not None or several
+        teacher = self.teacher if known else _teacher(self.teacher, graphs)
+        asked = self.knowledge.methods
+        if asked is None:
+            asked = recipes.methods(sizes) if not several else {"SoftLabel": 1.0}
         methods = parse_methods(asked)
-        width = recipes.teacher_dim(sizes["interactions"]) if width is None else width
+        width = recipes.DIM
+        if not several:
+            found = teacher.teacher_dim if saved is None else saved.dim
+            wide = recipes.teacher_dim(sizes["interactions"]) if found is None else found
+            width = recipes.student_dim(wide)
         student = _student(self.student, [method.name for method in methods], width, graphs)
-        methods = [_with_own_items(method, student) for method in methods]
+        methods = [_of_soft_labels(method, student, graphs) for method in methods]
         given = self.knowledge.num_items
-        length = min(recipes.num_items(sizes) if given is None else given, sizes["items"])
+        length = recipes.num_items(sizes, ensemble=several) if given is None else given
+        length = min(length, sizes["items"])
         knowledge = replace(self.knowledge, methods=as_config(methods), num_items=length)
         return Choices(teacher, knowledge, student, saved)
+
+
+def is_ensemble(teacher: str) -> bool:
+    """Whether the words for a teacher mean several models.
+
+    Example:
+        >>> is_ensemble("kernel_ridge+als"), is_ensemble("lightgcn")
+        (True, False)
+    """
+    return teacher == ENSEMBLE or set(teacher.split("+")) <= {*NAMES} - {*CLASSES} or "+" in teacher
+
+
+def members(teacher: str) -> Any:
+    """The teachers of an ensemble, as :func:`pyg_kd.training.train_ensemble` takes them."""
+    return "auto" if teacher == ENSEMBLE else teacher.split("+")
+
+
+def _check_ensemble(teacher: Teacher, knowledge: Knowledge) -> None:
+    if teacher.teacher != ENSEMBLE:
+        unknown = [name for name in teacher.teacher.split("+") if name not in NAMES]
+        if unknown:
+            raise ValueError(
+                f"'teacher' must join names out of {', '.join(NAMES)} by + (got {unknown[0]!r})"
+            )
+    for name in ("teacher_dim", "teacher_epochs", "teacher_options", "teacher_training"):
+        if getattr(teacher, name) is not None:
+            raise ValueError(
+                f"'{name}' is an option of one teacher, such as --teacher lightgcn (the teacher is "
+                f"{teacher.teacher!r})"
+            )
+    for method in parse_methods(knowledge.methods) if knowledge.methods is not None else []:
+        needs = {*method.make().needs} - {"teacher_items"}
+        if needs:
+            raise ValueError(
+                f"'methods' has {method.name}, which needs {min(needs)}, but the lists of an "
+                "ensemble are all there is of it: take one teacher, such as --teacher lightgcn"
+            )
 
 
 def _teacher(teacher: Teacher, graphs: Graphs) -> Teacher:
@@ -79,21 +131,25 @@ def _teacher(teacher: Teacher, graphs: Graphs) -> Teacher:
 
 
 def _student(student: Student, methods: list[str], width: int, graphs: Graphs) -> Student:
-    recipe = recipes.distillation(methods, student.student, graphs.sizes)
+    if student.student is None:
+        student = replace(student, student="mf" if methods == ["SoftLabel"] else "lightgcn")
+    recipe = recipes.distillation(methods, str(student.student), graphs.sizes)
+    if student.epochs is not None and "SoftLabel" in methods:
+        recipe = recipes.soft_labels(graphs.sizes, student.epochs)
     changed: dict[str, Any] = {k: v for k, v in recipe.items() if getattr(student, k) is None}
     changed["metric"] = metric_for(student.metric, graphs.sizes["items"])
     if student.dim is None:
-        changed["dim"] = recipes.student_dim(width)
+        changed["dim"] = width
     if "SoftLabel" in methods and student.student == "mf":
         # A loss over the whole catalogue learns from larger embeddings than BPR does.
-        changed["student_options"] = {"init_std": 0.1} | (student.student_options or {})
+        changed["student_options"] = {"init_std": INIT_STD} | (student.student_options or {})
     student = replace(student, **changed)
     return replace(student, **_baseline(student, graphs))
 
 
 def _baseline(student: Student, graphs: Graphs) -> dict[str, Any]:
     """How the student alone is trained."""
-    recipe = recipes.training(student.student, graphs.sizes)
+    recipe = recipes.training(str(student.student), graphs.sizes)
     if student.base_weight != 0:  # by the options of the distilled student, which can train alone
         recipe = {name: getattr(student, name) for name in SHARED}
         recipe = {name: value for name, value in recipe.items() if value is not None}
@@ -105,11 +161,21 @@ def _baseline(student: Student, graphs: Graphs) -> dict[str, Any]:
 
 
 #: What the student alone shares with the distilled one, if it can.
-SHARED = ("epochs", "lr", "batch_size", "batch_by", "weight_decay", "loss", "num_negatives")
+SHARED = (
+    "epochs",
+    "lr",
+    "schedule",
+    "warmup",
+    "batch_size",
+    "batch_by",
+    "weight_decay",
+    "loss",
+    "num_negatives",
+)
 
 
-def _with_own_items(method: Method, student: Student) -> Method:
-    """Soft labels that raise a user's own items, where no base loss does."""
+def _of_soft_labels(method: Method, student: Student, graphs: Graphs) -> Method:
+    """Soft labels with what suits them where there is no base loss."""
     if method.name != "SoftLabel" or student.base_weight != 0.0:
         return method
-    return method._replace(options={"own_weight": 0.5} | method.options)
+    return method._replace(options=recipes.labels(method.options, graphs.sizes))

@@ -7,7 +7,9 @@ from typing import Any
 from pyg_kd.cli.options import Metrics
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.fitting import measure
+from pyg_kd.knowledge import Listed
 from pyg_kd.models import Recommender
+from pyg_kd.training.ensemble import num_bytes
 
 
 class Comparison:
@@ -25,14 +27,16 @@ class Comparison:
         self.progress = progress
         self.test: dict[str, dict[str, float]] = {}
         self.validation: dict[str, dict[str, float]] = {}
-        self.sizes: dict[str, tuple[int, int]] = {}
+        self.sizes: dict[str, tuple[str, str]] = {}
 
-    def add(self, name: str, model: Recommender) -> None:
-        """Measure a model."""
+    def add(self, name: str, model: Recommender, size: int | None = None) -> None:
+        """Measure a model; ``size`` is the bytes of what its lists come from, if it has lists."""
         found = measure(model, self.graphs, self.metrics, self.metric, self.progress)
         self.test[name], self.validation[name] = found["test"], found["validation"]
-        held = [*model.parameters(), *model.buffers()]
-        self.sizes[name] = model.out_dim, sum(x.numel() * x.element_size() for x in held)
+        if isinstance(model, Listed):
+            self.sizes[name] = "-", "-" if size is None else f"{size:,}"
+        else:
+            self.sizes[name] = str(model.out_dim), f"{num_bytes(model):,}"
 
     @property
     def result(self) -> dict[str, Any]:
@@ -94,14 +98,20 @@ class Comparison:
         names = list(next(iter(rows.values())))
         head = [part, "width", "bytes", *names]
         lines = [head] + [
-            [model, str(self.sizes[model][0]), f"{self.sizes[model][1]:,}"]
-            + [f"{values[name]:.4f}" for name in names]
+            [model, *self.sizes[model]] + [f"{values[name]:.4f}" for name in names]
             for model, values in rows.items()
         ]
         if self.gap_closed:
-            closed = [f"{self.gap_closed[n]:.0%}" if n in self.gap_closed else "-" for n in names]
+            closed = [_share(self.gap_closed.get(name)) for name in names]
             lines.append(["gap closed", "", "", *closed])
         return "\n".join(_aligned(lines))
+
+
+def _share(closed: float | None) -> str:
+    """How much of a gap is closed; far above a narrow one the number says little."""
+    if closed is None:
+        return "-"
+    return f"{closed:.0%}" if closed <= 2 else ">200%"
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:

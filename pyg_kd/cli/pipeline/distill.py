@@ -64,7 +64,7 @@ def distil(stages: Stages, compared: Comparison, bundle: Bundle) -> None:
     """Train all models, measure them, and write what is served."""
     compared.add(POPULAR, popular(stages.graphs.train))
     teacher = stages.teacher()
-    compared.add(TEACHER, teacher)
+    compared.add(TEACHER, teacher, stages.size(teacher))
     if stages.choices.student.baseline:
         compared.add(ALONE, stages.alone())
     student = stages.student(teacher)
@@ -95,7 +95,10 @@ def write_bundles(
         seed=stages.machine.seed,
     )
     note(f"wrote {run.path / 'bundle'}: {index.nbytes:,} bytes of vectors")
-    if stages.choices.teacher.teacher_bundle and teacher.inner_product:
-        path, noted = run.path / "teacher", compared.noted(TEACHER)
-        save_bundle(teacher, path, stages.graphs, dtype="float32", metrics=noted, fold_in=False)
+    shown = stages.shown(teacher) if stages.choices.teacher.teacher_bundle else None
+    if shown is not None:
+        # What was measured is the ensemble, of which its factorisation is a part.
+        noted = compared.noted(TEACHER) if shown is teacher else {}
+        path = run.path / "teacher"
+        save_bundle(shown, path, stages.graphs, dtype="float32", metrics=noted, fold_in=False)
     write_titles(stages.graphs, run.path / "titles.csv")

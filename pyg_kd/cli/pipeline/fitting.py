@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from inspect import signature
@@ -106,7 +107,12 @@ def fit(
             checkpoint_dir=run.checkpoints(name),
             **{RENAMED.get(key, key): value for key, value in options.items()},
         )
-        history = trainer.fit(model, graph, val_data=val, distillations=distillations, resume=True)
+        with warnings.catch_warnings():
+            # That a student passes its teacher is no reason to worry: see Comparison.doubts.
+            warnings.filterwarnings("ignore", message="the teacher is no better than its student")
+            history = trainer.fit(
+                model, graph, val_data=val, distillations=distillations, resume=True
+            )
         save_state(model, run.state(name))
     history.to_json(run.history(name))
     shutil.rmtree(run.checkpoints(name), ignore_errors=True)

@@ -21,7 +21,7 @@ def index_of_model(path: Path, name: str, dtype: str) -> TopKIndex:
     if name not in saved.names:
         raise ValueError(f"'model' must be one of {', '.join(saved.names)} (got {name!r})")
     graphs = saved.graphs()
-    return measured_index(saved.model(name, graphs), graphs, dtype)
+    return measured_index(saved.vectors(name, graphs), graphs, dtype)
 
 
 def measured_index(

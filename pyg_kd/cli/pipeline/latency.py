@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pyg_kd.cli.console import note
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.indexes import measured_index
 from pyg_kd.cli.pipeline.saved import SavedRun
@@ -33,9 +34,11 @@ def timed_models(path: Path, propagation: bool) -> Found:
     name = saved.names[-1]
     student = saved.model(name, graphs)
     indexes = {name: measured_index(student, graphs, held_out=False)}
-    if "teacher" not in saved.names:
+    teacher = saved.timed_teacher(graphs)
+    if saved.of_ensemble:
+        note("the teacher is an ensemble: its best factorisation is timed and measured")
+    if teacher is None:
         return indexes, None, held_out_items(graphs), None
-    teacher = saved.model("teacher", graphs)
     index = measured_index(teacher, graphs, held_out=False) if teacher.inner_product else None
     seconds = propagation_seconds(teacher, graphs.train)._asdict() if propagation else None
     return indexes, index, held_out_items(graphs), seconds

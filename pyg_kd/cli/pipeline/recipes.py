@@ -1,6 +1,6 @@
 """What is done where the options leave it open: recipes by model and by the size of the data.
 
-They are those of ``docs/results.md``, ``examples/gowalla.py`` and
+They are those of :func:`pyg_kd.compress`, ``docs/results.md`` and
 ``benchmarks/compare_methods.py``.
 """
 
@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pyg_kd.training.compression import DRAWN, student_labels, student_training
+from pyg_kd.training.ensemble import list_length
+
 #: From so many interactions on, batches are larger and epochs fewer.
 LARGE = 500_000
 
-#: Up to so many pairs of a user and an item, a student sees the whole catalogue in every epoch.
+#: Up to so many pairs of a user and an item that are compared in an epoch, soft labels are used.
 MOST_PAIRS = 20_000_000_000
 
 #: From so many users on, the teacher's lists are shorter.
@@ -39,6 +42,9 @@ BATCHES = {"mf": 1024, "cml": 1024, "neumf": 1024, "itemae": 1024, "multvae": 25
 #: An epoch has so many steps at least, where there is enough for batches of ``SMALLEST``.
 STEPS, SMALLEST = 16, {"interaction": 64, "user": 8}
 
+#: Width of a student of an ensemble.
+DIM = 20
+
 
 def training(model: str, sizes: Mapping[str, int]) -> Options:
     """How a model is trained by itself.
@@ -57,20 +63,16 @@ def training(model: str, sizes: Mapping[str, int]) -> Options:
     return recipe | {"batch_size": _batch(unit, sizes[f"{unit}s"], most)}
 
 
-def soft_labels(sizes: Mapping[str, int]) -> Options:
-    """How a student is trained with soft labels over the whole catalogue: without a base loss.
+def soft_labels(sizes: Mapping[str, int], epochs: int | None = None) -> Options:
+    """How a student is trained with soft labels alone, as :func:`pyg_kd.compress` does it.
 
     Example:
-        >>> soft_labels({"users": 2_000, "interactions": 40_000})["batch_size"]
+        >>> soft_labels({"users": 2_000})["epochs"]
         125
     """
-    return {
-        "epochs": 20 if sizes["interactions"] >= LARGE else 80,
-        "lr": 0.03,
-        "batch_size": _batch("user", sizes["users"], 512),
-        "batch_by": "user",
-        "base_weight": 0.0,
-    }
+    recipe = student_training(sizes["users"], epochs)
+    recipe["epochs"] = recipe.pop("max_epochs")
+    return {name: value for name, value in recipe.items() if name != "patience"}
 
 
 def _batch(unit: str, count: int, most: int) -> int:
@@ -88,17 +90,34 @@ def student_dim(teacher: int) -> int:
 
 
 def methods(sizes: Mapping[str, int]) -> dict[str, Options]:
-    """What is distilled: soft labels, or ranked lists where the catalogue is too large."""
-    if sizes["users"] * sizes["items"] <= MOST_PAIRS:
-        return {"SoftLabel": {"weight": 1.0, "own_weight": 0.5}}
+    """What is distilled: soft labels, or ranked lists where users are too many."""
+    if sizes["users"] * min(sizes["items"], DRAWN) <= MOST_PAIRS:
+        return {"SoftLabel": {"weight": 1.0}}
     return {
         "TopologyDistillation": {"weight": 1e-4, "mode": "hierarchical"},
         "RelaxedRankingDistillation": {"weight": 0.3, "num_uninteresting": 200, "scale": 10.0},
     }
 
 
-def num_items(sizes: Mapping[str, int]) -> int:
-    """Length of the teacher's lists; some methods draw items below them."""
+def labels(given: Mapping[str, Any], sizes: Mapping[str, int]) -> Options:
+    """Options of soft labels without a base loss, those that are given going first.
+
+    Example:
+        >>> labels({"own_weight": 0.5}, {"items": 100})
+        {'own_weight': 0.5}
+    """
+    if given.get("own_weight") or given.get("tail") == "list":
+        return dict(given)  # own items are raised, or there is no catalogue to mask them in
+    recipe = student_labels(sizes["items"])
+    if given.keys() & {"temperature", "mixture", "target"}:
+        recipe = {name: recipe[name] for name in ("own", "share")}
+    return recipe | given
+
+
+def num_items(sizes: Mapping[str, int], *, ensemble: bool) -> int:
+    """Length of the teacher's lists; some methods of one teacher draw items below them."""
+    if ensemble:
+        return list_length(sizes["users"], sizes["items"])
     longest = 500 if sizes["users"] < MANY_USERS else 100
     return max(1, min(longest, sizes["items"] // 2))
 

@@ -10,6 +10,7 @@ from pyg_kd.cli.options import Data, Metrics
 from pyg_kd.cli.options.distill import Student, Teacher
 from pyg_kd.cli.options.train import Model
 from pyg_kd.cli.parser import arguments
+from pyg_kd.cli.pipeline import ensembles
 from pyg_kd.cli.pipeline.data import Graphs, read_graphs
 from pyg_kd.cli.pipeline.fitting import trainer_options
 from pyg_kd.cli.pipeline.models import load_state, make_model
@@ -121,12 +122,40 @@ class SavedRun:
         teacher: Teacher = self.options["teacher"]
         if name != "teacher":
             student: Student = self.options["student"]
-            return self._read(name, student.student, graphs, student.dim, student.student_options)
+            return self._read(
+                name, str(student.student), graphs, student.dim, student.student_options
+            )
         if Path(teacher.teacher).is_dir():
             return SavedRun.open(teacher.teacher).model_for(graphs)
+        if self.of_ensemble:
+            return ensembles.read(self.run, "teacher", graphs)
         return self._read(
             name, teacher.teacher, graphs, teacher.teacher_dim, teacher.teacher_options
         )
+
+    @property
+    def of_ensemble(self) -> bool:
+        """Whether its teacher is an ensemble."""
+        return self.command != "train" and ensembles.report_of(self.run, "teacher").is_file()
+
+    def timed_teacher(self, graphs: Graphs) -> Recommender | None:
+        """The teacher, of an ensemble its best factorisation; ``None`` if there is none."""
+        if "teacher" not in self.names:
+            return None
+        if self.of_ensemble:
+            return ensembles.factors(self.run, "teacher", graphs)
+        return self.model("teacher", graphs)
+
+    def vectors(self, name: str, graphs: Graphs) -> Recommender:
+        r"""One of its models, of an ensemble its best factorisation.
+
+        Raises:
+            ValueError: If the ensemble has none.
+        """
+        found = self.timed_teacher(graphs) if name == "teacher" else self.model(name, graphs)
+        if found is None:
+            raise ValueError(f"the ensemble in '{self.run.path}' has no vectors, only lists")
+        return found
 
     def model_for(self, graphs: Graphs) -> Recommender:
         r"""The model of a run of ``train``, as a teacher on some data.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.cli.options import Machine
-from pyg_kd.cli.pipeline.choices import Choices
+from pyg_kd.cli.pipeline.choices import Choices, is_ensemble, members
 from pyg_kd.cli.pipeline.data import Graphs
+from pyg_kd.cli.pipeline.ensembles import factors, size_of, taught, weights_of
 from pyg_kd.cli.pipeline.fitting import best_epochs, fit, trainer_options
 from pyg_kd.cli.pipeline.models import make_model
 from pyg_kd.cli.runs import Run
 from pyg_kd.graph import interactions
-from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.knowledge import Listed, extract_knowledge
 from pyg_kd.models import Recommender
 from pyg_kd.training.history import History
 
@@ -35,8 +37,33 @@ class Stages(NamedTuple):
         saved, options = self.choices.saved, self.choices.teacher
         if saved is not None:
             return saved.model_for(self.graphs)
+        if is_ensemble(options.teacher):
+            return self._ensemble("teacher")
         training = {**(options.teacher_training or {}), "epochs": options.teacher_epochs}
         return self._trained("teacher", training | {"metric": self.choices.student.metric})
+
+    def shown(self, teacher: Recommender) -> Recommender | None:
+        """What stands for the teacher beside the student, where vectors are needed."""
+        if not isinstance(teacher, Listed):
+            return teacher if teacher.inner_product else None
+        name = "teacher-again" if self.graphs.test is None else "teacher"
+        return factors(self.run, name, self.graphs)
+
+    def size(self, teacher: Recommender) -> int | None:
+        """Bytes of the members of an ensemble; ``None`` for a teacher that holds its own."""
+        return size_of(self.run, "teacher") if isinstance(teacher, Listed) else None
+
+    def _ensemble(self, name: str, weights: Sequence[float] | None = None) -> Listed:
+        return taught(
+            self.run,
+            name,
+            members(self.choices.teacher.teacher),
+            self.graphs,
+            self.choices.student.metric,
+            self.choices.knowledge.num_items,
+            self.machine,
+            weights,
+        )
 
     def alone(self) -> Recommender:
         """The student without a teacher."""
@@ -59,6 +86,8 @@ class Stages(NamedTuple):
 
     def _teacher_again(self) -> Recommender:
         choices, metric = self.choices, self.choices.student.metric
+        if choices.saved is None and is_ensemble(choices.teacher.teacher):
+            return self._ensemble("teacher-again", weights_of(self.run, "teacher"))
         if choices.saved is not None:
             name, made, training = choices.saved.untrained(self.graphs)
             history = choices.saved.run.history(name)
@@ -80,7 +109,7 @@ class Stages(NamedTuple):
         if name == "teacher":
             kind, dim, options = teacher.teacher, teacher.teacher_dim, teacher.teacher_options
         else:
-            kind, dim, options = student.student, student.dim, student.student_options
+            kind, dim, options = str(student.student), student.dim, student.student_options
         return make_model(kind, graph, dim, options, seed)
 
     def _distilled(self, name: str, teacher: Recommender, options: dict[str, Any]) -> Recommender:
@@ -92,6 +121,8 @@ class Stages(NamedTuple):
 
     def _knowledge(self, teacher: Recommender) -> HeteroData:
         """The training graph with what the methods need of a teacher."""
+        if isinstance(teacher, Listed):
+            return teacher.graph
         needs = {need for method in self.choices.methods for need in method.make().needs}
         num_items, num_users = self.choices.knowledge.num_items, 0
         if "teacher_users" in needs:
