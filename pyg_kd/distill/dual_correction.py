@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,14 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.sampling import distinct_ids, row_blocks
 from pyg_kd.functional.sparse import gather_rows
+from pyg_kd.knowledge.confidence import RANKING, trusted_lists
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 Sides = Literal["both", "user", "item"]
 SIDES: tuple[Sides, ...] = get_args(Sides)
 
-#: The node type that each side ranks, and the attribute that holds the teacher's lists.
+#: The node type that each side ranks.
 OTHER = {USER: ITEM, ITEM: USER}
-RANKING = {USER: "teacher_items", ITEM: "teacher_users"}
 
 #: Ranked entries that are scored, or drawn from, at once.
 BLOCK_ENTRIES = 2**19
@@ -33,7 +33,7 @@ class DualCorrection(Distillation):
 
     .. math::
         L = L_{user} + w L_{item}, \qquad
-        L_{user} = - \sum_{u} \sum_{k} \log \frac{\exp(s_{u, \pi_k})}
+        L_{user} = - \sum_{u} \sum_{k} c_{uk} \log \frac{\exp(s_{u, \pi_k})}
         {\sum_{j \geq k} \exp(s_{u, \pi_j}) + \sum_{l} \exp(s_{u, \rho_l})}
 
     over the unique users of a batch. The *underestimated* items :math:`\pi`, in the teacher's
@@ -45,9 +45,10 @@ class DualCorrection(Distillation):
         p(\rho) \propto \tanh(\max(\epsilon (r^T - r^S), 0))
 
     where :math:`r^T` and :math:`r^S` are the ranks of an item within that list by teacher and
-    student. :math:`L_{item}` is the same for the unique positive items of a batch and their lists
-    of users. If fewer entries are misjudged than requested, all of them are drawn; ties count
-    against the student.
+    student, and :math:`c_{uk}` is the teacher's confidence in the place of :math:`\pi_k`, 1 unless
+    the graph carries ``teacher_confidence``. :math:`L_{item}` is the same for the unique positive
+    items of a batch and their lists of users, without confidence. If fewer entries are misjudged
+    than requested, all of them are drawn; ties count against the student.
 
     The student's ranks are recomputed at the start of every ``refresh_every``-th epoch, beginning
     with epoch 0; until then it is assumed to reverse every list. Lists are redrawn every epoch (the
@@ -106,16 +107,14 @@ class DualCorrection(Distillation):
 
     def side(self, node_type: str) -> RankCorrections:
         """The student's ranks and the lists of one side."""
-        corrections = self.corrections[node_type]
-        assert isinstance(corrections, RankCorrections)
-        return corrections
+        return cast(RankCorrections, self.corrections[node_type])
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Take the teacher's rankings; the student has not ranked anything yet."""
         lengths = self.num_underestimated, self.num_overestimated
         for side in self._sides:
-            ranked = graph[side][RANKING[side]][:, : self.num_ranked]
-            self.corrections[side] = RankCorrections(ranked, *lengths, self.epsilon)
+            ranked, confidence = trusted_lists(graph, self.num_ranked, side)
+            self.corrections[side] = RankCorrections(ranked, *lengths, self.epsilon, confidence)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         """Recompute the student's ranks if they are due, and redraw the lists."""
@@ -144,7 +143,8 @@ class DualCorrection(Distillation):
     def _loss(self, side: str, rows: Tensor, x_dict: XDict) -> Tensor:
         x_row, corrections = gather_rows(x_dict[side], rows) * self.scale, self.side(side)
         scores = list_scores(x_row, x_dict[OTHER[side]], corrections.lists[rows])
-        return list_likelihood_loss(*scores.split(corrections.parts, dim=1))
+        weight = None if corrections.weight is None else corrections.weight[rows]
+        return list_likelihood_loss(*scores.split(corrections.parts, dim=1), weight=weight)
 
 
 class RankCorrections(nn.Module):
@@ -158,19 +158,30 @@ class RankCorrections(nn.Module):
         num_under: Number of columns to draw among those that the student ranks too low.
         num_over: Number of columns to draw among those that it ranks too high.
         epsilon: Steepness of the weights, per rank.
+        confidence: The teacher's confidence in each place, ``[R, N]``.
     """
 
     ranked: Tensor
     ranks: Tensor
     lists: Tensor
+    confidence: Tensor | None
+    weight: Tensor | None
 
-    def __init__(self, ranked: Tensor, num_under: int, num_over: int, epsilon: float) -> None:
+    def __init__(
+        self,
+        ranked: Tensor,
+        num_under: int,
+        num_over: int,
+        epsilon: float,
+        confidence: Tensor | None = None,
+    ) -> None:
         super().__init__()
         #: Lengths of the two parts of a list.
         self.parts = [min(num, ranked.size(1)) for num in (num_under, num_over)]
         self.epsilon = epsilon
-        self.register_buffer("ranked", ranked, persistent=False)
-        self.register_buffer("lists", None, persistent=False)
+        tables = {"ranked": ranked, "confidence": confidence, "lists": None, "weight": None}
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
         width = ranked.size(1)
         dtype = torch.int16 if width < 2**15 else torch.int32
         place = torch.arange(width, device=ranked.device)
@@ -203,9 +214,10 @@ class RankCorrections(nn.Module):
         r"""Draw ``lists``, int32 ``[R, sum(parts)]``: entries ranked too low, then too high.
 
         Entries are drawn without replacement with :math:`p \propto \tanh(\epsilon |g|)` for a gap
-        of :math:`g` ranks. Both parts are in the teacher's order and padded with -1.
+        of :math:`g` ranks. Both parts are in the teacher's order and padded with -1. The confidence
+        in the first part is ``weight``.
         """
-        ranks, drawn = self.ranks.view(self.ranked.shape), []
+        ranks, drawn, weight = self.ranks.view(self.ranked.shape), [], []
         place = torch.arange(self.ranked.size(1), device=self.ranked.device)
         log_weight = (self.epsilon * place).tanh().log()
         for rows in self.blocks():
@@ -216,14 +228,22 @@ class RankCorrections(nn.Module):
             noise = torch.empty(gap.shape, device=gap.device).exponential_().log_()
             key = log_weight[gap.abs()].sub_(noise)
             for wrong, num in zip((gap > 0, gap < 0), self.parts, strict=True):
-                drawn.append(_largest(torch.where(wrong, key, -torch.inf), ranked, num))
+                chosen = _largest(torch.where(wrong, key, -torch.inf), num)
+                drawn.append(_at(chosen, ranked, -1))
+                if self.confidence is not None and len(drawn) % 2:
+                    weight.append(_at(chosen, self.confidence[rows], 0.0))
         self.lists = torch.cat([torch.cat(drawn[::2]), torch.cat(drawn[1::2])], dim=1)
+        self.weight = torch.cat(weight) if weight else None
 
 
-def _largest(key: Tensor, ranked: Tensor, num: int) -> Tensor:
-    """The entries of ``ranked`` with the ``num`` largest keys, in place order; -1 for -inf."""
-    width = ranked.size(1)
+def _largest(key: Tensor, num: int) -> Tensor:
+    """The places of the ``num`` largest keys of every row, ascending; behind the last for -inf."""
+    width = key.size(1)
     key, place = key.topk(num, dim=1, sorted=False)
-    place = torch.where(key == -torch.inf, width, place).sort(dim=1).values
-    listed = ranked.gather(1, place.clamp(max=width - 1))
-    return torch.where(place == width, -1, listed)
+    return torch.where(key == -torch.inf, width, place).sort(dim=1).values
+
+
+def _at(place: Tensor, row: Tensor, padding: float) -> Tensor:
+    """The entries of rows at some places, with padding for places behind the last."""
+    width = row.size(1)
+    return torch.where(place == width, padding, row.gather(1, place.clamp(max=width - 1)))

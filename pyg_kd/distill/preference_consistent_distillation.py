@@ -15,6 +15,7 @@ from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import padded_softmax, soft_cross_entropy
 from pyg_kd.functional.sampling import draw_places
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -28,15 +29,17 @@ class PreferenceConsistentDistillation(Distillation):
 
     .. math::
         L = L_{DE} + \alpha \sum_{u} R_u, \qquad
-        R_u^{list} = - \sum_{i} \sigma_i(y_u / T) \log \sigma_i(z_u / T), \qquad
-        R_u^{pair} = - \log \mathrm{sigmoid}\big((z_{ui} - z_{uj}) (y_{ui} - y_{uj})\big)
+        R_u^{list} = - \sum_{i} c_{ui} \sigma_i(y_u / T) \log \sigma_i(z_u / T), \qquad
+        R_u^{pair} = - \min(c_{ui}, c_{uj})
+        \log \mathrm{sigmoid}\big((z_{ui} - z_{uj}) (y_{ui} - y_{uj})\big)
 
     over the unique users of a batch. :math:`y_{ui} = \langle s_u, s_i \rangle` are the student's
     scores before the projectors :math:`f`, the expert mixtures of :class:`DistillationExperts`,
     and :math:`z_{ui} = \langle f(s_u), f(s_i) \rangle` those after them, both with :math:`s`
     detached: only :math:`f` is regularised. :math:`\sigma` is the softmax over the items
     :math:`i` of a user, which are drawn from the top of the teacher's list without replacement,
-    with :math:`p(r) \propto e^{-r / T_r}`, and redrawn every epoch.
+    with :math:`p(r) \propto e^{-r / T_r}`, and redrawn every epoch. :math:`c_{ui}` is the
+    teacher's confidence in the item's place, 1 unless the graph carries ``teacher_confidence``.
 
     The formulas are those of the authors' public code. The paper also describes a hybrid of the
     two regularisers, which neither that code nor this class implements. Unlike this class, that
@@ -88,17 +91,17 @@ class PreferenceConsistentDistillation(Distillation):
         self.rank_temperature = rank_temperature
         self.experts = DistillationExperts(num_experts=num_experts, temperature=temperature)
         self.num_experts, self.temperature = num_experts, self.experts.temperature
-        self.length: Tensor
+        self.ranked: Tensor
         self.places: Tensor
-        self.register_buffer("length", None, persistent=False)
-        self.register_buffer("places", None, persistent=False)
+        self.confidence: Tensor | None
+        for name in ("ranked", "places", "confidence"):
+            self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Create the projectors."""
-        ranked = graph[USER].teacher_items[:, : self.num_ranked]
         check_width(graph, type(self).__name__, "teacher_items", self.num_items, "num_items")
         self.experts.bind(graph, dim)
-        self.width, self.length = ranked.size(1), (ranked >= 0).sum(1, keepdim=True)
+        self.ranked, self.confidence = trusted_lists(graph, self.num_ranked)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         """Anneal the routing, and redraw the items."""
@@ -107,20 +110,20 @@ class PreferenceConsistentDistillation(Distillation):
 
     def draw(self) -> None:
         """Redraw places in the teacher's lists, int64 ``[U, num_items]``."""
-        padding = torch.arange(self.width, device=self.length.device) >= self.length
-        self.places = draw_places(padding, self.num_items, self.rank_temperature)
+        self.places = draw_places(self.ranked < 0, self.num_items, self.rank_temperature)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the loss of DE plus the regulariser of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        items = (
-            graph[USER].teacher_items[batch.unique_users].gather(1, self.places[batch.unique_users])
-        )
+        users = batch.unique_users
+        items, weight = self.ranked[users].gather(1, self.places[users]), None
+        if self.confidence is not None:
+            weight = self.confidence[users].gather(1, self.places[users])
         constant = {key: x.detach() for key, x in x_dict.items()}
-        before = list_scores(constant[USER][batch.unique_users], constant[ITEM], items)
-        after = self._projected_scores(constant, graph, batch.unique_users, items)
+        before = list_scores(constant[USER][users], constant[ITEM], items)
+        after = self._projected_scores(constant, graph, users, items)
         reconstruction: Tensor = self.experts(x_dict, graph, batch)
-        return reconstruction + self.alpha * self._inconsistency(before, after)
+        return reconstruction + self.alpha * self._inconsistency(before, after, weight)
 
     def _projected_scores(
         self, x_dict: XDict, graph: HeteroData, users: Tensor, items: Tensor
@@ -134,10 +137,16 @@ class PreferenceConsistentDistillation(Distillation):
         scores = torch.bmm(item.view(*items.shape, item.size(1)), user.unsqueeze(2)).squeeze(2)
         return scores.masked_fill(items < 0, -torch.inf)
 
-    def _inconsistency(self, before: Tensor, after: Tensor) -> Tensor:
+    def _inconsistency(self, before: Tensor, after: Tensor, weight: Tensor | None = None) -> Tensor:
+        weight = None if weight is None else weight.to(before.dtype)
         if self.regularizer == "list":
             target = padded_softmax(before / self.softmax_temperature)
+            if weight is not None:
+                target = target * weight
             return soft_cross_entropy(after / self.softmax_temperature, target).sum()
         padding = (before == -torch.inf).any(1, keepdim=True)
         gaps = [scores.masked_fill(padding, 0.0).diff(dim=1) for scores in (before, after)]
-        return -logsigmoid(gaps[0] * gaps[1]).masked_fill(padding, 0.0).sum()
+        losses = -logsigmoid(gaps[0] * gaps[1]).masked_fill(padding, 0.0)
+        if weight is not None:
+            losses = losses * weight.amin(1, keepdim=True)
+        return losses.sum()

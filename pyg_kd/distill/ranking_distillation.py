@@ -13,6 +13,7 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.sampling import UnseenItems
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -22,7 +23,7 @@ class RankingDistillation(Distillation):
     High Performance for Recommender System" <https://arxiv.org/abs/1809.07428>`_.
 
     .. math::
-        L = - \sum_{u} \sum_{r=0}^{K-1} w_{ur} \log \sigma(s_{u, \pi_r}), \qquad
+        L = - \sum_{u} \sum_{r=0}^{K-1} c_{ur} w_{ur} \log \sigma(s_{u, \pi_r}), \qquad
         w_{ur} = \frac{w^a_r w^b_{ur}}{\sum_{q} w^a_q w^b_{uq}}
 
     over the unique users of a batch, with :math:`\pi` the teacher's top :math:`K` unseen items,
@@ -32,6 +33,8 @@ class RankingDistillation(Distillation):
     user's unseen items, redrawn with replacement every epoch: with :math:`n_u` unseen items and
     :math:`N` samples, :math:`\hat r_{ur} = \lfloor n_u \cdot \#\{\text{samples scored above}\} / N
     \rfloor`. In the first ``warm_up`` epochs :math:`w = w^a`. Weights get no gradient.
+    :math:`c_{ur}` is the teacher's confidence in the place, 1 unless the graph carries
+    ``teacher_confidence``; it is not part of the sums that normalise :math:`w`.
 
     The paper weights the base loss by :math:`1 - \alpha` and this one by :math:`\alpha`; here the
     total is :math:`L_{base} + \mathit{weight} \cdot L`, so the equivalent weight is
@@ -82,15 +85,16 @@ class RankingDistillation(Distillation):
         self.normalize, self.scale = normalize, scale
         self.hybrid = warm_up == 0
         self.lists: Tensor
-        self.register_buffer("lists", None, persistent=False)
+        self.confidence: Tensor | None
+        for name in ("lists", "confidence"):
+            self.register_buffer(name, None, persistent=False)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Take the teacher's top items."""
-        ranked = graph[USER].teacher_items
         check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
         edges = interactions(graph)
         self.unseen = UnseenItems(edges.by_user(), edges.num_items)
-        self.lists = ranked[:, : self.num_listed]
+        self.lists, self.confidence = trusted_lists(graph, self.num_listed)
 
     def on_epoch_start(self, epoch: int, max_epochs: int, x_dict: XDict | None = None) -> None:
         """End the warm-up when it is over, and redraw the samples."""
@@ -120,6 +124,8 @@ class RankingDistillation(Distillation):
             weight = weight * (self.discrepancy_sharpness * (student - rank)).tanh().clamp(min=0)
             if self.normalize:
                 weight = _shares(weight)
+        if self.confidence is not None:
+            weight = weight * self.confidence[batch.unique_users].to(weight.dtype)
         return -(weight * logsigmoid(torch.where(listed < 0, 0.0, scores))).sum()
 
     def _rank(self, scores: Tensor, sampled: Tensor, num_unseen: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.ranks import find_in_lists
 from pyg_kd.functional.sparse import HeldCSR, gather_rows
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -34,7 +35,7 @@ class RejuvenatedCrossEntropy(Distillation):
 
     .. math::
         L = \sum_u (1 - \gamma_u) H_u(Q^S_u) + \gamma_u H_u(A_u), \quad
-        H_u(J) = - \sum_{i \in J} \sigma_J(t_{ui}) \log \sigma_J(s_{ui}), \quad
+        H_u(J) = - \sum_{i \in J} c_{ui} \sigma_J(t_{ui}) \log \sigma_J(s_{ui}), \quad
         \gamma_u = e^{-\beta |Q^T_u \cap Q^S_u| / |Q^T_u|}
 
     over the unique users of a batch (the paper takes the mean), where :math:`\sigma_J` is the
@@ -42,7 +43,9 @@ class RejuvenatedCrossEntropy(Distillation):
     student ranks its candidates, and :math:`L` of them are drawn without replacement, with
     :math:`p_j \propto e^{z_j / \tau}` for the number :math:`z_j` of items of
     :math:`Q^T_u \setminus Q^S_u` that the student ranks below :math:`j`. :math:`A_u` is the union
-    of the drawn items and :math:`Q^T_u \setminus Q^S_u`.
+    of the drawn items and :math:`Q^T_u \setminus Q^S_u`. :math:`c_{ui}` is the teacher's confidence
+    in the item's place, or the mean over :math:`Q^T_u` where it does not list the item; 1 unless
+    the graph carries ``teacher_confidence``.
 
     The formulas are those of two summaries of the paper, which agree, and of the authors' code.
     The limit on candidates, drawing without replacement and ``temperature`` come from the code
@@ -102,9 +105,9 @@ class RejuvenatedCrossEntropy(Distillation):
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Store what is seen and what the teacher lists; the student's lists come later."""
-        ranked = graph[USER].teacher_items[:, : self.num_listed]
         check_width(graph, type(self).__name__, "teacher_items", self.num_listed, "num_listed")
         self.seen = HeldCSR(interactions(graph).by_user())
+        ranked, _ = trusted_lists(graph, self.num_listed)
         self.taught = ranked.to(torch.int32).sort(1).values
         self.lists = self.target = None
 
@@ -127,7 +130,8 @@ class RejuvenatedCrossEntropy(Distillation):
 
     def _add_teacher(self, graph: HeteroData, lists: Tensor) -> Tensor:
         """Append the teacher's items, and return its weighted distributions over both lists."""
-        k, taught = self.num_listed, graph[USER].teacher_items[:, : self.num_listed]
+        k = self.num_listed
+        taught, confidence = trusted_lists(graph, k)
         both, drawn = (find_in_lists(part, taught)[1] for part in (lists[:, :k], lists[:, k:]))
         self.lists = torch.cat([lists, taught.masked_fill(both | drawn, -1).to(lists.dtype)], 1)
         logits = list_scores(graph[USER].teacher_x, graph[ITEM].teacher_x, self.lists)
@@ -135,7 +139,8 @@ class RejuvenatedCrossEntropy(Distillation):
         listed, shared = taught >= 0, both if self.variant == "paper" else drawn
         share = (shared & listed).sum(1, keepdim=True) / listed.sum(1, keepdim=True)
         gamma = (-self.beta * share).exp()
-        return torch.cat([(1 - gamma) * near, gamma * far], 1).masked_fill(share.isnan(), 0.0)
+        target = torch.cat([(1 - gamma) * near, gamma * far], 1).masked_fill(share.isnan(), 0.0)
+        return target if confidence is None else target * _weight(self.lists, taught, confidence)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the two cross-entropies of the unique users of the batch."""
@@ -151,3 +156,11 @@ class RejuvenatedCrossEntropy(Distillation):
         near = soft_cross_entropy(scores[:, : self.num_listed], target[:, : self.num_listed])
         far = soft_cross_entropy(scores[:, self.num_listed :], target[:, self.num_listed :])
         return (near + far).sum()
+
+
+def _weight(items: Tensor, taught: Tensor, confidence: Tensor) -> Tensor:
+    """The teacher's confidence in items, or its mean over the list where they are not listed."""
+    ascending, order = taught.sort(1)
+    place, listed = find_in_lists(ascending, items)
+    mean = confidence.sum(1, keepdim=True) / (taught >= 0).sum(1, keepdim=True).clamp(min=1)
+    return torch.where(listed, confidence.gather(1, order).gather(1, place), mean)

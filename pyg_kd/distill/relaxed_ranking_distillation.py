@@ -16,6 +16,7 @@ from pyg_kd.functional.list_likelihood import list_likelihood_loss
 from pyg_kd.functional.sampling import UnseenItems, draw_places, row_blocks
 from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import Neighbors, interactions, neighbors_of_keys
+from pyg_kd.knowledge.confidence import RANKING, trusted_lists
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.knowledge.values import sort_rows
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -30,12 +31,13 @@ class RelaxedRankingDistillation(Distillation):
     Recommender System" <https://arxiv.org/abs/2012.04357>`_.
 
     .. math::
-        L = - \sum_{u} \sum_{k=1}^{K} \log \frac{\exp(s_{u, \pi_k})}
+        L = - \sum_{u} \sum_{k=1}^{K} c_{uk} \log \frac{\exp(s_{u, \pi_k})}
         {\sum_{j \geq k} \exp(s_{u, \pi_j}) + \sum_{l=1}^{L} \exp(s_{ul})}
 
     over the unique users of a batch. :math:`\pi` are the *interesting* items in the teacher's
     order, and the :math:`L` *uninteresting* items are uniform among those that are neither the
-    user's own nor in the teacher's list. Both are redrawn every epoch.
+    user's own nor in the teacher's list. Both are redrawn every epoch. :math:`c_{uk}` is the
+    teacher's confidence in the place, 1 unless the graph carries ``teacher_confidence``.
 
     Args:
         num_interesting: Length :math:`K` of the ranked list.
@@ -96,7 +98,9 @@ class RelaxedRankingDistillation(Distillation):
         x_user, x_item = gather_rows(x_dict[USER], batch.unique_users), x_dict[ITEM]
         scores = list_scores(x_user * self.scale, x_item, self.lists[batch.unique_users])
         listed = [self.num_interesting, self.num_uninteresting]
-        return list_likelihood_loss(*scores.split(listed, dim=1))
+        weight = self.rankings.weight
+        weight = None if weight is None else weight[batch.unique_users]
+        return list_likelihood_loss(*scores.split(listed, dim=1), weight=weight)
 
 
 #: Number of entries used of the teacher's list by default, for a large catalogue.
@@ -156,20 +160,25 @@ class RankedLists(nn.Module):
     """
 
     ranked: Tensor
+    confidence: Tensor | None
+    #: The confidence in the interesting entries drawn, if the graph carries one.
+    weight: Tensor | None
 
     def __init__(self, graph: HeteroData, node_type: str, options: ListOptions) -> None:
         super().__init__()
         edges = interactions(graph)
         if node_type == USER:
-            num_cols, method, need = edges.num_items, "RelaxedRankingDistillation", "teacher_items"
+            num_cols, method = edges.num_items, "RelaxedRankingDistillation"
         else:
             num_cols, method = edges.num_users, "ItemSideRankingRegularization"
-            need = "teacher_users"
+        need = RANKING[node_type]
         check_width(graph, method, need, options.num_interesting, "num_interesting")
-        ranked = graph[node_type][need]
         self.options = options
         num_ranked = options.num_used(num_cols)
-        self.register_buffer("ranked", ranked[:, :num_ranked], persistent=False)
+        ranked, confidence = trusted_lists(graph, num_ranked, node_type)
+        tables = {"ranked": ranked, "confidence": confidence, "weight": None}
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
         seen = edges.by_user() if node_type == USER else edges.by_item()
         listed = _seen_or_ranked(seen, self.ranked, num_cols)
         left = (num_cols - listed.degree)[self.ranked[:, 0] >= 0]
@@ -193,10 +202,12 @@ class RankedLists(nn.Module):
         return lists
 
     def _interesting(self) -> Tensor:
-        num, options = self.options.num_interesting, self.options
+        num, options, confidence = self.options.num_interesting, self.options, self.confidence
         if options.position == "top":
+            self.weight = None if confidence is None else confidence[:, :num]
             return self.ranked[:, :num]
         place = draw_places(self.ranked < 0, num, options.temperature).sort(dim=1).values
+        self.weight = None if confidence is None else confidence.gather(1, place)
         return self.ranked.gather(1, place)
 
 

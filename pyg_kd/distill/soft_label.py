@@ -19,6 +19,7 @@ from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import catalogue_cross_entropy, padded_softmax, soft_cross_entropy
 from pyg_kd.functional.sparse import CSR, HeldCSR, gather_rows
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.confidence import trusted_lists, trusted_scores
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 Target = Literal["rank", "score"]
@@ -34,13 +35,14 @@ class SoftLabel(Distillation):
     `"Distilling the Knowledge in a Neural Network" <https://arxiv.org/abs/1503.02531>`_.
 
     .. math::
-        L = - \sum_u \left[ \sum_{r < K} q_{ur} \log p_u(\pi_r)
+        L = - \sum_u \left[ \sum_{r < K} c_{ur} q_{ur} \log p_u(\pi_r)
         + \beta \frac{1}{|N_u|} \sum_{i \in N_u} \log p_u(i) \right], \qquad
         p_u(i) = \frac{e^{s_{ui}}}{\sum_j e^{s_{uj}}}
 
-    over the unique users of a batch, with :math:`\pi` the teacher's list and :math:`N_u` the
-    user's own training items. The cross-entropy is the paper's; weights by rank, the user's own
-    items as a second target and a denominator over the *whole catalogue*
+    over the unique users of a batch, with :math:`\pi` the teacher's list, :math:`N_u` the
+    user's own training items and :math:`c_{ur}` the teacher's confidence in the place, 1 unless
+    the graph carries ``teacher_confidence``. The cross-entropy is the paper's; weights by rank, the
+    user's own items as a second target and a denominator over the *whole catalogue*
     (:func:`~pyg_kd.functional.catalogue_logsumexp`) are this package's choice. Own items are in
     the denominator, too, which pushes them down unless ``own_weight`` or a base loss raises them;
     ``own="mask"`` leaves them out of it, so that the loss says nothing of what is never listed.
@@ -130,8 +132,10 @@ class SoftLabel(Distillation):
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Build the target of every user, once."""
-        lists = graph[USER].teacher_items[:, : self.num_listed]
+        lists, confidence = trusted_lists(graph, self.num_listed)
         share = self._shares(graph, lists)
+        if confidence is not None:
+            share = share * confidence.to(share.dtype)
         if self.tail == "list":
             self.lists, self.shares = lists, share
             return
@@ -160,7 +164,7 @@ class SoftLabel(Distillation):
             dtype = torch.promote_types(x_user.dtype, torch.float32)
             logit = list_scores(x_user.to(dtype), x_item.to(dtype), lists)
         else:
-            logit = graph[USER].teacher_scores[:, : self.num_listed]
+            logit = trusted_scores(graph, self.num_listed)
             logit = logit.to(torch.promote_types(logit.dtype, torch.float32))
         logit = logit / self.temperature_score
         return padded_softmax(logit.masked_fill(lists < 0, -torch.inf))

@@ -11,11 +11,13 @@ from torch.autograd.function import once_differentiable
 Reduction = Literal["sum", "mean", "none"]
 
 
-def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: Reduction = "sum") -> Tensor:
+def list_likelihood_loss(
+    listed: Tensor, tail: Tensor, *, weight: Tensor | None = None, reduction: Reduction = "sum"
+) -> Tensor:
     r"""Relaxed list-wise loss of `"DE-RRD" <https://arxiv.org/abs/2012.04357>`_.
 
     .. math::
-        L = - \sum_{k=1}^{K} \log \frac{\exp(s_k)}
+        L = - \sum_{k=1}^{K} c_k \log \frac{\exp(s_k)}
         {\sum_{j \geq k} \exp(s_j) + \sum_{l=1}^{L} \exp(s_l)}
 
     The order within ``listed`` counts, the order within ``tail`` does not.
@@ -26,6 +28,7 @@ def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: Reduction =
             ``-inf`` marks padding.
         tail: Scores of the unordered items below them, ``[..., L]``.
             ``-inf`` marks padding; ``L`` may be 0.
+        weight: :math:`c`, constant, ``[..., K]``; 1 by default.
         reduction: ``"sum"`` (default, as in the papers), ``"mean"`` over the
             lists, or ``"none"``.
 
@@ -33,8 +36,8 @@ def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: Reduction =
         A scalar, or one loss per list for ``reduction="none"``.
 
     Raises:
-        ValueError: If the leading shapes differ, ``listed`` is empty, or
-            ``reduction`` is unknown.
+        ValueError: If the leading shapes differ, ``weight`` has not the shape of ``listed``,
+            ``listed`` is empty, or ``reduction`` is unknown.
 
     Example:
         >>> list_likelihood_loss(torch.tensor([[2.0, 1.0]]), torch.tensor([[0.0]]))
@@ -47,7 +50,12 @@ def list_likelihood_loss(listed: Tensor, tail: Tensor, *, reduction: Reduction =
         )
     if listed.size(-1) == 0:
         raise ValueError(f"'listed' must hold at least one place (got {list(listed.shape)})")
-    loss: Tensor = _ListLikelihood.apply(listed, tail)
+    if weight is not None and weight.shape != listed.shape:
+        raise ValueError(
+            "'weight' must have the shape of 'listed' "
+            f"(got {list(weight.shape)} and {list(listed.shape)})"
+        )
+    loss: Tensor = _ListLikelihood.apply(listed, tail, weight)
     return reduce(loss, reduction)
 
 
@@ -98,25 +106,30 @@ def _log_denominators(s: Tensor, t: Tensor) -> Tensor:
 
 # How to sum depends on values: opaque custom ops.
 @torch.library.custom_op("pyg_kd::list_losses", mutates_args=())
-def list_losses(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def list_losses(s: Tensor, t: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The loss of every list, ``[...]``, and the logarithms of its denominators, ``[..., K]``."""
     lse = _log_denominators(s, t)
     places = lse - s
     if _padded(s):
         places = torch.where(s == -torch.inf, 0.0, places)
+    if weight is not None:
+        places = places * weight
     return places.sum(-1), lse
 
 
 @list_losses.register_fake
-def _(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def _(s: Tensor, t: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return s.new_empty(s.shape[:-1]), torch.empty_like(s)
 
 
 @torch.library.custom_op("pyg_kd::list_gradients", mutates_args=())
-def list_gradients(s: Tensor, t: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+def list_gradients(
+    s: Tensor, t: Tensor, lse: Tensor, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Gradients of the losses with respect to the scores, ``[..., K]`` and ``[..., L]``."""
     # An item is in the denominators of all places up to its own:
-    # dL/ds_m = sum_{k <= m} exp(s_m - lse_k) - 1. The tail is in all K of them.
+    # dL/ds_m = sum_{k <= m} c_k exp(s_m - lse_k) - c_m. The tail is in all K of them.
+    own: Tensor | float = 1 if weight is None else weight
     total = lse[..., :1]
     total = torch.where(total == -torch.inf, 0.0, total)
     below, padded = (lse - total).exp_(), _padded(s)
@@ -124,38 +137,45 @@ def list_gradients(s: Tensor, t: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
         inverse = below.reciprocal_()
         if padded:
             inverse = torch.where(s == -torch.inf, 0.0, inverse)
+        if weight is not None:
+            inverse = inverse * weight
         inverse = inverse.cumsum(-1)
-        grad_s = (s - total).exp_().mul_(inverse).sub_(1)
+        grad_s = (s - total).exp_().mul_(inverse).sub_(own)
         grad_t = (t - total).exp_().mul_(inverse[..., -1:])
     elif s.dtype != torch.float64:
-        grad_s, grad_t = list_gradients(s.double(), t.double(), lse.double())
+        wide = None if weight is None else weight.double()
+        grad_s, grad_t = list_gradients(s.double(), t.double(), lse.double(), wide)
         return grad_s.to(s.dtype), grad_t.to(s.dtype)
     else:
-        inverse = torch.where(s == -torch.inf, -torch.inf, -lse).logcumsumexp(-1)
-        grad_s = (s + inverse).exp_().sub_(1)
+        inverse = torch.where(s == -torch.inf, -torch.inf, -lse)
+        if weight is not None:
+            inverse = inverse + weight.log()
+        inverse = inverse.logcumsumexp(-1)
+        grad_s = (s + inverse).exp_().sub_(own)
         grad_t = torch.where(t == -torch.inf, 0.0, (t + inverse[..., -1:]).exp_())
     return torch.where(s == -torch.inf, 0.0, grad_s) if padded else grad_s, grad_t
 
 
 @list_gradients.register_fake
-def _(s: Tensor, t: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+def _(s: Tensor, t: Tensor, lse: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return torch.empty_like(s), torch.empty_like(t)
 
 
 class _ListLikelihood(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, listed: Tensor, tail: Tensor) -> Tensor:
+    def forward(ctx: Any, listed: Tensor, tail: Tensor, weight: Tensor | None) -> Tensor:
         # Half precision is float32 inside.
         dtype = torch.promote_types(listed.dtype, torch.float32)
-        loss, lse = list_losses(listed.to(dtype), tail.to(dtype))
-        ctx.save_for_backward(listed, tail, lse)
+        weight = None if weight is None else weight.to(dtype)
+        loss, lse = list_losses(listed.to(dtype), tail.to(dtype), weight)
+        ctx.save_for_backward(listed, tail, lse, weight)
         out: Tensor = loss.to(listed.dtype)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        listed, tail, lse = ctx.saved_tensors
-        g = grad.to(lse.dtype).unsqueeze(-1)
-        grad_listed, grad_tail = list_gradients(listed.to(lse.dtype), tail.to(lse.dtype), lse)
-        return (g * grad_listed).to(listed.dtype), (g * grad_tail).to(tail.dtype)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        listed, tail, lse, weight = ctx.saved_tensors
+        g, dtype = grad.to(lse.dtype).unsqueeze(-1), lse.dtype
+        grad_listed, grad_tail = list_gradients(listed.to(dtype), tail.to(dtype), lse, weight)
+        return (g * grad_listed).to(listed.dtype), (g * grad_tail).to(tail.dtype), None

@@ -107,12 +107,13 @@ class ListRows:
         shape = self.edges.num_users, width
         lists = np.full(shape, -1, np.int32)
         lists[at] = self.node[ITEM][order]
-        ranked = {"teacher_items": torch.from_numpy(lists)}
+        device = self.edges.edge_index.device
+        ranked = {"teacher_items": torch.as_tensor(lists, device=device)}
         for name, attribute in CARRIED.items():
             if name in self.values:
                 carried = np.zeros(shape, np.float32)
                 carried[at] = self.values[name][order]
-                ranked[attribute] = torch.from_numpy(carried)
+                ranked[attribute] = torch.as_tensor(carried, device=device)
         return ranked
 
     @property

@@ -13,7 +13,6 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_count
 from pyg_kd.datasets.table_files import check_names, read_columns, with_optional
-from pyg_kd.graph import interactions
 from pyg_kd.knowledge.list_rows import OPTIONAL, ListRows
 from pyg_kd.knowledge.requirements import (
     check_values,
@@ -120,9 +119,8 @@ def read_lists(
         hash_tensor(digest, value)
     name_source(graph, found, digest.hexdigest())
     graph.teacher_inner_product = False
-    device = interactions(data)[0].device
     for name, value in ranked.items():
-        graph[USER][name] = value.to(device)
+        graph[USER][name] = value
     check_values(graph, ("teacher_items",))
     return graph
 

@@ -114,17 +114,21 @@ def test_methods(bound, gpu, world) -> None:
         assert loss.device.type == TYPE and loss.shape == ()
 
 
-#: Methods that read the teacher's representations when they are bound, and never again.
-READ_AT_BINDING = {"UnbiasedDistillation"}
+#: What methods that take representations read when they are bound, and never again.
+READ_AT_BINDING = {
+    "UnbiasedDistillation": ("teacher_x",),
+    "PreferenceConsistentDistillation": ("teacher_items",),
+}
 
 
 def places(method: Distillation) -> list[str]:
     """Where a tensor may have been left behind, as far as the method has any there."""
-    needed = [f"{node_type}.{n}" for n in type(method).needs for node_type in KNOWLEDGE[n][0]]
     held = [name for name, _ in (*method.named_parameters(), *method.named_buffers())]
     # Rankings are read into buffers when a method is bound; representations are read every time.
-    read = "teacher_x" in type(method).needs and type(method).__name__ not in READ_AT_BINDING
-    return ["user", "item", *(needed if read else []), *held]
+    needs = type(method).needs if "teacher_x" in type(method).needs else ()
+    read = set(needs) - set(READ_AT_BINDING.get(type(method).__name__, ()))
+    needed = [f"{node_type}.{n}" for n in read for node_type in KNOWLEDGE[n][0]]
+    return ["user", "item", *needed, *held]
 
 
 def test_a_stray_tensor_of_a_method_is_noticed(bound, gpu, world) -> None:

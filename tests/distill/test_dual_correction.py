@@ -17,6 +17,7 @@ from pyg_kd.models import MF
 from pyg_kd.training import Trainer
 from pyg_kd.typing import Batch
 from tests.distill.slopes import arrays, slopes
+from tests.distill.sure import sure_items, unsure
 
 SMALL = {"num_underestimated": 4, "num_overestimated": 3}
 WIDTH = 12
@@ -34,16 +35,17 @@ def problem(problem):
     return problem
 
 
-def list_loss(scores: list[float], tail: list[float]) -> float:
+def list_loss(scores: list[float], tail: list[float], weight: list[float]) -> float:
     total = 0.0
     for k in range(len(scores)):
         below = sum(map(exp, scores[k:])) + sum(map(exp, tail))
-        total -= log(exp(scores[k]) / below)
+        total -= weight[k] * log(exp(scores[k]) / below)
     return total
 
 
-def oracle(method: DualCorrection, batch: Batch, student: dict[str, np.ndarray]) -> float:
+def oracle(method: DualCorrection, problem, student: dict[str, np.ndarray]) -> float:
     """The loss of the lists that the method drew, side by side and place by place."""
+    batch = problem.batch
     sides = {
         "user": (batch.user, "item", 1.0),
         "item": (batch.positive, "user", method.item_weight),
@@ -59,14 +61,19 @@ def oracle(method: DualCorrection, batch: Batch, student: dict[str, np.ndarray])
                 [method.scale * float(student[side][row] @ student[other][c]) for c in p if c >= 0]
                 for p in parts
             )
-            total += weight * list_loss(listed, tail)
+            sure = [1.0] * num
+            if side == "user":
+                sure = [sure_items(problem, row)[c] for c in parts[0] if c >= 0]
+            total += weight * list_loss(listed, tail, sure)
     return total
 
 
 @pytest.mark.parametrize("sides", ["both", "user", "item"])
 @pytest.mark.parametrize("sizes", [(4, 3), (1, 1), (40, 40)])
 @pytest.mark.parametrize(("scale", "item_weight"), [(1.0, 1.0), (5.0, 0.25)])
-def test_value_and_gradient(problem, sides, sizes, scale, item_weight) -> None:
+@pytest.mark.parametrize("sure", [True, False])
+def test_value_and_gradient(problem, sides, sizes, scale, item_weight, sure) -> None:
+    problem = problem if sure else unsure(problem)
     method = DualCorrection(
         num_underestimated=sizes[0],
         num_overestimated=sizes[1],
@@ -78,8 +85,8 @@ def test_value_and_gradient(problem, sides, sizes, scale, item_weight) -> None:
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     student = arrays(problem.x_dict)
-    assert loss.item() == pytest.approx(oracle(method, problem.batch, student), rel=1e-9)
-    found, expected = slopes(lambda at: oracle(method, problem.batch, at), problem.x_dict)
+    assert loss.item() == pytest.approx(oracle(method, problem, student), rel=1e-9)
+    found, expected = slopes(lambda at: oracle(method, problem, at), problem.x_dict)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -172,7 +179,7 @@ def test_rows_without_a_ranking_and_short_ones(problem) -> None:
     for epoch in range(2):
         method.on_epoch_start(epoch, 2, problem.x_dict)
         loss = method(problem.x_dict, problem.graph, problem.batch)
-        expected = oracle(method, problem.batch, arrays(problem.x_dict))
+        expected = oracle(method, problem, arrays(problem.x_dict))
         assert loss.item() == pytest.approx(expected, rel=1e-9)
         assert method(problem.x_dict, problem.graph, alone).item() == 0
     loss.backward()

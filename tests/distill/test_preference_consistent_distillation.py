@@ -8,6 +8,7 @@ import torch
 
 from pyg_kd import PreferenceConsistentDistillation
 from pyg_kd.typing import Batch
+from tests.distill.sure import sure_items, unsure
 
 NODES = ("user", "item")
 LIST = {"regularizer": "list", "num_items": 4, "num_experts": 3}
@@ -35,7 +36,8 @@ def project(net, t: np.ndarray, s: np.ndarray, exponential: np.ndarray, tau: flo
 
 def items_of(method, problem) -> torch.Tensor:
     """What is drawn for every user, -1 where there is too little."""
-    return problem.graph["user"].teacher_items.gather(1, method.places)
+    lists = [[*sure_items(problem, user), *[-1] * 30][:30] for user in range(25)]
+    return torch.tensor(lists).gather(1, method.places)
 
 
 def regularizer(method, problem, noise: list[np.ndarray], fixed: dict[str, np.ndarray]) -> float:
@@ -48,19 +50,20 @@ def regularizer(method, problem, noise: list[np.ndarray], fixed: dict[str, np.nd
         if not places or (method.regularizer == "pair" and len(places) < 2):
             continue
         user = project(nets["user"], teacher["user"][u], fixed["user"][u], noise[0][row], tau)
-        before, after = [], []
+        before, after, sure = [], [], []
         for k in places:
+            sure.append(sure_items(problem, int(u))[int(items[u, k])])
             i, own = int(items[u, k]), noise[1][row * method.num_items + k]
             item = project(nets["item"], teacher["item"][i], fixed["item"][i], own, tau)
             before.append(fixed["user"][u] @ fixed["item"][i])
             after.append(user @ item)
         y, z = np.array(before), np.array(after)
         if method.regularizer == "pair":
-            total += np.log1p(np.exp(-(z[0] - z[1]) * (y[0] - y[1])))
+            total += min(sure) * np.log1p(np.exp(-(z[0] - z[1]) * (y[0] - y[1])))
             continue
         y, z = y / method.softmax_temperature, z / method.softmax_temperature
         target = np.exp(y - y.max()) / np.exp(y - y.max()).sum()
-        total -= (target * (z - z.max() - np.log(np.exp(z - z.max()).sum()))).sum()
+        total -= (sure * target * (z - z.max() - np.log(np.exp(z - z.max()).sum()))).sum()
     return float(total)
 
 
@@ -79,7 +82,10 @@ def rebuilding(method, problem, noise: list[np.ndarray]) -> float:
 
 @pytest.mark.parametrize("tau", [1.0, 1e-3])
 @pytest.mark.parametrize("options", [LIST, LIST | {"softmax_temperature": 2.0}, PAIR], ids=str)
-def test_value(problem, exponential_draws, options: dict, tau: float) -> None:
+@pytest.mark.parametrize("sure", [True, False])
+def test_value(problem, exponential_draws, options: dict, tau: float, sure: bool) -> None:
+    problem = problem if sure else unsure(problem)
+    exponential_draws.clear()
     method = PreferenceConsistentDistillation(**options, alpha=0.7, temperature=(tau, tau))
     method.bind(problem.graph, 4)
     loss = method(problem.x_dict, problem.graph, problem.batch)
@@ -109,7 +115,9 @@ def test_the_student_learns_from_the_experts_alone(problem, options: dict) -> No
 
 
 @pytest.mark.parametrize("options", [LIST, PAIR], ids=["list", "pair"])
-def test_gradient_of_the_projectors(problem, monkeypatch, options: dict) -> None:
+@pytest.mark.parametrize("sure", [True, False])
+def test_gradient_of_the_projectors(problem, monkeypatch, options: dict, sure: bool) -> None:
+    problem = problem if sure else unsure(problem)
     half = [torch.rand_like(torch.empty(200, 3)) for _ in range(4)]
     calls = cycle(half)
     monkeypatch.setattr(torch, "rand_like", lambda x: next(calls)[: len(x)].clone())

@@ -11,6 +11,7 @@ from pyg_kd import RankingDistillation
 from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
+from tests.distill.sure import sure_items, unsure
 
 #: Few samples and a soft discrepancy, so that weights differ between users.
 HYBRID = {"warm_up": 0, "num_samples": 7, "discrepancy_sharpness": 0.02}
@@ -47,25 +48,29 @@ def oracle(
     for u in sorted(set(batch.user.tolist())):
         row = method.lists[u].tolist()
         listed, drawn = row[: method.num_listed], row[method.num_listed :]
-        listed = [i for i in listed if i >= 0]
+        listed, sure = [i for i in listed if i >= 0], sure_items(problem, u)
 
         def scores(items: list[int], x: dict, user: int = u) -> list[float]:
             return [method.scale * float(x["user"][user] @ x["item"][i]) for i in items]
 
         num_unseen = 60 - len(problem.seen[u])
         weight = weights(method, scores(listed, at), scores(drawn, at), num_unseen)
-        for w, s in zip(weight, scores(listed, x_dict), strict=True):
-            total += w * log(1 + exp(-s))
+        for i, w, s in zip(listed, weight, scores(listed, x_dict), strict=True):
+            total += sure[i] * w * log(1 + exp(-s))
     return total
 
 
 @pytest.mark.parametrize("options", [{}, HYBRID, {**HYBRID, "normalize": False}])
 @pytest.mark.parametrize("num_listed", [1, 10, 30])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_value_and_gradient(problem, options: dict, num_listed: int, scale: float) -> None:
+@pytest.mark.parametrize("sure", [True, False])
+def test_value_and_gradient(problem, options, num_listed: int, scale: float, sure: bool) -> None:
+    problem = problem if sure else unsure(problem)
     method = RankingDistillation(
         num_listed=num_listed, position_decay=4.0, scale=scale, **options
     ).bind(problem.graph, 4)
+    for user, row in enumerate(method.lists[:, :num_listed].tolist()):
+        assert [i for i in row if i >= 0] == [*sure_items(problem, user, num_listed)]
     loss = method(problem.x_dict, problem.graph, problem.batch)
     loss.backward()
     student = arrays(problem.x_dict)

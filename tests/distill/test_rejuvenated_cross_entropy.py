@@ -12,6 +12,7 @@ from pyg_kd import RejuvenatedCrossEntropy
 from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
+from tests.distill.sure import sure_items, unsure
 
 SMALL = {"num_listed": 8, "num_sampled": 6, "num_candidates": 20}
 
@@ -23,8 +24,7 @@ def ranking(problem, user: int, x_dict: dict[str, np.ndarray]) -> list[int]:
 
 
 def taught(problem, user: int, num: int) -> list[int]:
-    ranked = problem.graph["user"].teacher_items[user, :num].tolist()
-    return [i for i in ranked if i >= 0]
+    return [*sure_items(problem, user, num)]
 
 
 def log_weights(variant: str, ranked: list[int], teacher: list[int], k: int, tau: float) -> list:
@@ -46,10 +46,10 @@ def lists(method: RejuvenatedCrossEntropy, user: int) -> tuple[set[int], set[int
     return {i for i in row[:k] if i >= 0}, {i for i in row[k:end] if i >= 0}
 
 
-def cross_entropy(scores: list[float], teacher: list[float]) -> float:
+def cross_entropy(scores: list[float], teacher: list[float], weight: list[float]) -> float:
     p = [exp(t - max(teacher)) for t in teacher]
     lse = log(sum(exp(s) for s in scores)) if scores else 0.0
-    return sum(v / sum(p) * (lse - s) for v, s in zip(p, scores, strict=True))
+    return sum(w * v / sum(p) * (lse - s) for w, v, s in zip(weight, p, scores, strict=True))
 
 
 def oracle(method: RejuvenatedCrossEntropy, problem, users: list[int], x_dict: dict) -> float:
@@ -58,6 +58,7 @@ def oracle(method: RejuvenatedCrossEntropy, problem, users: list[int], x_dict: d
     total = 0.0
     for u in users:
         wanted = taught(problem, u, method.num_listed)
+        sure = sure_items(problem, u, method.num_listed)
         if not wanted:
             continue
         own, drawn = lists(method, u)
@@ -68,7 +69,8 @@ def oracle(method: RejuvenatedCrossEntropy, problem, users: list[int], x_dict: d
             s = [method.scale * float(x_dict["user"][u] @ x_dict["item"][i]) for i in items]
             t = [float(teacher["user"][u] @ teacher["item"][i]) for i in items]
             s, t = ([v / method.temperature for v in values] for values in (s, t))
-            total += share * cross_entropy(s, t)
+            mean = sum(sure.values()) / len(sure)
+            total += share * cross_entropy(s, t, [sure.get(i, mean) for i in items])
     return total
 
 
@@ -94,7 +96,9 @@ OPTIONS = [
 
 @pytest.mark.parametrize("variant", ["paper", "reference"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_value_and_gradient(problem, variant: str, options: dict) -> None:
+@pytest.mark.parametrize("sure", [True, False])
+def test_value_and_gradient(problem, variant: str, options: dict, sure: bool) -> None:
+    problem = problem if sure else unsure(problem)
     method = RejuvenatedCrossEntropy(variant=variant, **(SMALL | options)).bind(problem.graph, 4)
     method.on_epoch_start(0, 1, problem.x_dict)
     check(method, problem)

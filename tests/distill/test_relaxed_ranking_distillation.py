@@ -14,15 +14,16 @@ from pyg_kd.distill.relaxed_ranking_distillation import ListOptions, RankedLists
 from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
+from tests.distill.sure import sure_items, unsure
 
 SMALL = {"num_interesting": 5, "num_uninteresting": 4}
 
 
-def list_loss(scores: list[float], tail: list[float]) -> float:
+def list_loss(scores: list[float], tail: list[float], weight: list[float]) -> float:
     total = 0.0
     for k in range(len(scores)):
         below = sum(map(exp, scores[k:])) + sum(map(exp, tail))
-        total -= log(exp(scores[k]) / below)
+        total -= weight[k] * log(exp(scores[k]) / below)
     return total
 
 
@@ -35,7 +36,8 @@ def oracle(method: RelaxedRankingDistillation, problem, batch: Batch, x_dict: di
         score = {i: method.scale * float(user[u] @ item[i]) for i in drawn if i >= 0}
         k = method.num_interesting
         listed, tail = ([score[i] for i in part if i >= 0] for part in (drawn[:k], drawn[k:]))
-        total += list_loss(listed, tail)
+        sure = sure_items(problem, u)
+        total += list_loss(listed, tail, [sure[i] for i in drawn[:k] if i >= 0])
     return total
 
 
@@ -53,7 +55,11 @@ def same_everywhere(num_users: int, seen: list[int], ranked: list[int], num_item
 @pytest.mark.parametrize("position", ["top", "exponential"])
 @pytest.mark.parametrize("sizes", [(5, 4), (1, 1), (30, 20)])
 @pytest.mark.parametrize("scale", [1.0, 10.0])
-def test_value_and_gradient(problem, position: str, sizes: tuple[int, int], scale: float) -> None:
+@pytest.mark.parametrize("sure", [True, False])
+def test_value_and_gradient(
+    problem, position: str, sizes: tuple[int, int], scale: float, sure: bool
+) -> None:
+    problem = problem if sure else unsure(problem)
     method = RelaxedRankingDistillation(
         num_interesting=sizes[0], num_uninteresting=sizes[1], position=position, scale=scale
     ).bind(problem.graph, 4)

@@ -11,6 +11,7 @@ from pyg_kd.functional import losses
 from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.typing import INTERACTS, Batch
 from tests.distill.slopes import arrays, slopes
+from tests.distill.sure import sure_items, unsure
 
 TAILS = [("catalogue", 0.0), ("catalogue", 0.7), ("list", 0)]
 
@@ -27,8 +28,8 @@ def oracle(
     user, item = x_dict["user"], x_dict["item"]
     total = 0.0
     for u in users:
-        ranked = problem.graph["user"].teacher_items[u, : method.num_listed].tolist()
-        ranked = [i for i in ranked if i >= 0]
+        sure = sure_items(problem, u, method.num_listed)
+        ranked = [*sure]
         if method.target == "rank":
             several = isinstance(method.temperature, tuple)
             temperatures = method.temperature if several else (method.temperature,)
@@ -39,7 +40,7 @@ def oracle(
                 for r, v in enumerate(decay):
                     q[r] += weight / sum(weights) * v / sum(decay)
         elif ranked:
-            scores = [teacher_score(problem, u, r, i) for r, i in enumerate(ranked)]
+            scores = [teacher_score(problem, u, i) for i in ranked]
             q = softmax([s / method.temperature_score for s in scores])
         pool = range(len(item)) if method.tail == "catalogue" else ranked
         score = {i: method.scale * float(user[u] @ item[i]) for i in pool}
@@ -52,18 +53,18 @@ def oracle(
         if part is not None and summed:
             lse += log(len(item) / len(part))
         for share, i in zip(q if ranked else [], ranked, strict=True):
-            total -= share * (score[i] - lse)
+            total -= sure[i] * share * (score[i] - lse)
         own = problem.seen[u] if method.own_weight else ()
         for i in own:
             total -= method.own_weight / len(own) * (score[i] - lse)
     return total
 
 
-def teacher_score(problem, user: int, place: int, item: int) -> float:
+def teacher_score(problem, user: int, item: int) -> float:
     """The score that the graph carries, or the teacher's inner product."""
     store = problem.graph["user"]
     if "teacher_x" not in store:
-        return float(store.teacher_scores[user, place])
+        return float(store.teacher_scores[user, store.teacher_items[user].tolist().index(item)])
     return float(store.teacher_x[user].double() @ problem.graph["item"].teacher_x[item].double())
 
 
@@ -107,6 +108,16 @@ def test_value_and_gradient(
         assert method(problem.x_dict, problem.graph, problem.batch).item() == 0
         return
     check(method, problem)
+
+
+@pytest.mark.parametrize("target", ["rank", "score"])
+@pytest.mark.parametrize(
+    "options", [{"own_weight": 0.7}, {"tail": "list"}, {"own": "mask"}, {"temperature": (2.0, 9.0)}]
+)
+@pytest.mark.parametrize("num_listed", [7, 30])
+def test_confidence_weighs_places(problem, target, options, num_listed) -> None:
+    method = SoftLabel(target=target, num_listed=num_listed, **options)
+    check(method.bind(unsure(problem).graph, 4), problem)
 
 
 def test_the_catalogue_in_several_tiles(problem, monkeypatch) -> None:
@@ -314,11 +325,13 @@ def test_refused_options(options: dict, message: str) -> None:
 
 @pytest.mark.parametrize("tail", ["catalogue", "list"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_scores_that_the_graph_carries(problem, tail, dtype) -> None:
+@pytest.mark.parametrize("sure", [True, False])
+def test_scores_that_the_graph_carries(problem, tail, dtype, sure) -> None:
     for node_type in ("user", "item"):
         del problem.graph[node_type].teacher_x
     problem.graph["user"].teacher_items[2, 4:] = -1
     problem.graph["user"].teacher_scores = torch.randn(25, 30).to(dtype)
+    problem = problem if sure else unsure(problem)
     method = SoftLabel(target="score", tail=tail, num_listed=12, temperature_score=0.3)
     # Scores of a ranker without inner products are scores all the same.
     problem.graph.teacher_inner_product = False

@@ -73,6 +73,41 @@ def test_value_and_gradient(problem):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
+def weighted(listed: Tensor, tail: Tensor, weight: Tensor) -> Tensor:
+    """The sum over all lists and places, each with its weight, for autograd."""
+    loss = listed.new_zeros(())
+    for row, below, own in zip(*(v.flatten(0, -2) for v in (listed, tail, weight)), strict=True):
+        own, row, below = own[row > -INF], row[row > -INF], below[below > -INF]
+        for k in range(len(row)):
+            loss = loss + own[k] * (torch.cat([row[k:], below]).logsumexp(0) - row[k])
+    return loss
+
+
+@given(problems(), st.integers(0, 2**32 - 1), st.sampled_from([1.0, 150.0]))
+def test_weights_of_places(problem, seed: int, scale: float):
+    # Far apart, scores take the way through logarithms.
+    listed, tail = ((scale * v).requires_grad_() for v in problem)
+    rng = np.random.default_rng(seed)
+    weight = torch.from_numpy(rng.random(listed.shape) * (rng.random(listed.shape) < 0.8))
+    loss, expected = (
+        list_likelihood_loss(listed, tail, weight=weight),
+        weighted(listed, tail, weight),
+    )
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    found = torch.autograd.grad(loss, (listed, tail))
+    if not expected.requires_grad:
+        assert all(g.eq(0).all() for g in found)
+        return
+    expected = torch.autograd.grad(expected, (listed, tail), materialize_grads=True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_weights_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"'weight' must have the shape of 'listed' \(got \[3\]"):
+        list_likelihood_loss(torch.zeros(2, 3), torch.zeros(2, 1), weight=torch.ones(3))
+
+
 @pytest.mark.parametrize(("num_listed", "num_tail"), [(1, 1), (1, 0), (4, 0), (5, 3)])
 def test_gradcheck(num_listed, num_tail):
     listed = torch.randn(2, num_listed, dtype=torch.double, requires_grad=True)
