@@ -66,7 +66,14 @@ NAMES = {
         "TopologyDistillation",
         "UnbiasedDistillation",
     ],
-    "pyg_kd.evaluation": ["Comparison", "PerUser", "compare", "evaluate", "evaluate_sampled"],
+    "pyg_kd.evaluation": [
+        "Comparison",
+        "Leaderboard",
+        "PerUser",
+        "compare",
+        "evaluate",
+        "evaluate_sampled",
+    ],
     "pyg_kd.functional": [
         "Adjacency",
         "Neighbors",

@@ -216,7 +216,7 @@ class _Compression:
         with warnings.catch_warnings():
             # That a student reaches its ensemble is what is hoped for here.
             warnings.filterwarnings("ignore", message="the teacher is no better than its student")
-            trainer.fit(
+            self.report.history = trainer.fit(
                 student,
                 graph,
                 val_data=self.val_data,

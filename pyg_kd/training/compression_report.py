@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+
+from pyg_kd.training.history import History
 
 
 @dataclass
@@ -26,6 +28,7 @@ class CompressionReport:
         weights: The teachers and their weights in the ensemble; 0 for one that did not help.
         skipped: Teachers for which the budget left no time.
         epochs: Epochs of the student.
+        history: How the student was trained; not part of :meth:`to_dict`.
 
     Example:
         >>> report = CompressionReport("recall@20", weights=[("als", 1.0)])
@@ -40,6 +43,7 @@ class CompressionReport:
     weights: list[tuple[str, float]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     epochs: int = 0
+    history: History | None = None
 
     @property
     def names(self) -> list[str]:
@@ -71,7 +75,9 @@ class CompressionReport:
 
     def to_dict(self) -> dict[str, object]:
         """The report as plain values."""
-        return asdict(self)
+        found = asdict(replace(self, history=None))
+        del found["history"]
+        return found
 
     def to_json(self) -> str:
         """The report as JSON."""

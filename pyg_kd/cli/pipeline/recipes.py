@@ -111,7 +111,7 @@ def labels(given: Mapping[str, Any], sizes: Mapping[str, int]) -> Options:
     recipe = student_labels(sizes["items"])
     if given.keys() & {"temperature", "mixture", "target"}:
         recipe = {name: recipe[name] for name in ("own", "share")}
-    return recipe | given
+    return {**recipe, **given}
 
 
 def num_items(sizes: Mapping[str, int], *, ensemble: bool) -> int:
