@@ -15,7 +15,7 @@ Integers = Literal["int8", "int4"]
 INTEGERS: tuple[str, ...] = get_args(Integers)
 
 #: The largest integer, and the steps that the largest value of a row may take: as in
-#: ``pyg_kd.retrieval.tables``, which has no PyTorch, with the reasons.
+#: ``pyg_kd.retrieval.scales``, which has no PyTorch, with the reasons.
 LARGEST = {"int8": 127, "int4": 7}
 STEPS = {"int8": (127.0,), "int4": (7.0, 7.5, 8.0)}
 PARTS = 64

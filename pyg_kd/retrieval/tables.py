@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyg_kd.checks import require_choice
+from pyg_kd.retrieval.scales import LARGEST, row_scales
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -18,34 +18,11 @@ Dtype = Literal["float32", "float16", "int8", "int4"]
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
-#: The largest integer of a symmetric code.
-LARGEST = {"int8": 127, "int4": 7}
-
 #: The bits of a float32 that a float16 fills once it is shifted: the sign has moved on its own.
 SIGN_AND_REST = np.int32(0x8FFFE000 - 2**32)
 
 #: int4 values are stored as 1 to 15, two in a byte; 8 is zero.
 ZERO = 8
-
-#: Steps that the largest value of a row may take. Beyond the largest integer it is cut off, and
-#: the others are told apart better: int4 tries all of them, row by row.
-STEPS = {"int8": (127.0,), "int4": (7.0, 7.5, 8.0)}
-
-#: Errors are compared in this many parts of a step, as whole numbers.
-PARTS = 64
-
-#: The exponent, to the power of two, of the largest scale over the unit. A scale is a normal
-#: float16 down to 2**-29 of the largest.
-HEADROOM = 15
-
-#: The least exponent of a unit, for which codes times scales are normal float32.
-LEAST_UNIT = -105
-
-#: The smallest normal float16, which is the least scale.
-LEAST_SCALE = np.finfo(np.float16).smallest_normal
-
-#: Entries of a matrix whose scales are chosen at once.
-ENTRIES = 2**18
 
 
 class Table:
@@ -114,7 +91,7 @@ class Table:
             if largest > float(np.finfo(np.float16).max):
                 raise ValueError(f"{name!r} must fit into float16 (got {largest:g})")
             return Table(dtype, matrix.shape[1], matrix.astype(np.float16))
-        scale, unit = _scales(matrix, dtype, name)
+        scale, unit = row_scales(matrix, dtype, name)
         codes = _codes(matrix, scale.astype(np.float32) * np.float32(unit), LARGEST[dtype])
         values = _pack(codes) if dtype == "int4" else codes
         return Table(dtype, matrix.shape[1], values, scale, unit)
@@ -191,57 +168,6 @@ def _matrix(x: npt.ArrayLike, name: str) -> Float32:
         row = int(np.flatnonzero(~np.isfinite(matrix).all(1))[0])
         raise ValueError(f"{name!r} must be finite (row {row} is not)")
     return matrix
-
-
-def _scales(matrix: Float32, dtype: str, name: str) -> tuple[Array, float]:
-    """The scale of every row, float16 relative to ``unit``.
-
-    It is rounded up, so that the largest value keeps the largest integer.
-    """
-    top = np.abs(matrix).max(1, initial=0)
-    if top.max(initial=0) >= 1e38:
-        raise ValueError(f"{name!r} must be below 1e38 for {dtype} (got {top.max():g})")
-    scale = top / _steps(matrix, top, dtype)
-    largest = float(scale.max(initial=0))
-    if largest == 0:
-        return np.zeros(len(matrix), np.float16), 0.0
-    fraction, exponent = math.frexp(largest)
-    exponent -= fraction == 0.5  # a power of two is its own
-    unit = math.ldexp(1.0, max(exponent - HEADROOM, LEAST_UNIT))
-    relative = scale / np.float32(unit)
-    rounded = relative.astype(np.float16)
-    rounded.view(np.int16)[...] += rounded.astype(np.float32) < relative  # the next float16
-    return np.where(top > 0, np.maximum(rounded, LEAST_SCALE), np.float16(0)), unit
-
-
-def _steps(matrix: Float32, top: Float32, dtype: str) -> Float32:
-    """The steps from 0 to the largest value of every row, float32 ``[n]``."""
-    chosen = np.full(len(matrix), STEPS[dtype][0], np.float32)
-    if len(STEPS[dtype]) > 1:
-        rows = max(ENTRIES // matrix.shape[1], 1)
-        for start in range(0, len(matrix), rows):
-            part = slice(start, start + rows)
-            divisor: Float32 = np.where(top[part] > 0, top[part], np.float32(1))
-            chosen[part] = _best_steps(matrix[part] / divisor[:, None], dtype)
-    return chosen
-
-
-def _best_steps(relative: Float32, dtype: str) -> Float32:
-    """The steps for which rows with a largest value of 1 lose least, float32 ``[n]``.
-
-    Whole numbers are added up, so that the sum is the same in any order: PyTorch chooses the same
-    scales in training (:func:`~pyg_kd.functional.fake_quantize`).
-    """
-    least = np.full(len(relative), np.inf)
-    chosen = np.empty(len(relative), np.float32)
-    for steps in STEPS[dtype]:
-        wide = relative * np.float32(steps)
-        error = wide - np.rint(wide).clip(-LARGEST[dtype], LARGEST[dtype])
-        parts = np.square(np.rint(error * np.float32(PARTS)))
-        loss = parts.sum(1, dtype=np.float64) / steps**2
-        better = loss < least
-        least[better], chosen[better] = loss[better], steps
-    return chosen
 
 
 def _codes(matrix: Float32, scale: Float32, largest: int) -> npt.NDArray[np.int8]:

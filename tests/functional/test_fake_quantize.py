@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from pyg_kd.functional import fake_quantize as exported
 from pyg_kd.functional.fake_quantize import LARGEST, PARTS, STEPS, fake_quantize
-from pyg_kd.retrieval import tables
+from pyg_kd.retrieval import scales
 from pyg_kd.retrieval.tables import Table
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
@@ -40,7 +40,7 @@ def test_so_do_large_tables_of_rows_of_all_sizes(dtype: str, spread: int) -> Non
 
 
 def test_both_sides_agree_on_their_constants() -> None:
-    assert (LARGEST, STEPS, PARTS) == (tables.LARGEST, tables.STEPS, tables.PARTS)
+    assert (LARGEST, STEPS, PARTS) == (scales.LARGEST, scales.STEPS, scales.PARTS)
 
 
 def test_gradients_pass_unchanged() -> None:
