@@ -34,7 +34,15 @@ from pyg_kd.typing import USER
 #: Items that the denominator of the student's loss is drawn from.
 DRAWN = 8_400
 
-#: How the student learns, found on CiteULike's validation targets.
+#: How a student learns from an ensemble, found on CiteULike's validation targets: an item's share
+#: is the square of its fused score.
+FUSED: dict[str, Any] = {
+    "num_listed": 150,
+    "target": "score",
+    "temperature_score": 0.5,
+    "own": "mask",
+}
+#: How it learns from one teacher, of which the ranks alone are known.
 LABELS: dict[str, Any] = {
     "num_listed": 150,
     "temperature": (8.0, 40.0),
@@ -54,18 +62,23 @@ RECIPE: dict[str, Any] = {
 #: Standard deviation of the student's first embeddings: larger than BPR would want.
 INIT_STD = 0.1
 
-#: Epochs of the student, and its least steps: small data needs more epochs.
-EPOCHS, STEPS = 95, 1_000
+#: Epochs of the student, those where users are many, and its least steps: small data needs more
+#: epochs.
+EPOCHS, EPOCHS_OF_MANY, MANY_USERS, STEPS = 190, 95, 10_000, 1_000
 
 
-def student_labels(num_items: int) -> dict[str, Any]:
+def student_labels(num_items: int, *, fused: bool = True) -> dict[str, Any]:
     """Options of :class:`~pyg_kd.SoftLabel` for a student of a catalogue.
+
+    Args:
+        num_items: Size of the catalogue.
+        fused: Whether the lists are an ensemble's, with fused scores.
 
     Example:
         >>> student_labels(84_000)["share"]
         0.1
     """
-    return {**LABELS, "share": min(1.0, DRAWN / num_items)}
+    return {**(FUSED if fused else LABELS), "share": min(1.0, DRAWN / num_items)}
 
 
 def student_training(num_users: int, epochs: int | None = None) -> dict[str, Any]:
@@ -77,7 +90,8 @@ def student_training(num_users: int, epochs: int | None = None) -> dict[str, Any
         (250, 50)
     """
     if epochs is None:
-        epochs = max(EPOCHS, math.ceil(STEPS / math.ceil(num_users / RECIPE["batch_size"])))
+        least = math.ceil(STEPS / math.ceil(num_users / RECIPE["batch_size"]))
+        epochs = max(EPOCHS if num_users < MANY_USERS else EPOCHS_OF_MANY, least)
     return {**RECIPE, "max_epochs": epochs, "evaluate_every": max(epochs // 5, 1)}
 
 
@@ -96,8 +110,9 @@ def compress(
 ) -> tuple[Recommender, CompressionReport]:
     r"""Train teachers, choose and fuse them on validation targets, and distil a small student.
 
-    The student learns by :class:`~pyg_kd.SoftLabel` from the ensemble's lists alone, with its own
-    items masked, two temperatures, and a learning rate that warms up and falls on a cosine.
+    The student learns by :class:`~pyg_kd.SoftLabel` from the ensemble's lists alone, weighted by
+    the squares of their fused scores, with its own items masked, and a learning rate that warms up
+    and falls on a cosine.
 
     Args:
         data: The training graph.
@@ -111,7 +126,8 @@ def compress(
             (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"als"``, ``"lightgcn"``), of models
             fitted on ``data``, or of graphs that carry their lists.
         metric: What teachers and epochs are chosen by.
-        epochs: Epochs of the student; by default 95, and more where users are few.
+        epochs: Epochs of the student; by default 190, 95 from 10,000 users on, and more
+            where users are few.
         budget: Minutes that all of it may take, roughly: teachers are left out, and epochs of
             the student, but for the first teacher and a few epochs.
         seed: Seed of everything random.

@@ -138,9 +138,15 @@ def train_ensemble(
         size = None if model is None else num_bytes(model)
         report.add(name_of(teacher), classroom.value(graph), time.monotonic() - started, size)
     started = time.monotonic()
-    graph = fuse(graphs, weights, val_data=val_data, metric=metric, num_items=classroom.num_items)
+    if len(graphs) == 1 and "teacher_weights" in graphs[0]:
+        graph = graphs[0]  # an ensemble already: fused again, its scores would be lost
+    else:
+        graph = fuse(
+            graphs, weights, val_data=val_data, metric=metric, num_items=classroom.num_items
+        )
     names = [name for name, _ in report.weights]
-    report.weights = list(zip(names, graph.teacher_weights, strict=True))
+    chosen_weights = graph.teacher_weights if len(graphs) > 1 else (1.0,)
+    report.weights = list(zip(names, chosen_weights, strict=True))
     sizes = [
         row.bytes for row, (_, weight) in zip(report.rows, report.weights, strict=True) if weight
     ]

@@ -78,6 +78,8 @@ def test_by_default_it_does_what_compress_does(run, table, tmp_path):
     student, report = compress(train, val, dim=6, epochs=30, progress=False)
     state = load_file(tmp_path / "run" / "student.safetensors")
     assert torch.equal(state["item_embedding"], student.item_embedding)
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["methods"]["SoftLabel"]["target"] == "score"
     kept = json.loads((tmp_path / "run" / "teacher.report.json").read_text())
     assert kept["weights"] == [list(pair) for pair in report.weights]
     values = [row["value"] for row in kept["rows"]]

@@ -46,3 +46,10 @@ def test_either_weights_or_targets(split) -> None:
     for targets, weights in ((None, None), (val, [1.0])):
         with pytest.raises(ValueError, match="needs 'val_data' or 'weights', not both"):
             train_ensemble(train, targets, teachers=["ease"], weights=weights, progress=False)
+
+
+def test_an_ensemble_stays_as_it_is(split) -> None:
+    train, val, _ = split
+    first = train_ensemble(train, val, teachers=["ease", "als"], progress=False)
+    again = train_ensemble(train, val, teachers=[first.graph], progress=False)
+    assert again.graph is first.graph and again.report.weights == [("given lists", 1.0)]

@@ -73,7 +73,7 @@ class Choices(NamedTuple):
             wide = recipes.teacher_dim(sizes["interactions"]) if found is None else found
             width = recipes.student_dim(wide)
         student = _student(self.student, [method.name for method in methods], width, graphs)
-        methods = [_of_soft_labels(method, student, graphs) for method in methods]
+        methods = [_of_soft_labels(method, student, graphs, several) for method in methods]
         given = self.knowledge.num_items
         length = recipes.num_items(sizes, ensemble=several) if given is None else given
         length = min(length, sizes["items"])
@@ -111,7 +111,7 @@ def _check_ensemble(teacher: Teacher, knowledge: Knowledge) -> None:
             )
     for method in parse_methods(knowledge.methods) if knowledge.methods is not None else []:
         needs = {*method.make().needs} - {"teacher_items"}
-        if needs:
+        if needs and method.name != "SoftLabel":  # which takes fused scores for inner products
             raise ValueError(
                 f"'methods' has {method.name}, which needs {min(needs)}, but the lists of an "
                 "ensemble are all there is of it: take one teacher, such as --teacher lightgcn"
@@ -174,8 +174,8 @@ SHARED = (
 )
 
 
-def _of_soft_labels(method: Method, student: Student, graphs: Graphs) -> Method:
+def _of_soft_labels(method: Method, student: Student, graphs: Graphs, fused: bool) -> Method:
     """Soft labels with what suits them where there is no base loss."""
     if method.name != "SoftLabel" or student.base_weight != 0.0:
         return method
-    return method._replace(options=recipes.labels(method.options, graphs.sizes))
+    return method._replace(options=recipes.labels(method.options, graphs.sizes, fused=fused))

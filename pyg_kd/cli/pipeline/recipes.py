@@ -68,7 +68,7 @@ def soft_labels(sizes: Mapping[str, int], epochs: int | None = None) -> Options:
 
     Example:
         >>> soft_labels({"users": 2_000})["epochs"]
-        125
+        190
     """
     recipe = student_training(sizes["users"], epochs)
     recipe["epochs"] = recipe.pop("max_epochs")
@@ -99,17 +99,17 @@ def methods(sizes: Mapping[str, int]) -> dict[str, Options]:
     }
 
 
-def labels(given: Mapping[str, Any], sizes: Mapping[str, int]) -> Options:
+def labels(given: Mapping[str, Any], sizes: Mapping[str, int], *, fused: bool) -> Options:
     """Options of soft labels without a base loss, those that are given going first.
 
     Example:
-        >>> labels({"own_weight": 0.5}, {"items": 100})
+        >>> labels({"own_weight": 0.5}, {"items": 100}, fused=True)
         {'own_weight': 0.5}
     """
     if given.get("own_weight") or given.get("tail") == "list":
         return dict(given)  # own items are raised, or there is no catalogue to mask them in
-    recipe = student_labels(sizes["items"])
-    if given.keys() & {"temperature", "mixture", "target"}:
+    recipe = student_labels(sizes["items"], fused=fused)
+    if given.keys() & {"temperature", "mixture", "target", "temperature_score"}:
         recipe = {name: recipe[name] for name in ("own", "share")}
     return {**recipe, **given}
 
