@@ -60,6 +60,10 @@ class Distillation(nn.Module):
     #: Whether the method takes inner products of ``teacher_x`` as the teacher's scores.
     teacher_scores: bool = False
 
+    #: Whether it takes the ``teacher_scores`` of lists instead, where a graph carries these and no
+    #: ``teacher_x``. Binding decides, and sets ``self.needs`` and ``self.teacher_scores``.
+    listed_scores: bool = False
+
     _set_up = False
     _fresh = False
     _bound: tuple[tuple[str, ...], int] | None = None
@@ -88,6 +92,9 @@ class Distillation(nn.Module):
                 the teacher ranks by something else.
         """
         name = type(self).__name__
+        if self.listed_scores:
+            self.teacher_scores = "teacher_x" in graph[USER] or "teacher_scores" not in graph[USER]
+            self.needs = ("teacher_items", "teacher_x")[: 1 + self.teacher_scores]
         check_knowledge(graph, name, self.needs)
         if self.teacher_scores and not getattr(graph, "teacher_inner_product", True):
             raise ValueError(

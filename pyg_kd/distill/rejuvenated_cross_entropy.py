@@ -16,7 +16,7 @@ from pyg_kd.functional.ranking import top_unseen
 from pyg_kd.functional.ranks import find_in_lists
 from pyg_kd.functional.sparse import HeldCSR, gather_rows
 from pyg_kd.graph import interactions
-from pyg_kd.knowledge.confidence import trusted_lists
+from pyg_kd.knowledge.confidence import trusted_lists, trusted_scores
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
@@ -50,7 +50,8 @@ class RejuvenatedCrossEntropy(Distillation):
     The formulas are those of two summaries of the paper, which agree, and of the authors' code.
     The limit on candidates, drawing without replacement and ``temperature`` come from the code
     alone; its lists also contain training items. A user without a teacher's list contributes
-    nothing.
+    nothing. :math:`t_{ui}` are inner products of ``teacher_x``, or where the graph has none its
+    ``teacher_scores``, of which the lowest of the user is that of every item not listed.
 
     Args:
         num_listed: Length :math:`K` of both lists.
@@ -73,8 +74,8 @@ class RejuvenatedCrossEntropy(Distillation):
         200
     """
 
-    needs = ("teacher_items", "teacher_x")
-    teacher_scores = True
+    needs: tuple[str, ...] = ("teacher_items", "teacher_x")
+    teacher_scores = listed_scores = True
 
     def __init__(
         self,
@@ -134,13 +135,25 @@ class RejuvenatedCrossEntropy(Distillation):
         taught, confidence = trusted_lists(graph, k)
         both, drawn = (find_in_lists(part, taught)[1] for part in (lists[:, :k], lists[:, k:]))
         self.lists = torch.cat([lists, taught.masked_fill(both | drawn, -1).to(lists.dtype)], 1)
-        logits = list_scores(graph[USER].teacher_x, graph[ITEM].teacher_x, self.lists)
+        logits = self._logits(graph, self.lists)
         near, far = (padded_softmax(v / self.temperature) for v in (logits[:, :k], logits[:, k:]))
         listed, shared = taught >= 0, both if self.variant == "paper" else drawn
         share = (shared & listed).sum(1, keepdim=True) / listed.sum(1, keepdim=True)
         gamma = (-self.beta * share).exp()
         target = torch.cat([(1 - gamma) * near, gamma * far], 1).masked_fill(share.isnan(), 0.0)
         return target if confidence is None else target * _weight(self.lists, taught, confidence)
+
+    def _logits(self, graph: HeteroData, items: Tensor) -> Tensor:
+        """The teacher's scores of each user's items, -inf at padding."""
+        if self.teacher_scores:
+            return list_scores(graph[USER].teacher_x, graph[ITEM].teacher_x, items)
+        lists, _ = trusted_lists(graph)
+        ascending, order = lists.to(items.dtype).sort(1)
+        place, listed = find_in_lists(ascending, items)
+        scores = trusted_scores(graph).masked_fill(lists < 0, torch.inf)
+        lowest = scores.amin(1, keepdim=True).nan_to_num(posinf=0.0)
+        found = torch.where(listed, scores.gather(1, order).gather(1, place), lowest)
+        return found.masked_fill(items < 0, -torch.inf)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the two cross-entropies of the unique users of the batch."""

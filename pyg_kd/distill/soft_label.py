@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
-from typing_extensions import Self
 
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
@@ -110,7 +109,7 @@ class SoftLabel(Distillation):
                 f"(got {share} and own={own!r} with tail={tail!r})"
             )
         self.num_listed, self.target, self.tail, self.own = num_listed, target, tail, own
-        self.teacher_scores = target == "score"
+        self.teacher_scores = self.listed_scores = target == "score"
         if self.teacher_scores:
             self.needs = ("teacher_items", "teacher_x")
         self.temperature, self.mixture = _mixture(temperature, mixture)
@@ -121,14 +120,6 @@ class SoftLabel(Distillation):
         self.shares: Tensor
         for name in ("mass", "lists", "shares"):
             self.register_buffer(name, None, persistent=False)
-
-    def bind(self, graph: HeteroData, dim: int) -> Self:
-        """Bind to a graph, whose scores are its own or inner products."""
-        if self.target == "score":
-            given = "teacher_scores" in graph[USER] and "teacher_x" not in graph[USER]
-            self.needs = ("teacher_items",) if given else ("teacher_items", "teacher_x")
-            self.teacher_scores = not given
-        return super().bind(graph, dim)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Build the target of every user, once."""

@@ -5,24 +5,21 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
-from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.ranks import merge_scored_lists
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.requirements import check_knowledge, graph_fingerprint, name_source
+from pyg_kd.knowledge.worth import HOW, How, list_worth
 from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
 from pyg_kd.metrics.ranking_task import Task, ranking_task
 from pyg_kd.models.base import Recommender
-from pyg_kd.typing import ITEM, USER
-
-How = Literal["reciprocal_rank", "borda", "score"]
-HOW: tuple[str, ...] = get_args(How)
+from pyg_kd.typing import USER
 
 #: Entries of lists merged at once.
 ENTRIES = 2**21
@@ -50,15 +47,17 @@ def fuse(
     An item scores, by its ranks :math:`r_m` from 0 on the lists of length :math:`K_m` that hold it,
 
     .. math::
-        f(u, i) = \sum_m w_m \cdot \begin{cases}
+        f(u, i) = \sum_m w_m c_{m,ui} \cdot \begin{cases}
         1 / (c + r_m(u, i)) & \text{reciprocal rank} \\
         1 - r_m(u, i) / K_m & \text{Borda} \\
         (s_{m,ui} - \min_j s_{m,uj}) / (\max_j s_{m,uj} - \min_j s_{m,uj}) & \text{score}
         \end{cases}
 
     Reciprocal ranks are those of `"Reciprocal Rank Fusion" <https://doi.org/10.1145/1571941.1572114>`_
-    (there :math:`c = 60`); scores are inner products of ``teacher_x``. Teachers of different
-    kinds gain most by fusion. Equal items keep the order of their best rank.
+    (there :math:`c = 60`); scores are inner products of ``teacher_x``, or ``teacher_scores`` where
+    a graph has no embeddings. :math:`c_{m,ui}` is a teacher's confidence in the place, 1 unless its
+    graph carries ``teacher_confidence``. Teachers of different kinds gain most by fusion. Equal
+    items keep the order of their best rank.
 
     Args:
         teachers: Graphs with ``teacher_items`` of the same edges, as :func:`extract_knowledge`
@@ -84,7 +83,7 @@ def fuse(
         TypeError: If a teacher is neither a graph nor a recommender.
         ValueError: If there is no teacher, their graphs differ, one has no lists, weights are
             negative or all 0, both ``weights`` and ``val_data`` are given, or scores are asked for
-            of a teacher without inner products.
+            of a teacher that has neither inner products nor scores of its lists.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -101,8 +100,8 @@ def fuse(
     if weights is not None and val_data is not None:
         raise ValueError("'weights' are given or chosen by 'val_data', not both")
     graphs = _graphs(teachers, data)
-    lists = [graph[USER].teacher_items for graph in graphs]
-    worth = [_worth(graph, how, constant) for graph in graphs]
+    lists = [trusted_lists(graph)[0] for graph in graphs]
+    worth = [list_worth(graph, how, constant) for graph in graphs]
     if val_data is not None:
         task = ranking_task(graphs[0], val_data, "val_data")
         chosen = _Choice(lists, worth, task, metric).greedy()
@@ -156,28 +155,6 @@ def _given(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
             f"'weights' must be {count} numbers, one a teacher, not all 0 (got {weights})"
         )
     return found
-
-
-def _worth(graph: HeteroData, how: str, constant: float) -> Tensor:
-    """What each place of each list adds, ``[U, K]`` or, where all users have the same, ``[K]``."""
-    lists: Tensor = graph[USER].teacher_items
-    rank = torch.arange(lists.size(1), device=lists.device, dtype=torch.double)
-    if how == "reciprocal_rank":
-        return 1 / (constant + rank)
-    if how == "borda":
-        return 1 - rank / lists.size(1)
-    if "teacher_x" not in graph[USER] or not getattr(graph, "teacher_inner_product", True):
-        raise ValueError(
-            "how='score' takes inner products of 'teacher_x', which a teacher has not: "
-            "use how='reciprocal_rank'"
-        )
-    x_user, x_item = (graph[node_type].teacher_x.float() for node_type in (USER, ITEM))
-    scores = list_scores(x_user, x_item, lists)
-    empty = lists < 0
-    low = scores.masked_fill(empty, torch.inf).amin(1, keepdim=True)
-    high = scores.masked_fill(empty, -torch.inf).amax(1, keepdim=True)
-    span = (high - low).where(high > low, torch.ones_like(low))  # equal scores are worth nothing
-    return ((scores - low) / span).masked_fill(empty, 0.0)
 
 
 def _fused(

@@ -46,6 +46,18 @@ def lists(method: RejuvenatedCrossEntropy, user: int) -> tuple[set[int], set[int
     return {i for i in row[:k] if i >= 0}, {i for i in row[k:end] if i >= 0}
 
 
+def teacher_score(problem, user: int, item: int) -> float:
+    """The teacher's inner product, or what its list says, or else the least that it says."""
+    store = problem.graph["user"]
+    if "teacher_x" in store:
+        return float(
+            store.teacher_x[user].double() @ problem.graph["item"].teacher_x[item].double()
+        )
+    place = store.teacher_items[user].tolist()
+    said = {i: float(store.teacher_scores[user, place.index(i)]) for i in sure_items(problem, user)}
+    return said.get(item, min(said.values()))
+
+
 def cross_entropy(scores: list[float], teacher: list[float], weight: list[float]) -> float:
     p = [exp(t - max(teacher)) for t in teacher]
     lse = log(sum(exp(s) for s in scores)) if scores else 0.0
@@ -54,7 +66,6 @@ def cross_entropy(scores: list[float], teacher: list[float], weight: list[float]
 
 def oracle(method: RejuvenatedCrossEntropy, problem, users: list[int], x_dict: dict) -> float:
     """The formula with the lists that were drawn, in float64."""
-    teacher = {t: problem.graph[t].teacher_x.double().numpy() for t in ("user", "item")}
     total = 0.0
     for u in users:
         wanted = taught(problem, u, method.num_listed)
@@ -67,7 +78,7 @@ def oracle(method: RejuvenatedCrossEntropy, problem, users: list[int], x_dict: d
         for share, items in ((1 - gamma, own), (gamma, drawn | (set(wanted) - own))):
             items = sorted(items)
             s = [method.scale * float(x_dict["user"][u] @ x_dict["item"][i]) for i in items]
-            t = [float(teacher["user"][u] @ teacher["item"][i]) for i in items]
+            t = [teacher_score(problem, u, i) for i in items]
             s, t = ([v / method.temperature for v in values] for values in (s, t))
             mean = sum(sure.values()) / len(sure)
             total += share * cross_entropy(s, t, [sure.get(i, mean) for i in items])
@@ -102,6 +113,22 @@ def test_value_and_gradient(problem, variant: str, options: dict, sure: bool) ->
     method = RejuvenatedCrossEntropy(variant=variant, **(SMALL | options)).bind(problem.graph, 4)
     method.on_epoch_start(0, 1, problem.x_dict)
     check(method, problem)
+
+
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+@pytest.mark.parametrize("sure", [True, False])
+def test_scores_that_lists_carry(problem, variant: str, sure: bool) -> None:
+    for node_type in ("user", "item"):
+        del problem.graph[node_type].teacher_x
+    problem.graph["user"].teacher_items[2, 4:] = -1
+    problem.graph["user"].teacher_items[3] = -1
+    problem.graph["user"].teacher_scores = torch.randn(25, 30)
+    problem.graph.teacher_inner_product = False
+    problem = problem if sure else unsure(problem)
+    method = RejuvenatedCrossEntropy(variant=variant, temperature=0.5, **SMALL)
+    method.bind(problem.graph, 4).on_epoch_start(0, 1, problem.x_dict)
+    check(method, problem)
+    assert method.needs == ("teacher_items",)
 
 
 @pytest.mark.parametrize("variant", ["paper", "reference"])

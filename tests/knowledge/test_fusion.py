@@ -153,6 +153,37 @@ def test_users_without_lists(split) -> None:
     assert bool(scores.isfinite().all()) and not scores[lists < 0].any()
 
 
+@pytest.mark.parametrize("how", ["reciprocal_rank", "borda", "score"])
+def test_scores_and_confidence_of_lists(split, how) -> None:
+    train, generator = split[0], torch.Generator().manual_seed(0)
+    graphs = [extract_knowledge(EASE(train, l2=v), train, num_items=12) for v in (1.0, 1e3)]
+    for graph in graphs:
+        shape = graph["user"].teacher_items.shape
+        graph["user"].teacher_scores = torch.rand(shape, generator=generator)
+        sure = torch.rand(shape, generator=generator)
+        graph["user"].teacher_confidence = sure.masked_fill(sure < 0.3, 0)
+    weights = [1.0, 0.37]
+    found = fuse(graphs, weights, how=how, constant=7.0)["user"]
+    for user in range(0, 120, 11):
+        lists, worth = [], []
+        for graph in graphs:
+            store = graph["user"]
+            kept = store.teacher_confidence[user] > 0
+            items, score, sure = (
+                store[f"teacher_{name}"][user][kept].double().numpy()
+                for name in ("items", "scores", "confidence")
+            )
+            rank = np.arange(len(items))
+            lists.append(items.astype(int).tolist())
+            worth.append(sure * {
+                "reciprocal_rank": 1 / (7 + rank),
+                "borda": 1 - rank / 12,
+                "score": (score - score.min()) / np.ptp(score),
+            }[how])  # fmt: skip
+        expected = [*fused(lists, worth, weights)][:12]
+        assert found.teacher_items[user].tolist() == expected + [-1] * (12 - len(expected))
+
+
 def test_what_adds_nothing_has_a_finite_score(split) -> None:
     graph = extract_knowledge(MF(split[0], dim=4), split[0], num_items=9)
     scores = fuse([graph], how="score")["user"].teacher_scores  # the last place is worth 0
