@@ -85,10 +85,11 @@ class Run:
     def train(self) -> None:
         """Run all epochs that are left."""
         options, batches, self.start = self.options, len(self.loader), self.epoch
-        role = "student" if self.objective.methods else "teacher"
+        # Without distillations it may be a teacher, or a student alone.
+        role = "student " if self.objective.methods else ""
         self.keep_intact()
         with Progress(
-            f"{role} {type(self.objective.model).__name__}",
+            f"{role}{type(self.objective.model).__name__}",
             options.max_epochs * batches,
             unit="batch",
             initial=self.epoch * batches,

@@ -185,7 +185,7 @@ def test_progress_bar(train, capfd):
     trainer(progress=True, max_epochs=2).fit(model_of(train), train)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "teacher MF: 10/10 (100 %) in " in err and "loss=" in err
+    assert "MF: 10/10 (100 %) in " in err and "loss=" in err
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
