@@ -3,6 +3,7 @@
 from pyg_kd.retrieval.bundle import BundleError, load_student, save_index, save_student
 from pyg_kd.retrieval.ids import Ids, UnknownId
 from pyg_kd.retrieval.index import TopKIndex
+from pyg_kd.retrieval.list_rounding import tables_at
 from pyg_kd.retrieval.tables import Table
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "load_student",
     "save_index",
     "save_student",
+    "tables_at",
 ]

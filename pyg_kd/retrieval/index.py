@@ -13,6 +13,7 @@ from pyg_kd.checks import require_choice, require_count
 from pyg_kd.retrieval.fold_in import FoldIn
 from pyg_kd.retrieval.ids import Ids
 from pyg_kd.retrieval.item_sets import ItemSets, Mask
+from pyg_kd.retrieval.list_rounding import tables_at
 from pyg_kd.retrieval.newcomers import Newcomers
 from pyg_kd.retrieval.row_index import RowIndex
 from pyg_kd.retrieval.seen import Pattern, Seen, pattern_of
@@ -104,7 +105,8 @@ class TopKIndex(RowIndex):
             model: A recommender whose score is an inner product.
             graph: The training graph; its edges are what users have seen, and ``raw_id`` of its
                 nodes, if there, their original ids.
-            dtype: At which precision the tables are stored.
+            dtype: At which precision the tables are stored; int4 is rounded so that lists change
+                least (:func:`~pyg_kd.retrieval.tables_at`).
             options: Further arguments of :class:`TopKIndex`.
 
         Raises:
@@ -112,7 +114,11 @@ class TopKIndex(RowIndex):
         """
         from pyg_kd.retrieval.from_model import tables_of  # imports torch
 
-        return TopKIndex(**{**tables_of(model, graph), "dtype": dtype, **options})
+        found = tables_of(model, graph)
+        ptr, col = found["seen"]
+        seen = Seen(ptr, col, len(found["x_item"]))
+        users, items = tables_at(found["x_user"], found["x_item"], dtype, seen)
+        return TopKIndex(**{**found, "x_user": users, "x_item": items, **options})
 
     @property
     def fold_in(self) -> FoldIn:

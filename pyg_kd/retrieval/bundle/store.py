@@ -23,6 +23,7 @@ from pyg_kd.retrieval.bundle.reader import read_bundle
 from pyg_kd.retrieval.bundle.writer import write_bundle
 from pyg_kd.retrieval.fold_in import FoldIn, fit_fold_in_of
 from pyg_kd.retrieval.index import TopKIndex
+from pyg_kd.retrieval.list_rounding import tables_at
 from pyg_kd.retrieval.seen import Pattern, check_pattern
 from pyg_kd.retrieval.tables import DTYPES, Table
 
@@ -102,8 +103,10 @@ def save_student(
         model: A recommender whose score is an inner product.
         path: A folder, which is made, is empty, or holds a bundle, which is replaced at once.
         graph: The training graph.
-        dtype: Precision of both tables: ``"float32"``, ``"float16"``, ``"int8"`` or ``"int4"``.
-            Below float32, the manifest tells what that costs.
+        dtype: Precision of both tables: ``"float32"``, ``"float16"``, ``"int8"`` or ``"int4"``,
+            the latter rounded so that lists change least
+            (:func:`~pyg_kd.retrieval.tables_at`). Below float32, the manifest tells what that
+            costs.
         user_ids: Original ids of the users, integers or strings ``[U]``; by default ``raw_id`` of
             the graph's nodes, or else their rows.
         item_ids: Original ids of the items ``[I]``.
@@ -149,7 +152,7 @@ def save_student(
         None if validation is None else _pattern(_targets(validation, graph), full, "validation")
     )
     before = full.x_user, full.x_item
-    users, items = (Table.of(table.block(0, len(table)), dtype) for table in before)
+    users, items = tables_at(before[0].values, before[1].values, dtype, full.seen)
     index = TopKIndex(
         users,
         items,
