@@ -82,3 +82,15 @@ def test_the_loss_is_linear_in_the_confidence(learner, world) -> None:
     others[some] = False
     if learner.cls.__name__ != "PreferenceConsistentDistillation":  # students learn from DE alone
         assert not first[1][others].any()
+
+
+def test_users_without_a_list_learn_nothing_from_lists(learner, world) -> None:
+    listed = world.batch.unique_users[:2]
+    lists = torch.full_like(world.graph["user"].teacher_items, -1)
+    lists[listed] = world.graph["user"].teacher_items[listed]
+    loss, x_user, *others = results(learner, world, None, lists)
+    assert bool(loss.isfinite()) and all(bool(g.isfinite().all()) for g in (x_user, *others))
+    # Other users learn by the lists of items, or from embeddings.
+    if set(learner().needs) == {"teacher_items"}:
+        assert set(x_user.any(1).nonzero().flatten().tolist()) <= set(listed.tolist())
+        assert x_user.any()
