@@ -13,6 +13,7 @@ from pyg_kd.checks import require_count, require_positive
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.functional import list_scores
 from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer
@@ -64,6 +65,7 @@ GUIDE = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(
 def test_the_methods_of_the_contributors_guide(place, weight):
     names = {"torch": torch, "Distillation": Distillation, "list_scores": list_scores}
     names |= {"require_count": require_count, "require_positive": require_positive}
+    names |= {"trusted_lists": trusted_lists}
     names |= {"check_width": check_width, "softplus": torch.nn.functional.softplus}
     exec(compile(GUIDE[place], "CONTRIBUTING.md", "exec"), names)
     method_cls = names[re.findall(r"class (\w+)\(Distillation\)", GUIDE[place])[0]]

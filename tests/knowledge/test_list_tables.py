@@ -117,6 +117,24 @@ def test_columns_by_other_names_and_by_position(tmp_path: Path) -> None:
         assert "teacher_scores" not in store
 
 
+def test_ids_that_look_like_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    long = "9" * 30
+    data = graph_of(["007", "7", long], ["1.50", "1.5"], [(0, 0), (1, 1), (2, 0)])
+    rows = f"007,1.5\n7,1.50\n{long},1.5\n"
+    for path, text, options in (
+        (tmp_path / "x.csv", "user,item\n" + rows, {}),
+        (tmp_path / "y.csv", rows, {"user": 0, "item": 1}),
+    ):
+        path.write_text(text)
+        assert read_lists(path, data, **options)["user"].teacher_items.tolist() == [[1], [0], [1]]
+    # Where ids are numbers, one that is none leaves the others numbers.
+    numbers = graph_of([70, -5], [3, 4], [(0, 0), (1, 1)])
+    (tmp_path / "z.csv").write_text("user,item\n70,4\n-5,3\nx,4\n")
+    lists = read_lists(tmp_path / "z.csv", numbers, unknown="skip")["user"].teacher_items
+    assert lists.tolist() == [[1], [0]]
+
+
 def test_data_frames_and_tensors() -> None:
     pandas = pytest.importorskip("pandas")
     data = from_interactions({"user": [3, 5], "item": [7, 9]})
