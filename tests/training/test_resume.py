@@ -325,6 +325,15 @@ def test_checkpoint_of_edited_or_shorter_lists(tmp_path, graph, val, change):
         fit(tmp_path, graph, val, max_epochs=1)
 
 
+@pytest.mark.parametrize("name", ["teacher_scores", "teacher_confidence"])
+def test_checkpoint_of_lists_that_carry_something_else(tmp_path, graph, val, name):
+    graph["user"][name] = torch.ones(graph["user"].teacher_items.shape)
+    fit(tmp_path, graph, val, max_epochs=1)
+    graph["user"][name] = graph["user"][name] / 2
+    with pytest.raises(ValueError, match=r"from another run: knowledge was '\w+', is '\w+'"):
+        fit(tmp_path, graph, val, max_epochs=1)
+
+
 def test_checkpoint_of_other_validation_targets(tmp_path, graph, val):
     fit(tmp_path, graph, val, max_epochs=1)
     label = val["user", "item"].edge_label_index
@@ -347,6 +356,7 @@ def test_knowledge_that_no_method_needs_may_change(tmp_path, graph, val):
     pairs = methods()[:1]  # reads vectors
     first = fit(tmp_path, graph, val, pairs=pairs)
     graph["user"].teacher_items = graph["user"].teacher_items[:, :3]
+    graph["user"].teacher_confidence = torch.rand(graph["user"].teacher_items.shape)
     assert_same(first, fit(tmp_path, graph, val, pairs=pairs))
 
 
