@@ -5,17 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_count, require_positive
+from pyg_kd.checks import require_positive
 from pyg_kd.functional.sparse import CSR
 from pyg_kd.models.fitted import (
     Fitted,
     hold_pattern,
-    invertible_side,
     pattern,
     pattern_block,
     pattern_product,
+    rank_or_side,
 )
 from pyg_kd.models.gram import inverse_gram, quadratic_forms
+from pyg_kd.models.low_rank import fit_low_rank, low_rank_block
 from pyg_kd.typing import ITEM, USER
 
 
@@ -36,7 +37,17 @@ class EASE(Fitted):
 
     so the matrix to invert is that of the items *or that of the users*, whichever are fewer. The
     model keeps one float32 matrix of that size; inversion needs memory for two or three of them
-    and cubic time.
+    and cubic time. Where both are more than ``max_size``, or with a ``rank``, the leading
+    eigenpairs :math:`X^\top X V = V L` replace the inverse, and a term linear in
+    :math:`X^\top X` the rest of its spectrum:
+
+    .. math::
+        \lambda P \approx I - V \left(\frac{L}{L + \lambda} - \kappa L\right) V^\top
+        - \kappa X^\top X, \qquad \kappa = \frac{1}{\lambda + \tau}
+
+    with the mean :math:`\tau` of the eigenvalues left. The error of an eigenvalue :math:`\mu` of
+    the rest is :math:`\mu (\mu - \tau) / ((\lambda + \mu)(\lambda + \tau))`, small where the
+    penalty exceeds both. Time and memory are then linear in the edges.
 
     Scores are not inner products of narrow vectors: representations are the ids of users and
     items, int64 ``[U, 1]`` and ``[I, 1]``.
@@ -44,11 +55,12 @@ class EASE(Fitted):
     Args:
         data: The training graph. The model is tied to its edges and refuses other graphs.
         l2: The penalty :math:`\lambda`, in interactions.
-        max_size: The most rows that the inverted matrix may have.
+        rank: How many eigenvectors are used instead of an inverse. By default 256 where both sides
+            have more than ``max_size``.
+        max_size: The most rows that an inverted matrix may have.
 
     Raises:
-        ValueError: If ``l2`` is not positive or too small for float32, or there are more than
-            ``max_size`` users and more than ``max_size`` items.
+        ValueError: If an option is out of range, or ``l2`` is too small for float32.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -59,18 +71,30 @@ class EASE(Fitted):
         torch.Size([2, 10])
     """
 
-    def __init__(self, data: HeteroData, l2: float = 250.0, *, max_size: int = 20_000) -> None:
+    def __init__(
+        self,
+        data: HeteroData,
+        l2: float = 250.0,
+        *,
+        rank: int | None = None,
+        max_size: int = 20_000,
+    ) -> None:
         super().__init__(data, dim=1)
         require_positive(l2=l2)
-        require_count(max_size=max_size)
         self.l2 = l2
-        self.by_user = invertible_side(self.num_users, self.num_items, max_size) == USER
+        self.rank, self.side = rank_or_side(self, rank, max_size)
         hold_pattern(self, data)
+        self.ones: Tensor
         self.weight: Tensor
         self.scale: Tensor
         sides = pattern(self, USER), pattern(self, ITEM)
-        inverse = inverse_gram(*(sides if self.by_user else sides[::-1]), l2)
-        if self.by_user:
+        if self.rank is not None:
+            users, items = (self.ones.new_ones(n) for n in (self.num_users, self.num_items))
+            own = fit_low_rank(self, l2, self.rank, users, items, items)
+            self.register_buffer("scale", 1 / (1 - own))
+            return
+        inverse = inverse_gram(*(sides if self.side == USER else sides[::-1]), l2)
+        if self.side == USER:
             self.register_buffer("weight", inverse)
             self.register_buffer("scale", l2 / (1 - quadratic_forms(sides[1], inverse)))
         else:
@@ -90,10 +114,15 @@ class EASE(Fitted):
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""
         users, items = x_user.squeeze(1), x_item.squeeze(1)
-        if not self.by_user:
+        if self.rank is not None:
+            scale = self.scale[items]
+            own = pattern_block(self, users, items) * (1 - scale)
+            return own + low_rank_block(self, users, items) * scale
+        if self.side == ITEM:
             return pattern_product(pattern(self, USER), users, self.weight, items)
         product = pattern_product(pattern(self, ITEM), items, self.weight, users)
         return pattern_block(self, users, items) - (product * self.scale[items].unsqueeze(1)).t()
 
     def __repr__(self) -> str:
-        return f"EASE({self.num_users}, {self.num_items}, l2={self.l2})"
+        rank = "" if self.rank is None else f", rank={self.rank}"
+        return f"EASE({self.num_users}, {self.num_items}, l2={self.l2}{rank})"

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.index import index2ptr
 
+from pyg_kd.checks import require_count
 from pyg_kd.functional.sparse import CSR, row_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
@@ -17,6 +18,9 @@ from pyg_kd.typing import ITEM, USER, XDict
 
 #: Users scored at once.
 BLOCK_USERS = 256
+
+#: Default rank where a matrix is too large to be inverted.
+RANK = 256
 
 
 class Fitted(Recommender):
@@ -30,10 +34,12 @@ class Fitted(Recommender):
     inner_product: ClassVar[bool] = False
     latent: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    #: By which side the edges of :attr:`observed` are sorted.
+    observed_side: str = USER
 
     @property
     def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, by user."""
+        """The edges of the graph that the model was fitted to, by :attr:`observed_side`."""
         raise NotImplementedError
 
     @property
@@ -49,8 +55,8 @@ class Fitted(Recommender):
         return {USER: users, ITEM: items}
 
     def _check_edges(self, data: HeteroData) -> None:
-        ptr, col = interactions(data).by_user()
-        observed = self.observed
+        edges, observed = interactions(data), self.observed
+        ptr, col = edges.by_user() if self.observed_side == USER else edges.by_item()
         same = torch.equal(ptr, observed.ptr.long()) and torch.equal(col, observed.col.long())
         if not same:
             raise ValueError(
@@ -92,6 +98,13 @@ def hold_pattern(model: Fitted, data: HeteroData, sides: Sequence[str] = (USER, 
     model.register_buffer("ones", ones)
 
 
+def drop_pattern(model: Fitted, side: str) -> None:
+    """Keep the interactions of a model by the other side only."""
+    for name in ("ptr", "col"):
+        delattr(model, f"{side}_{name}")
+    model.observed_side = ITEM if side == USER else USER
+
+
 def pattern(model: Fitted, side: str) -> CSR:
     """The interactions that :func:`hold_pattern` registered, by ``"user"`` or by ``"item"``."""
     ptr, col, ones = (model.get_buffer(name) for name in (f"{side}_ptr", f"{side}_col", "ones"))
@@ -113,6 +126,16 @@ def sparse(model: Fitted, name: str) -> CSR:
     return CSR(*(model.get_buffer(f"{name}_{part}") for part in CSR._fields))
 
 
+def entity_of(rows: CSR) -> Tensor:
+    """The row of every entry, int64."""
+    return torch.repeat_interleave(rows.ptr.diff().long(), output_size=len(rows.col))
+
+
+def by_entry(value: Tensor, rows: CSR) -> Tensor:
+    """A value of every row beside its entries."""
+    return value[entity_of(rows)]
+
+
 def pattern_block(model: Fitted, users: Tensor, items: Tensor) -> Tensor:
     """Which of some users interacted with which of some items, ``[b, t]``."""
     ones = model.get_buffer("ones")
@@ -130,13 +153,22 @@ def pattern_product(rows: CSR, index: Tensor, matrix: Tensor, columns: Tensor) -
     return row_matmul(rows, index, matrix)[:, columns]
 
 
-def invertible_side(num_users: int, num_items: int, max_size: int) -> str:
-    """The side with fewer entities, or an error where both have more than ``max_size``."""
-    size = min(num_users, num_items)
-    if size > max_size:
+def rank_or_side(model: Fitted, rank: int | None, max_size: int) -> tuple[int | None, str]:
+    """The rank of an approximation, ``None`` for an exact inverse, and the side with fewer
+    entities.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    require_count(max_size=max_size)
+    smaller = min(model.num_users, model.num_items)
+    side = USER if model.num_users <= model.num_items else ITEM
+    if rank is None:
+        return (min(RANK, smaller) if smaller > max_size else None), side
+    require_count(rank=rank)
+    if rank > smaller:
         raise ValueError(
-            f"'data' has {num_users} users and {num_items} items: a matrix of {size} x {size} "
-            f"would have to be inverted, {4 * size**2 / 2**30:.1f} GiB ({max_size=}, "
-            f"{4 * max_size**2 / 2**30:.1f} GiB, can be raised)"
+            f"'rank' must be at most {smaller}, the smaller number of users and of items "
+            f"(got {rank})"
         )
-    return USER if num_users <= num_items else ITEM
+    return int(rank), side

@@ -52,15 +52,38 @@ def test_it_minimises_what_the_paper_minimises():
         np.testing.assert_allclose(found[:, item], others @ weight, rtol=1e-4, atol=1e-5)
 
 
-def test_a_matrix_that_is_too_large():
+@pytest.mark.parametrize("sizes", SIZES)
+def test_all_eigenvectors_are_the_inverse(sizes):
+    data = graph(*sizes)
+    model, expected = EASE(data, 3.0, rank=9), oracle(dense(data), 3.0)
+    x_user, x_item = model(data).values()
+    for users, items in ((slice(None),) * 2, (slice(2, 5), slice(None)), (slice(None), [3, 1, 3])):
+        block = model.score_block(x_user[users], x_item[items]).numpy()
+        np.testing.assert_allclose(block, expected[users][:, items], rtol=1e-3, atol=1e-4)
+
+
+def test_a_few_eigenvectors_and_a_line_for_the_rest():
+    data, l2 = graph(30, 40), 60.0
+    X = dense(data)
+    values, vectors = (found[..., ::-1][..., :5] for found in np.linalg.eigh(X.T @ X))
+    kappa = 1 / (l2 + (X.sum() - values.sum()) / 25)
+    F = vectors * (values / (values + l2) - kappa * values) @ vectors.T + kappa * X.T @ X
+    P = np.eye(40) - F
+    model = EASE(data, l2, rank=5)
+    found = model.score_block(*model(data).values()).numpy()
+    np.testing.assert_allclose(found, X - X @ P / np.diag(P), rtol=1e-3, atol=1e-4)
+    exact = oracle(X, l2)
+    assert 1e-4 < np.abs(found - exact).max() < 0.2 * np.abs(exact).max()
+
+
+def test_the_size_decides():
     data = graph(30, 40)
-    message = r"30 users and 40 items: a matrix of 30 x 30 .* inverted, 0.0 GiB \(max_size=29"
-    with pytest.raises(ValueError, match=message):
-        EASE(data, max_size=29)
-    assert EASE(data, max_size=30).weight.shape == (30, 30)
-    data["user"].num_nodes = data["item"].num_nodes = 60_000
-    with pytest.raises(ValueError, match=r"13.4 GiB \(max_size=20000, 1.5 GiB, can be raised\)"):
-        EASE(data)
+    assert EASE(data, max_size=30).rank is None
+    model = EASE(data, max_size=29)
+    assert model.rank == 30 and repr(model) == "EASE(30, 40, l2=250.0, rank=30)"
+    for rank, message in ((31, "'rank' must be at most 30, .*got 31"), (0, "positive integer")):
+        with pytest.raises(ValueError, match=message):
+            EASE(data, rank=rank)
 
 
 def test_options_and_name():
