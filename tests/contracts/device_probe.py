@@ -114,6 +114,33 @@ def test_methods(bound, gpu, world) -> None:
         assert loss.device.type == TYPE and loss.shape == ()
 
 
+@pytest.fixture
+def unsure(world) -> HeteroData:
+    """The graph with a confidence in the places of the lists of items."""
+    graph = world.copy()
+    graph["user"].teacher_confidence = torch.rand(graph["user"].teacher_items.shape)
+    return graph
+
+
+@pytest.fixture
+def bound_to_unsure(make, world, unsure) -> Distillation | None:
+    method = make()
+    return method.bind(unsure, world.dim) if "teacher_items" in method.needs else None
+
+
+def test_methods_of_an_unsure_teacher(bound_to_unsure, unsure, gpu, world) -> None:
+    if bound_to_unsure is None:
+        return
+    method = carry_module(bound_to_unsure, gpu)
+    graph, batch = carry_graph(unsure, gpu), carry_batch(world.batch, gpu)
+    x_dict = carry_dict(world.x_dict(), gpu)
+    for epoch in (0, 1, 10):
+        method.on_epoch_start(epoch, 11, x_dict)
+        loss = method(x_dict, graph, batch)
+        loss.backward()
+        assert loss.device.type == TYPE and x_dict["user"].grad.device.type == TYPE
+
+
 #: What methods that take representations read when they are bound, and never again.
 READ_AT_BINDING = {
     "UnbiasedDistillation": ("teacher_x",),
