@@ -21,6 +21,10 @@ from pyg_kd.typing import USER
 #: Entries of the matrices solved at once; that of an item stays together.
 MAX_ENTRIES = 2**22
 
+#: Entries of the matrices multiplied at once, and how much faster a product of dense matrices is
+#: than a sum over single pairs.
+MAX_DENSE, FACTOR = 2**24, 100
+
 
 class SLIM(Fitted):
     r"""A sparse linear model of every item on its nearest neighbours, as fsSLIM of `"SLIM: Sparse
@@ -165,11 +169,28 @@ def local_grams(nodes: Tensor, by_item: Neighbors, weight: Tensor) -> Tensor:
     # The nodes of a row that a user interacted with stand together.
     key, order = (node // size * len(weight) + user).sort()
     node, user = node[order], user[order]
-    _, group, times = key.unique_consecutive(return_inverse=True, return_counts=True)
+    found, group, times = key.unique_consecutive(return_inverse=True, return_counts=True)
+    row = found // len(weight)
+    users = torch.bincount(row, minlength=count)
+    most = int(users.amax())
+    if count * most * size**2 > FACTOR * int(times.square().sum()):
+        return _by_pairs(node, group, times, weight[user], count, size)
+    if count > 1 and count * most * size > MAX_DENSE:
+        return torch.cat([local_grams(half, by_item, weight) for half in nodes.chunk(2)])
+    dense = weight.new_zeros(count, most, size)
+    start = users.cumsum(0) - users
+    dense[row[group], group - start[row[group]], node % size] = weight[user].sqrt()
+    return dense.transpose(1, 2) @ dense
+
+
+def _by_pairs(
+    node: Tensor, group: Tensor, times: Tensor, weight: Tensor, count: int, size: int
+) -> Tensor:
+    """The inner products, summed over pairs of nodes in the same group."""
     together = Neighbors(torch.cat([times.new_zeros(1), times.cumsum(0)]), node % size)
     gram = weight.new_zeros(count * size * size)
     for part in bounded_parts(times[group], MAX_ENTRIES):
         index, other = together.of(group[part])
         entry = part[index]
-        gram.index_add_(0, node[entry] * size + other, weight[user[entry]])
+        gram.index_add_(0, node[entry] * size + other, weight[entry])
     return gram.view(count, size, size)

@@ -55,14 +55,17 @@ def test_every_item_is_regressed_on_its_neighbours(sizes, options) -> None:
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5)), min_size=1, max_size=30),
     st.integers(1, 7),
     st.integers(1, 60),
+    st.sampled_from([0, 100]),
 )
-def test_any_graph_in_any_blocks(pairs, k, limit) -> None:
+def test_any_graph_in_any_blocks(pairs, k, limit, factor) -> None:
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = 7, 6
     edges = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t()
     data["user", "interacts", "item"].edge_index = edges.contiguous()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slim, "MAX_ENTRIES", limit)
+        patch.setattr(slim, "MAX_DENSE", limit)
+        patch.setattr(slim, "FACTOR", factor)
         model = SLIM(data, k)
     found = model.score_block(*model(data).values()).numpy()
     np.testing.assert_allclose(found, oracle(data, k, 3.0, 0.5, 0.0), rtol=1e-4, atol=1e-5)
