@@ -28,14 +28,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from frontier_models import Family, World, families
+from frontier_models import IN_INT4, NEAREST, Family, World, families
 from report import RESULTS, table, write
 
 from pyg_kd import evaluate
 from pyg_kd.evaluation import compare
 from pyg_kd.graph import interactions
 from pyg_kd.models import Recommender
-from pyg_kd.retrieval import tables_at
+from pyg_kd.retrieval import Table, tables_at
 from pyg_kd.retrieval.seen import Seen
 from pyg_kd.training import validate
 
@@ -45,8 +45,8 @@ LEAST, MOST = 8, 810
 #: Parts of a vector and bits of a code, and whether rows are scaled to length 1 first.
 CODES = [(m, bits, norm) for m in (5, 10, 20, 40, 100) for bits in (4, 8) for norm in (0, 1)]
 
-#: Bytes a row that finalists may take, rivals and students.
-ROOM, STUDENT_ROOM = 80.5, (12.5, 22.5, 80.5)
+#: Bytes a row that finalists may take, and the width of those that are finalists anyway.
+ROOM, WIDTH = 80.5, 20
 
 
 class Point(NamedTuple):
@@ -113,7 +113,12 @@ def served(world: World, x: tuple[Any, Any], name: str, dim: int, how: str) -> P
         coded = [product_codes(rows, parts, bits, bool(norm)) for rows in x]
         wide, sizes = zip(*coded, strict=True)
     else:
-        tables = tables_at(*x, how, seen_of(world))
+        nearest = how == NEAREST
+        tables = (
+            [Table.of(rows, "int4") for rows in x]
+            if nearest
+            else tables_at(*x, how, seen_of(world))
+        )
         wide, sizes = zip(*((t.block(0, len(t)), t.nbytes) for t in tables), strict=True)
     for rows in wide:
         if not np.isfinite(rows).all():
@@ -147,7 +152,7 @@ def points_of(world: World, name: str, family: Family) -> list[tuple[Point, Tabl
     found = []
     for dim in family.dims:
         tables = chosen(world, name, family, dim)
-        for how in ("float32", "int8", "int4"):
+        for how in family.stored:
             found.append((served(world, tables.x, name, dim, how), tables))
     if name in ("ALS", "Student"):  # the widest, which is the most accurate
         for parts, bits, norm in CODES:
@@ -192,17 +197,14 @@ def all_points(world: World) -> list[dict[str, Any]]:
 
 
 def finalists(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The best rival first, then the best student within each size, by validation targets."""
-
-    def best(student: bool, room: float) -> dict[str, Any]:
-        fits = [r for r in rows if (r["family"] == "Student") == student and r["bytes"] <= room]
-        return max(fits, key=lambda row: row["val"])
-
-    found = [best(False, ROOM)]
-    for room in STUDENT_ROOM:
-        if (row := best(True, room)) not in found:
-            found.append(row)
-    return found
+    """The best rival within 80 bytes first, then students: of width 20, and the best one."""
+    students = [row for row in rows if row["family"] in ("Student", IN_INT4)]
+    rivals = [row for row in rows if row not in students and row["bytes"] <= ROOM]
+    room = [row for row in students if row["bytes"] <= ROOM]
+    found = [max(rivals, key=lambda row: row["val"])]
+    found += [row for row in students if row["dim"] == WIDTH]
+    best = max(room, key=lambda row: row["val"])
+    return found if best in found else [*found, best]
 
 
 def final_row(world: World, row: dict[str, Any], seeds: int) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,18 @@ from compress import graphs
 from torch import Tensor
 
 from pyg_kd import compress
-from pyg_kd.functional.propagate import normalized_adjacency
-from pyg_kd.functional.sparse import csr_matmul
+from pyg_kd.functional.sparse import CSR, csr_matmul
+from pyg_kd.graph import interactions
 from pyg_kd.knowledge import load_knowledge, save_knowledge
-from pyg_kd.models import MF, LightGCN, Recommender
+from pyg_kd.models import MF, LightGCN, QuantizationAware, Recommender
 from pyg_kd.training import AlternatingLeastSquares, Trainer
 from pyg_kd.training.ensemble import train_ensemble
+
+#: Students that are trained in int4, and int4 without regard to lists.
+IN_INT4, NEAREST = "Student in int4", "int4 to the nearest"
+
+#: Exponents of the degrees of users and items in filters.
+HALVES = ((0.5, 0.5), (0.25, 0.25))
 
 #: Further vectors of a truncated decomposition, and passes over the matrix.
 OVERSAMPLED, PASSES = 30, 6
@@ -77,43 +84,51 @@ def _trained(world: World, model: Recommender, seed: int, options: dict[str, Any
 def spectral(world: World, dim: int, seed: int, setting: dict[str, Any]) -> Recommender:
     r"""Truncated eigenvectors of closed-form filters, computed without training.
 
-    With singular triplets of the normalised adjacency, ``(D_U^-1/2 R D_I^-1/2) = P S Q^T``, users
-    are ``R D_I^-1/2 Q`` and items ``D_I^power Q f(S)``. ``power`` 1/2 and ``f = 1`` is the ideal
-    low-pass filter of GF-CF. ``ridge``, ``f = S^2 / (S^2 + ridge)``, is what the ridge regression
-    that EASE and its kernel form start from leaves of a direction.
+    With the singular triplets of ``D_U^-user R D_I^-item = P S Q^T``, users are ``P S`` and items
+    ``D_I^power Q f(S)``. All of 1/2 with ``f = 1`` is the ideal low-pass filter of GF-CF, all of
+    0 is the best approximation of ``R``; ``f = S^2 / (S^2 + ridge S_dim^2)`` is what the ridge
+    regression that EASE and its kernel form start from leaves of a direction.
     """
-    user, item, value = decomposition(world, seed)
-    degree = [side.degree.clamp(min=1).float() for side in _sides(world)]
-    left = user[:, :dim] * value[:dim] * degree[0].sqrt().unsqueeze(1)
-    ridge = setting["ridge"]
-    kept = torch.ones(dim) if ridge == 0 else value[:dim] ** 2 / (value[:dim] ** 2 + ridge)
-    right = item[:, :dim] * kept * degree[1].pow(setting["power"]).unsqueeze(1)
-    return Recommender.from_embeddings(world.train, left, right)
+    exponents = setting["user"], setting["item"]
+    left, item, value = decomposition(world, seed, *exponents)
+    shrunk = value[:dim] ** 2 / (value[:dim] ** 2 + setting["ridge"] * value[dim - 1] ** 2)
+    degree = interactions(world.train).by_item().degree.clamp(min=1).float().unsqueeze(1)
+    right = item[:, :dim] * shrunk * degree.pow(setting["power"])
+    return Recommender.from_embeddings(world.train, left[:, :dim] * value[:dim], right)
 
 
-def decomposition(world: World, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def decomposition(
+    world: World, seed: int, user: float, item: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Left and right singular vectors and values, most important first, by random projections."""
-    path = world.cache / f"{world.name}-svd-{seed}.pt"
+    path = world.cache / f"{world.name}-svd-{seed}-{user}-{item}.pt"
     if not path.exists():
-        of_user, of_item = normalized_adjacency(world.train)
+        edges = interactions(world.train)
+        of_user, of_item = (
+            _scaled(rows, columns, *exponents)
+            for rows, columns, exponents in (
+                (edges.by_user(), edges.by_item(), (user, item)),
+                (edges.by_item(), edges.by_user(), (item, user)),
+            )
+        )
+        width = min(200 + OVERSAMPLED, *world.sizes)
         generator = torch.Generator().manual_seed(seed)
-        width = min(200, *world.sizes) + min(OVERSAMPLED, min(world.sizes) - 1)
-        width = min(width, *world.sizes)
-        item = torch.linalg.qr(torch.randn(world.sizes[1], width, generator=generator))[0]
+        right = torch.linalg.qr(torch.randn(world.sizes[1], width, generator=generator))[0]
         for _ in range(PASSES):
-            user = torch.linalg.qr(csr_matmul(*of_user, item))[0]
-            item = torch.linalg.qr(csr_matmul(*of_item, user))[0]
-        left, value, right = torch.linalg.svd(csr_matmul(*of_user, item), full_matrices=False)
-        torch.save((left, item @ right.t(), value), path)
+            left = torch.linalg.qr(csr_matmul(*of_user, right))[0]
+            right = torch.linalg.qr(csr_matmul(*of_item, left))[0]
+        left, value, turned = torch.linalg.svd(csr_matmul(*of_user, right), full_matrices=False)
+        torch.save((left, right @ turned.t(), value), path)
     found: tuple[Tensor, Tensor, Tensor] = torch.load(path)
     return found
 
 
-def _sides(world: World) -> tuple[Any, Any]:
-    from pyg_kd.graph import interactions
-
-    edges = interactions(world.train)
-    return edges.by_user(), edges.by_item()
+def _scaled(rows: Any, columns: Any, row_power: float, column_power: float) -> CSR:
+    """``D_row^-row_power R D_column^-column_power``."""
+    own, other = (side.degree.clamp(min=1).float() for side in (rows, columns))
+    value = own.pow(-row_power).repeat_interleave(rows.degree)
+    value = value * other.pow(-column_power)[rows.col]
+    return CSR(rows.ptr.to(torch.int32), rows.col.to(torch.int32), value)
 
 
 def student(world: World, dim: int, seed: int, setting: dict[str, Any]) -> Recommender:
@@ -141,6 +156,11 @@ def student(world: World, dim: int, seed: int, setting: dict[str, Any]) -> Recom
     return model
 
 
+def student_in_int4(world: World, dim: int, seed: int, setting: dict[str, Any]) -> Recommender:
+    """The student, trained on the numbers that int4 tables serve."""
+    return student(world, dim, seed, {"model": partial(QuantizationAware, dtype="int4"), **setting})
+
+
 class Family(NamedTuple):
     """A kind of table: how it is made, at which widths, and by which settings."""
 
@@ -149,6 +169,7 @@ class Family(NamedTuple):
     settings: tuple[dict[str, Any], ...]
     #: Widths at which settings are compared; others take those of the next of them.
     tuned: tuple[int, ...] = ()
+    stored: tuple[str, ...] = ("float32", "int8", "int4")
 
 
 def families(name: str) -> dict[str, Family]:
@@ -157,6 +178,7 @@ def families(name: str) -> dict[str, Family]:
     weights = [(10.0, 30.0), (40.0, 10.0), (40.0, 30.0)]
     if not large:
         weights += [(2.0, 20.0), (5.0, 30.0), (10.0, 50.0), (40.0, 100.0)]
+        weights += [(100.0, 30.0), (200.0, 100.0)]
     batch = {"batch_size": 8192 if large else 2048}
     return {
         "ALS": Family(
@@ -173,6 +195,7 @@ def families(name: str) -> dict[str, Family]:
                  "evaluate_every": 5, "patience": 2, **batch}
                 for decay in ((1e-4,) if large else (1e-4, 1e-3))
             ),
+            (20,),
         ),
         "LightGCN": Family(
             lightgcn,
@@ -183,10 +206,17 @@ def families(name: str) -> dict[str, Family]:
         "Spectral": Family(
             spectral,
             (20, 64, 156, 200) if large else (8, 20, 64, 78, 156, 200),
-            tuple({"power": p, "ridge": r} for p in (0.0, 0.25, 0.5) for r in (0.0, 0.05, 0.3)),
-            (20, 64) if large else (),
+            tuple(
+                {"user": user, "item": item, "power": power, "ridge": ridge}
+                for user, item in (HALVES if large else (*HALVES, (0.0, 0.0), (0.0, 0.25)))
+                for power in sorted({0.0, item})
+                for ridge in (0.0, 1.0)
+            ),
+            (64,) if large else (20, 156),
         ),
         "Student": Family(
             student, (20, 64) if large else (8, 12, 20, 32, 64), ({},),
+            stored=("float32", "int8", "int4", NEAREST),
         ),
+        IN_INT4: Family(student_in_int4, () if large else (20,), ({},), stored=("int4",)),
     }  # fmt: skip

@@ -43,24 +43,31 @@ def test_bytes_of_codes_lengths_and_codebooks(scripts) -> None:
         assert np.square(found - x).sum() < 0.5 * np.square(x).sum()
 
 
-def test_the_whole_spectrum_is_the_graph_filter(scripts, world) -> None:
-    """With every singular vector, nothing kept back and power 1/2, ``R`` is what comes out."""
-    model = scripts[1].spectral(world, 50, 0, {"power": 0.5, "ridge": 0.0})
+def test_the_whole_spectrum_is_the_scaled_graph(scripts, world) -> None:
+    """With every singular vector and nothing kept back."""
+    setting = {"user": 0.5, "item": 0.25, "power": 0.25, "ridge": 0.0}
+    model = scripts[1].spectral(world, 50, 0, setting)
     x = model(world.train)
     users, items = world.train.edge_index_dict["user", "interacts", "item"]
-    expected = torch.zeros(60, 50).index_put((users, items), torch.tensor(1.0))
+    graph = torch.zeros(60, 50).index_put((users, items), torch.tensor(1.0))
+    expected = graph / graph.sum(1, keepdim=True).sqrt()
     torch.testing.assert_close((x["user"] @ x["item"].t()).detach(), expected, atol=1e-3, rtol=0)
+    shrunk = scripts[1].spectral(world, 50, 0, setting | {"ridge": 1.0})
+    ratio = (shrunk.item_embedding / model.item_embedding)[0].detach()
+    assert abs(float(ratio[-1]) - 0.5) < 1e-3 and bool((ratio.diff() < 1e-3).all())
 
 
 def test_settings_are_chosen_once_and_kept(scripts, world) -> None:
     frontier, models, _ = scripts
-    settings = tuple({"power": p, "ridge": 0.0} for p in (0.0, 0.5))
+    settings = tuple(
+        {"user": 0.5, "item": 0.5, "power": power, "ridge": 0.0} for power in (0.0, 0.5)
+    )
     family = models.Family(models.spectral, (4, 8), settings, (4,))
     best = frontier.best_setting(world, "Spectral", family, 8)
     values = [frontier.fitted(world, "Spectral", family, 4, 0, n).value for n in (0, 1)]
     assert best == int(np.argmax(values))
     kept = {path.name for path in world.cache.iterdir()}
-    assert kept == {"any-svd-0.pt", "any-Spectral-4-0-0.npz", "any-Spectral-4-0-1.npz"}
+    assert kept == {"any-svd-0-0.5-0.5.pt", "any-Spectral-4-0-0.npz", "any-Spectral-4-0-1.npz"}
     tables = frontier.chosen(world, "Spectral", family, 8)
     for how, size in (("float32", 32), ("int8", 10), ("int4", 6)):
         point = frontier.served(world, tables.x, "Spectral", 8, how)
@@ -70,9 +77,9 @@ def test_settings_are_chosen_once_and_kept(scripts, world) -> None:
         frontier.served(world, broken, "Spectral", 8, "float32")
 
 
-def row(family: str, how: str, size: float, value: float) -> dict:
+def row(family: str, how: str, size: float, value: float, dim: int = 8) -> dict:
     metrics = {"recall@20": value, "recall@50": value, "ndcg@20": value}
-    return {"family": family, "dim": 8, "how": how, "bytes": size, "val": value, **metrics}
+    return {"family": family, "dim": dim, "how": how, "bytes": size, "val": value, **metrics}
 
 
 ROWS = [
@@ -80,7 +87,7 @@ ROWS = [
     row("ALS", "PQ 10x8x0", 30, 0.3),
     row("ALS", "PQ 10x8x1", 32, 0.25),
     row("ALS", "float32", 200, 0.5),
-    row("Student", "int4", 12, 0.3),
+    row("Student", "int4", 12, 0.3, dim=20),
     row("Student", "int8", 22, 0.29),
     row("Student", "float32", 80, 0.4),
 ]
