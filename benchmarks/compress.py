@@ -24,14 +24,16 @@ from typing import Any
 import torch
 from report import RESULTS, table, write
 
-from pyg_kd import compress, evaluate, extract_knowledge
+from pyg_kd import compress, evaluate
 from pyg_kd.datasets import CiteULike, Gowalla, MovieLens100K
 from pyg_kd.evaluation import compare
-from pyg_kd.knowledge import Listed, fuse
-from pyg_kd.models import GFCF, MF, KernelRidge, Recommender
-from pyg_kd.retrieval import Table
-from pyg_kd.training import AlternatingLeastSquares, validate
-from pyg_kd.training.ensemble import MAX_INVERTED, PENALTIES
+from pyg_kd.graph import interactions
+from pyg_kd.knowledge import Listed
+from pyg_kd.models import Recommender
+from pyg_kd.retrieval import tables_at
+from pyg_kd.retrieval.seen import Seen
+from pyg_kd.training import train_ensemble, validate
+from pyg_kd.training.ensemble import FACTORISATIONS
 from pyg_kd.transforms import UserSplit
 
 SHOWN = ("recall@20", "recall@50", "ndcg@20")
@@ -46,53 +48,48 @@ def graphs(name: str, root: str) -> list[Any]:
     return list(UserSplit(val=0.1, test=0.2, seed=0)(MovieLens100K(root)[0]))
 
 
-def teachers_of(train: Any, seed: int) -> dict[str, Recommender]:
-    """The teachers that ``compress`` trains by itself, by name."""
-    smaller = min(train["user"].num_nodes, train["item"].num_nodes)
-    closed = KernelRidge if smaller <= MAX_INVERTED else GFCF
-    found: dict[str, Recommender] = {closed.__name__: closed(train)}
-    for place, penalty in ((1, PENALTIES[1]), (2, PENALTIES[0])):
-        als = AlternatingLeastSquares(
-            regularization=penalty, seed=10 * seed + place, progress=False
-        )
-        found[f"ALS, penalty {penalty:g}"] = als.fit(MF(train, min(200, smaller)), train)
-    return found
-
-
 def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float]:
-    """A student with its tables at a precision, and their bytes for a row."""
+    """A student with its tables as they are served at a precision, and their bytes for a row."""
     with torch.no_grad():
         x = student(train)
-    tables = {key: Table.of(value.detach().numpy(), dtype) for key, value in x.items()}
-    wide = {key: torch.from_numpy(t.block(0, len(t)).copy()) for key, t in tables.items()}
-    size = sum(t.nbytes for t in tables.values()) / sum(map(len, tables.values()))
-    return Recommender.from_embeddings(train, wide["user"], wide["item"]), size
+    seen = interactions(train).by_user()
+    seen = Seen(seen.ptr.numpy(), seen.col.numpy(), student.num_items)
+    user, item = tables_at(x["user"].numpy(), x["item"].numpy(), dtype, seen)
+    wide = (torch.from_numpy(table.block(0, len(table)).copy()) for table in (user, item))
+    size = (user.nbytes + item.nbytes) / (len(user) + len(item))
+    return Recommender.from_embeddings(train, *wide), size
 
 
 def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str, dict[str, Any]]:
     """Every row's metrics of each user, by name."""
     train, val, test = split
     started, rows = time.process_time(), {}
-    teachers = teachers_of(train, seed)
-    for name, teacher in teachers.items():
-        chosen = validate(teacher, train, val, args.metric)[args.metric]
-        rows[name] = {"val": chosen, "test": measure(teacher, train, test)}
-    student, report = compress(
-        train, val, dim=args.dim, teachers=[*teachers.values()], metric=args.metric, seed=seed,
+    # Seeds of the teachers are consecutive numbers.
+    found = train_ensemble(train, val, metric=args.metric, seed=10 * seed, progress=False)
+    student, _ = compress(
+        train, val, dim=args.dim, teachers=[found.graph], metric=args.metric, seed=seed,
         epochs=args.epochs, progress=False,
     )  # fmt: skip
     seconds = time.process_time() - started
-    weights = [weight for _, weight in report.weights]
-    lists = fuse([extract_knowledge(t, train) for t in teachers.values()], weights)
-    found = measure(Listed(lists), train, test)
-    rows["ensemble"] = {"val": report.value("ensemble"), "test": found, "weights": weights}
+    for place, (row, model) in enumerate(zip(found.report.rows, found.models, strict=False)):
+        name = row.name if row.name != "als" else als(place)
+        rows[name] = {"val": row.value, "test": measure(model, train, test), "bytes": row.bytes}
+    weights = [weight for _, weight in found.report.weights]
+    lists = measure(Listed(found.graph), train, test)
+    rows["ensemble"] = {"val": found.report.value("ensemble"), "test": lists, "weights": weights}
     for dtype in ("float32", "int8", "int4"):
         narrow, size = at(student, train, dtype)
         chosen = validate(narrow, train, val, args.metric)[args.metric]
-        found = measure(narrow, train, test)
-        rows[f"student, {dtype}"] = {"val": chosen, "test": found, "bytes a row": size}
+        metrics = measure(narrow, train, test)
+        rows[f"student, {dtype}"] = {"val": chosen, "test": metrics, "bytes a row": size}
     rows["student, float32"]["seconds"] = seconds
     return rows
+
+
+def als(place: int) -> str:
+    """The name of the factorisation at a place of the teachers."""
+    alpha, penalty = FACTORISATIONS[place % len(FACTORISATIONS)]
+    return f"ALS, confidence {alpha:g}, penalty {penalty:g}"
 
 
 def measure(model: Recommender, train: Any, test: Any) -> Any:

@@ -20,7 +20,6 @@ from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.models import MF, Recommender
 from pyg_kd.training.compression_report import CompressionReport
 from pyg_kd.training.ensemble import (
-    PENALTIES,
     Budget,
     Teachers,
     factorisation,
@@ -121,10 +120,11 @@ def compress(
         dim: Width of the student.
         model: The student's class, called as ``model(graph, dim)``: one whose score is an inner
             product.
-        teachers: ``"auto"``: kernel ridge regression, or where that is too large a graph filter,
-            and two factorisations by alternating least squares. Or a list of names
-            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"als"``, ``"lightgcn"``), of models
-            fitted on ``data``, or of graphs that carry their lists.
+        teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
+            squares, and up to 20,000 users their neighbours. Or a list of names
+            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"slim"``, ``"item_knn"``,
+            ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
+            that carry their lists.
         metric: What teachers and epochs are chosen by.
         epochs: Epochs of the student; by default 190, 95 from 10,000 users on, and more
             where users are few.
@@ -152,7 +152,7 @@ def compress(
         >>> train, val, test = UserSplit(seed=0)(data)
         >>> student, report = compress(train, val, dim=4, epochs=30, progress=False)
         >>> report.names[2:]
-        ['kernel_ridge', 'als', 'als', 'ensemble', 'student']
+        ['kernel_ridge', 'als', 'als', 'als', 'user_knn', 'ensemble', 'student']
     """
     require_count(dim=dim)
     if epochs is not None:
@@ -259,7 +259,7 @@ class _Compression:
 
     def _add_factorisation(self, dim: int) -> None:
         started = time.monotonic()
-        model = factorisation(self.data, dim, PENALTIES[0], self.seed, self.progress)
+        model = factorisation(self.data, dim, 0, self.seed, self.progress)
         value = validate(model, self.data, self.val_data, self.metric)[self.metric]
         self.report.add(_factorisation(dim), value, time.monotonic() - started, place=1)
 

@@ -13,23 +13,44 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_count, require_positive
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import extract_knowledge, fuse
-from pyg_kd.models import EASE, GFCF, MF, KernelRidge, LightGCN, Recommender
+from pyg_kd.models import (
+    EASE,
+    GFCF,
+    MF,
+    SLIM,
+    ItemKNN,
+    KernelRidge,
+    LightGCN,
+    Recommender,
+    UserKNN,
+)
 from pyg_kd.training.als import AlternatingLeastSquares
 from pyg_kd.training.compression_report import CompressionReport
 from pyg_kd.training.trainer import Trainer
 from pyg_kd.training.validation import Validation, parse_metric
 
 #: Teachers by name.
-Name = Literal["kernel_ridge", "gfcf", "ease", "als", "lightgcn"]
+Name = Literal["kernel_ridge", "gfcf", "ease", "slim", "item_knn", "user_knn", "als", "lightgcn"]
 
-#: The most users or items, whichever are fewer, of which a matrix is inverted by default.
-MAX_INVERTED = 8_000
+#: The closed-form teachers.
+CLOSED: dict[str, Callable[[HeteroData], Recommender]] = {
+    "kernel_ridge": KernelRidge,
+    "gfcf": GFCF,
+    "ease": EASE,
+    "slim": SLIM,
+    "item_knn": ItemKNN,
+    "user_knn": UserKNN,
+}
+
+#: Up to so many users their neighbours are worth the seconds that they take.
+FEW_USERS = 20_000
 
 #: Width of teachers that have one.
 TEACHER_DIM = 200
 
-#: Penalties of the two factorisations: two settings and two seeds differ more than two seeds.
-PENALTIES = (10.0, 30.0)
+#: Confidence and penalty of factorisations: sparse data wants much of the first, dense data less,
+#: and two settings differ more than two seeds do.
+FACTORISATIONS = ((40.0, 10.0), (40.0, 30.0), (10.0, 50.0))
 
 #: Items that a teacher lists: fewer where the lists of many users would not fit into memory.
 LISTED, LISTED_TO_MANY, MANY_USERS = 500, 150, 200_000
@@ -88,10 +109,11 @@ def train_ensemble(
     Args:
         data: The training graph.
         val_data: Targets in ``edge_label_index``, by which the teachers' weights are chosen.
-        teachers: ``"auto"``: kernel ridge regression, or where that is too large a graph filter,
-            and two factorisations by alternating least squares. Or a list of names
-            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"als"``, ``"lightgcn"``), of models
-            fitted on ``data``, or of graphs that carry their lists.
+        teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
+            squares, and up to 20,000 users their neighbours. Or a list of names
+            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"slim"``, ``"item_knn"``,
+            ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
+            that carry their lists.
         weights: The weight of each teacher, instead of ``val_data``: to train once more on all
             interactions, with what was chosen before.
         metric: What teachers are chosen by.
@@ -164,12 +186,13 @@ def _chosen(data: HeteroData, teachers: Teachers) -> Sequence[Name | Recommender
 
 
 def auto_teachers(data: HeteroData) -> list[Name]:
-    """Teachers of two kinds, those that take seconds first."""
+    """Teachers of several kinds, those that take seconds first."""
     _, num_users, num_items = interactions(data)
     smaller = min(num_users, num_items)
     if smaller < 3:
         raise ValueError(f"'data' must have three users and three items at least (got {smaller})")
-    return ["kernel_ridge" if smaller <= MAX_INVERTED else "gfcf", "als", "als"]
+    neighbors: list[Name] = ["user_knn"] if num_users <= FEW_USERS else []
+    return ["kernel_ridge", "als", "als", "als", *neighbors]
 
 
 class _Classroom:
@@ -215,21 +238,14 @@ class _Classroom:
 
     def trained(self, name: str, place: int) -> Recommender:
         """A teacher by its name, the one at a place of the list."""
-        closed: dict[str, Callable[[HeteroData], Recommender]] = {
-            "kernel_ridge": KernelRidge,
-            "gfcf": GFCF,
-            "ease": EASE,
-        }
-        if name in closed:
-            return closed[name](self.data)
+        if name in CLOSED:
+            return CLOSED[name](self.data)
         if name == "als":
-            # Two of them differ in seed and penalty.
-            return factorisation(
-                self.data, TEACHER_DIM, PENALTIES[place % 2], self.seed + place, self.progress
-            )
+            setting = place % len(FACTORISATIONS)
+            return factorisation(self.data, TEACHER_DIM, setting, self.seed + place, self.progress)
         if name != "lightgcn":
             raise ValueError(
-                f"'teachers' must be out of {[*closed, 'als', 'lightgcn']} (got {name!r})"
+                f"'teachers' must be out of {[*CLOSED, 'als', 'lightgcn']} (got {name!r})"
             )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -246,10 +262,11 @@ class _Classroom:
 
 
 def factorisation(
-    data: HeteroData, dim: int, penalty: float, seed: int, progress: bool
+    data: HeteroData, dim: int, setting: int, seed: int, progress: bool
 ) -> Recommender:
-    """A factorisation by alternating least squares."""
-    als = AlternatingLeastSquares(regularization=penalty, seed=seed, progress=progress)
+    """A factorisation by alternating least squares, with one of :data:`FACTORISATIONS`."""
+    alpha, penalty = FACTORISATIONS[setting]
+    als = AlternatingLeastSquares(alpha=alpha, regularization=penalty, seed=seed, progress=progress)
     return als.fit(MF(data, min(dim, *interactions(data)[1:])), data)
 
 

@@ -59,6 +59,8 @@ class Objective(nn.Module):
         x_dict: XDict = self.model(graph) if self.reads else {}
         if self.loss is None:
             terms = [self.model.own_loss(x_dict, graph, batch)]
+        elif getattr(self.loss, "reads_graph", False):
+            terms = [self.loss(x_dict, graph, batch)]
         else:
             terms = [self.loss(x_dict, batch)]
         terms += [method(x_dict, graph, batch) for method in self.methods]

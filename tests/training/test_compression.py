@@ -50,18 +50,20 @@ def test_the_report_tells_what_was_done(compressed) -> None:
         "kernel_ridge",
         "als",
         "als",
+        "als",
+        "user_knn",
         "ensemble",
         "student",
     ]
-    assert [name for name, _ in report.weights] == ["kernel_ridge", "als", "als"]
+    assert [name for name, _ in report.weights] == ["kernel_ridge", "als", "als", "als", "user_knn"]
     assert max(weight for _, weight in report.weights) >= 1 and report.skipped == []
     assert report.rows[-1].bytes == 4 * 8 * 450 and report.epochs == 500
     assert all(row.seconds >= 0 for row in report.rows)
     assert report.seconds == pytest.approx(sum(row.seconds for row in report.rows))
     lines = str(report).splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 10
     assert lines[0].split() == ["model", "recall@20", "seconds", "bytes", "weight"]
-    weights = [line.split()[-1] for line in lines[3:6]]
+    weights = [line.split()[-1] for line in lines[3:8]]
     assert weights == [str(weight) for _, weight in report.weights]
     assert json.loads(report.to_json())["epochs"] == 500
 
@@ -106,7 +108,7 @@ def test_a_budget_leaves_teachers_out(split, monkeypatch) -> None:
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr("pyg_kd.training.ensemble.time.monotonic", lambda: next(clock))
     _, report = compress(*split[:2], dim=4, budget=4, progress=False)
-    assert report.skipped == ["als"] and report.names[2:] == [
+    assert report.skipped == ["als", "als", "user_knn"] and report.names[2:] == [
         "kernel_ridge",
         "als",
         "ensemble",
