@@ -36,6 +36,7 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer
+from pyg_kd.training.compression import student_labels
 
 SHARP = (1e-8, 1e-10)
 METHODS = {
@@ -61,7 +62,12 @@ METHODS = {
     "UnKD": lambda: [(kd.UnbiasedDistillation(), 1e-2)],
     "RCE-KD": lambda: [(kd.RejuvenatedCrossEntropy(), 1e-2)],
     "SoftLabel, batches of 512 users": lambda: [(kd.SoftLabel(own_weight=0.5), 1.0)],
+    "SoftLabel of compress, batches of 256 users": lambda: [
+        (kd.SoftLabel(**student_labels(CITEULIKE_ITEMS, fused=False)), 1.0)
+    ],
 }
+#: Items of CiteULike, of which a part is drawn for the denominator.
+CITEULIKE_ITEMS = 25_181
 #: Where matrix products carry the time.
 IN_BFLOAT16 = ("HTD, soft", "DE, soft", "DE, sharp", "PHR", "PHR, hidden 128")
 METHODS |= {f"{name}, bfloat16": METHODS[name] for name in IN_BFLOAT16}
@@ -105,7 +111,8 @@ def prepare(name: str, root: str) -> Callable[[Callable[..., None]], object]:
         num_users=20 if "teacher_users" in needs else 0,
     )
     if "users" in name:
-        options |= {"batch_by": "user", "batch_size": 512, "base_weight": 0.0}
+        size = 256 if "256" in name else 512
+        options |= {"batch_by": "user", "batch_size": size, "base_weight": 0.0}
     if name.endswith("bfloat16"):
         options["precision"] = "bf16-mixed"
     student, trainer = MF(graph, dim=20), Trainer(max_epochs=SCHEDULE, seed=0, **options)
