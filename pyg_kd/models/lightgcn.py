@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
@@ -26,6 +27,10 @@ class LightGCN(Recommender):
         dim: Width of the embeddings.
         num_layers: Number of propagation layers :math:`L`.
         init_std: Standard deviation of the initial embeddings.
+        normalize: Whether the representations are scaled to unit length, so that a score is a
+            cosine. That is how losses with ``normalize=True`` see them: trained by one of these,
+            a model ranks better by cosines, but for catalogues where popularity is most of what
+            there is to learn.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -37,14 +42,20 @@ class LightGCN(Recommender):
     # Converges in a tenth of the epochs that BPR needs.
     default_loss: ClassVar[str] = "sampled_softmax"
 
-    structure: ClassVar[tuple[str, ...]] = ("num_layers",)
+    structure: ClassVar[tuple[str, ...]] = ("num_layers", "normalize")
 
     def __init__(
-        self, data: HeteroData, dim: int, num_layers: int = 2, init_std: float = 0.1
+        self,
+        data: HeteroData,
+        dim: int,
+        num_layers: int = 2,
+        init_std: float = 0.1,
+        *,
+        normalize: bool = False,
     ) -> None:
         super().__init__(data, dim, init_std)
         require_count(0, num_layers=num_layers)
-        self.num_layers = num_layers
+        self.num_layers, self.normalize = num_layers, normalize
 
     def forward(self, data: HeteroData) -> XDict:
         """The embeddings, propagated over the message edges of ``data``."""
@@ -52,6 +63,8 @@ class LightGCN(Recommender):
         x_user, x_item = propagate(
             self.user_embedding, self.item_embedding, adjacency, self.num_layers
         )
+        if self.normalize:
+            x_user, x_item = normalize(x_user, dim=1), normalize(x_item, dim=1)
         return {USER: x_user, ITEM: x_item}
 
     def adjacency(self, data: HeteroData) -> Adjacency:
@@ -59,4 +72,5 @@ class LightGCN(Recommender):
         return self.cached(data, normalized_adjacency)
 
     def __repr__(self) -> str:
-        return super().__repr__()[:-1] + f", num_layers={self.num_layers})"
+        unit = ", normalize=True" if self.normalize else ""
+        return super().__repr__()[:-1] + f", num_layers={self.num_layers}{unit})"

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from numpy.linalg import norm
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
@@ -133,8 +134,28 @@ def test_gradient_equals_finite_differences():
     check_gradients(model, loss, step=1e-5, atol=1e-7)
 
 
+def test_unit_length_makes_scores_cosines():
+    torch.manual_seed(0)
+    plain = LightGCN(graph(), 4, 2)
+    unit = LightGCN(graph(), 4, 2, normalize=True)
+    with pytest.raises(ValueError, match="with normalize=False, the model has normalize=True"):
+        unit.load_state_dict(plain.state_dict())
+    state = {k: v for k, v in plain.state_dict().items() if k != "_extra_state"}
+    unit.load_state_dict(state, strict=False)
+    x_dict = {key: x.detach().double().numpy() for key, x in plain(graph()).items()}
+    label = torch.tensor([[0, 5, 2], [3, 6, 1]])
+    expected = [
+        x_dict["user"][u] @ x_dict["item"][i] / norm(x_dict["user"][u]) / norm(x_dict["item"][i])
+        for u, i in label.t().tolist()
+    ]
+    found = unit.score(unit(graph()), label)
+    torch.testing.assert_close(found.double(), torch.tensor(expected), atol=1e-6, rtol=0)
+
+
 def test_options_and_name():
     assert repr(LightGCN(graph(), 4, num_layers=3)) == "LightGCN(6, 7, dim=4, num_layers=3)"
+    unit = LightGCN(graph(), 4, normalize=True)
+    assert repr(unit) == "LightGCN(6, 7, dim=4, num_layers=2, normalize=True)"
     assert LightGCN.default_loss == "sampled_softmax"
     with pytest.raises(
         ValueError, match=r"'num_layers' must be an integer of 0 or more \(got -1\)"
