@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -42,8 +43,12 @@ from pyg_kd.training import validate
 SHOWN = ("recall@20", "recall@50", "ndcg@20")
 LEAST, MOST = 8, 810
 
-#: Parts of a vector and bits of a code, and whether rows are scaled to length 1 first.
-CODES = [(m, bits, norm) for m in (5, 10, 20, 40, 100) for bits in (4, 8) for norm in (0, 1)]
+#: Parts of a vector by its width, bits of a code, and whether rows are scaled to length 1 first.
+PARTS = {200: (10, 20, 40, 100), 64: (8, 16, 32)}
+CODES = [(bits, norm) for bits in (4, 8) for norm in (0, 1)]
+
+#: Below so many rows, codebooks of 8 bits may take more than what they save.
+FEW_ROWS = 10_000
 
 #: Bytes a row that finalists may take, and the width of those that are finalists anyway.
 ROOM, WIDTH = 80.5, 20
@@ -155,8 +160,8 @@ def points_of(world: World, name: str, family: Family) -> list[tuple[Point, Tabl
         for how in family.stored:
             found.append((served(world, tables.x, name, dim, how), tables))
     if name in ("ALS", "Student"):  # the widest, which is the most accurate
-        for parts, bits, norm in CODES:
-            if dim % parts == 0:
+        for parts, (bits, norm) in product(PARTS[dim], CODES):
+            if bits == 8 or sum(world.sizes) < FEW_ROWS:
                 how = f"PQ {parts}x{bits}x{norm}"
                 found.append((served(world, tables.x, name, dim, how), tables))
     return [pair for pair in found if LEAST <= pair[0].size <= MOST]
@@ -198,8 +203,9 @@ def all_points(world: World) -> list[dict[str, Any]]:
 
 def finalists(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The best rival within 80 bytes first, then students: of width 20, and the best one."""
-    students = [row for row in rows if row["family"] in ("Student", IN_INT4)]
-    rivals = [row for row in rows if row not in students and row["bytes"] <= ROOM]
+    students = [row for row in rows if row["family"] == "Student"]
+    others = [row for row in rows if row["family"] not in ("Student", IN_INT4)]
+    rivals = [row for row in others if row["bytes"] <= ROOM]
     room = [row for row in students if row["bytes"] <= ROOM]
     found = [max(rivals, key=lambda row: row["val"])]
     found += [row for row in students if row["dim"] == WIDTH]
