@@ -197,7 +197,7 @@ def families(name: str) -> dict[str, Family]:
         ),
         "BPR": Family(
             bpr,
-            (20,) if large else (20, 64),
+            (20, 64) if name == "movielens-100k" else (20,),
             tuple(
                 {"lr": 0.005, "weight_decay": decay, "max_epochs": 25 if large else 60,
                  "evaluate_every": 5, "patience": 2, **batch}
@@ -207,7 +207,7 @@ def families(name: str) -> dict[str, Family]:
         ),
         "LightGCN": Family(
             lightgcn,
-            (20,) if large else (20, 64),
+            (20, 64) if name == "movielens-100k" else (20,),
             ({"lr": 0.01, "max_epochs": 15 if large else 24, "evaluate_every": 3, "patience": 3,
               **batch},),
         ),
