@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import render_engine
+import render_frontier
 import render_protocol
+import render_teachers
 from render_engine import signed_p, table
 from report import RESULTS
 
@@ -508,6 +510,8 @@ def _with_machine(render: Callable[[dict[str, Any], str], str], result: dict[str
 
 SECTIONS = {
     "compress": partial(_with_machine, render_engine.three_lines),
+    "frontier": partial(_with_machine, render_frontier.frontier),
+    "teachers": partial(_with_machine, render_teachers.teachers),
     "protocol": partial(_with_machine, render_protocol.protocol),
     "compare_methods": compare_methods,
     "gowalla": gowalla,
