@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import check_knowledge
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
@@ -49,7 +50,7 @@ class Listed(Recommender):
         #: The graph that carries the lists, which methods are bound to.
         self.graph = graph
         self.lists: Tensor
-        self.register_buffer("lists", graph[USER].teacher_items.to(torch.int32))
+        self.register_buffer("lists", trusted_lists(graph)[0].to(torch.int32))
 
     def forward(self, data: HeteroData) -> XDict:
         """The ids of users and items."""

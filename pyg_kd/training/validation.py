@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.metrics.ranking_metrics import hit_matrix, ranking_metrics
 from pyg_kd.metrics.ranking_metrics import parse_metric as parse_metric
 from pyg_kd.metrics.ranking_task import ranking_task
@@ -55,7 +56,7 @@ class Validation:
         users, lists = self.task.users, data[USER].get("teacher_items")
         if not isinstance(lists, Tensor) or lists.dim() != 2 or lists.size(1) < self.k:
             return None
-        edges = interactions(data)
+        lists, edges = trusted_lists(data)[0], interactions(data)
         if len(edges.by_user().col) < len(self.task.seen.col) or bool((lists[users, 0] < 0).any()):
             return None
         ranked = lists[users, : self.k].long()

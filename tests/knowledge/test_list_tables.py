@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd import RelaxedRankingDistillation, SoftLabel, compress, extract_knowledge
 from pyg_kd.cli.lists.formats import Lists, format_of
 from pyg_kd.datasets import SyntheticInteractions, from_interactions
-from pyg_kd.knowledge import fuse, load_knowledge, read_lists, save_knowledge
+from pyg_kd.knowledge import Listed, fuse, load_knowledge, read_lists, save_knowledge
 from pyg_kd.models import EASE
 from pyg_kd.training.validation import Validation
 from pyg_kd.transforms import UserSplit
@@ -255,3 +255,29 @@ def test_they_teach_like_any_other(split, tmp_path: Path) -> None:
     assert report.names[2:4] == ["given lists", "given lists"]
     for method in (SoftLabel(), RelaxedRankingDistillation(num_interesting=9)):
         method.bind(graph, 4)
+
+
+def test_places_of_no_confidence_are_not_ranked(split) -> None:
+    train, val, _ = split
+    graph = extract_knowledge(EASE(train), train, num_items=30)
+    confidence = torch.ones(90, 30)
+    confidence[:, 3:9] = 0
+    graph["user"].teacher_confidence = confidence
+    lists = graph["user"].teacher_items
+    shorter = extract_knowledge(EASE(train), train, num_items=30)
+    shorter["user"].teacher_items = torch.cat(
+        [lists[:, :3], lists[:, 9:], torch.full_like(lists[:, :6], -1)], 1
+    )
+    value = Validation(train, val, "recall@20").of_teacher
+    assert value(graph) == value(shorter) != value(extract_knowledge(EASE(train), train))
+    assert torch.equal(Listed(graph).lists, shorter["user"].teacher_items)
+
+
+def test_a_teacher_of_some_users(split) -> None:
+    train, val, _ = split
+    teacher = extract_knowledge(EASE(train), train, num_items=30)
+    table = table_of(teacher)
+    some = {name: column[table["user"] < 60] for name, column in table.items()}
+    options = {"dim": 4, "epochs": 2, "progress": False}
+    _, report = compress(train, val, teachers=[read_lists(some, train)], **options)
+    assert "ensemble" in report.names and report.value("ensemble") is None
