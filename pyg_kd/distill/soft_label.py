@@ -42,10 +42,10 @@ class SoftLabel(Distillation):
     user's own training items and :math:`c_{ur}` the teacher's confidence in the place, 1 unless
     the graph carries ``teacher_confidence``. The cross-entropy is the paper's; weights by rank, the
     user's own items as a second target and a denominator over the *whole catalogue*
-    (:func:`~pyg_kd.functional.catalogue_logsumexp`) are this package's choice. Own items are in
-    the denominator, too, which pushes them down unless ``own_weight`` or a base loss raises them;
-    ``own="mask"`` leaves them out of it, so that the loss says nothing of what is never listed.
-    With either this can be the only loss: ``base_weight=0, batch_by="user"``.
+    (:func:`~pyg_kd.functional.catalogue_logsumexp`) are this package's choice. Own items are
+    left out of it, so that the loss says nothing of what is never listed, or they are raised by
+    ``own_weight``. With either this can be the only loss: ``base_weight=0, batch_by="user"``. With
+    ``own="ignore"`` alone they are pushed down, unless a base loss raises them.
 
     Args:
         num_listed: Length :math:`K` of the list; all that the graph carries if that is fewer.
@@ -60,9 +60,10 @@ class SoftLabel(Distillation):
             default.
         temperature_score: Temperature of the teacher's softmax.
         tail: What :math:`j` runs over: the whole ``"catalogue"`` (default), or the ``"list"``.
-        own: What the denominator does with the own items: ``"ignore"`` (default) that they are
-            own, or ``"mask"`` them, for ``tail="catalogue"`` only.
-        own_weight: :math:`\beta`, for ``tail="catalogue"`` and ``own="ignore"`` only.
+        own: What the denominator does with the own items: ``"mask"`` them, which is the default
+            where it can be, or ``"ignore"`` that they are own, as it must with ``tail="list"`` or
+            ``own_weight``.
+        own_weight: :math:`\beta`, for ``tail="catalogue"`` only, and not with ``own="mask"``.
         share: Share of the catalogue that the denominator is estimated from, drawn uniformly in
             every batch and scaled so that its expectation is exact. 1 (default) is all of it.
         scale: Factor on the student's scores :math:`s_{ui}`.
@@ -87,7 +88,7 @@ class SoftLabel(Distillation):
         mixture: Sequence[float] | None = None,
         temperature_score: float = 1.0,
         tail: Tail = "catalogue",
-        own: Own = "ignore",
+        own: Own | None = None,
         own_weight: float = 0.0,
         share: float = 1.0,
         scale: float = 1.0,
@@ -95,6 +96,8 @@ class SoftLabel(Distillation):
         super().__init__()
         require_choice(TARGETS, target=target)
         require_choice(TAILS, tail=tail)
+        if own is None:
+            own = "ignore" if own_weight or tail == "list" else "mask"
         require_choice(OWN, own=own)
         require_count(num_listed=num_listed)
         require_positive(scale=scale, temperature_score=temperature_score, share=share)

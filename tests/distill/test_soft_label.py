@@ -354,3 +354,9 @@ def test_scores_need_the_teacher(problem) -> None:
     SoftLabel().bind(problem.graph, 4)
     with pytest.raises(ValueError, match=r"SoftLabel.*'item'.*teacher_x.*extract_knowledge"):
         SoftLabel(target="score").bind(problem.graph, 4)
+
+
+def test_own_items_are_masked_where_they_can_be() -> None:
+    assert SoftLabel().own == "mask"
+    for options in ({"own_weight": 0.1}, {"tail": "list"}, {"own": "ignore"}):
+        assert SoftLabel(**options).own == "ignore"

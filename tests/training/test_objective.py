@@ -273,7 +273,14 @@ ONLY_DOWN = "nothing raises the training items"
 
 @pytest.mark.parametrize(
     "distillations",
-    [[(SoftLabel(), 1.0)], [(SoftLabel(), 1.0), (SoftLabel(), 0.1), (TopologyDistillation(), 0.0)]],
+    [
+        [(SoftLabel(own="ignore"), 1.0)],
+        [
+            (SoftLabel(own="ignore"), 1.0),
+            (SoftLabel(own="ignore"), 0.1),
+            (TopologyDistillation(), 0.0),
+        ],
+    ],
 )
 def test_soft_labels_that_only_push_training_items_down(distillations):
     with pytest.warns(UserWarning, match=ONLY_DOWN):
@@ -283,10 +290,11 @@ def test_soft_labels_that_only_push_training_items_down(distillations):
 @pytest.mark.parametrize(
     ("base_weight", "distillations"),
     [
-        (0.1, [(SoftLabel(), 1.0)]),
+        (0.1, [(SoftLabel(own="ignore"), 1.0)]),
+        (0.0, [(SoftLabel(), 1.0)]),
         (0.0, [(SoftLabel(own_weight=0.1), 1.0)]),
         (0.0, [(SoftLabel(tail="list"), 1.0)]),
-        (0.0, [(SoftLabel(), 1.0), (TopologyDistillation(), 0.1)]),
+        (0.0, [(SoftLabel(own="ignore"), 1.0), (TopologyDistillation(), 0.1)]),
         (1.0, []),
     ],
 )
@@ -307,7 +315,8 @@ def test_training_items_fall_under_soft_labels_alone(graph):
         trainer = Trainer(base_weight=0, max_epochs=3, progress=False, accelerator="cpu")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            trainer.fit(model, graph, distillations=[(SoftLabel(own_weight=own_weight), 1.0)])
+            method = SoftLabel(own="ignore", own_weight=own_weight)
+            trainer.fit(model, graph, distillations=[(method, 1.0)])
         assert any(ONLY_DOWN in str(w.message) for w in caught) == (own_weight == 0)
         return float((model.score(model(graph), own).mean() - before).detach())
 
