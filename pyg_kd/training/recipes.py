@@ -1,0 +1,99 @@
+"""Settings that were found to work, under a name, for all who train such a model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kd.graph import interactions
+from pyg_kd.models.lightgcn import LightGCN
+from pyg_kd.models.spectral import spectral_embeddings
+from pyg_kd.training.catalogue_softmax import CatalogueSoftmax
+from pyg_kd.training.trainer import Trainer
+
+#: Users of a step at most, and the least steps of an epoch.
+USERS, STEPS = 1_024, 8
+
+
+def lightgcn_teacher(
+    data: HeteroData, *, dim: int = 64, seed: int = 0, **options: Any
+) -> tuple[LightGCN, Trainer]:
+    r"""A :class:`~pyg_kd.models.LightGCN` at its published strength, and what trains it in minutes.
+
+    It starts from the graph's singular vectors (:func:`spectral_embeddings`), learns by
+    :class:`CatalogueSoftmax` without each user's own items in the denominator, at a learning rate
+    that warms up and falls on a cosine, and serves cosines. Every step propagates over the whole
+    graph, so that steps are few and large: 30 an epoch on Gowalla, of 1,024 users with all of
+    their items.
+
+    Args:
+        data: The training graph.
+        dim: Width of the embeddings.
+        seed: Seed of the start and of training.
+        options: Options of the :class:`Trainer`, over those of the recipe.
+
+    Returns:
+        The model, not yet trained, and its trainer.
+
+    Example:
+        >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> from pyg_kd.transforms import UserSplit
+        >>> data = SyntheticInteractions(None, num_users=60, num_items=40, num_edges=600)[0]
+        >>> train, val, _ = UserSplit(seed=0)(data)
+        >>> teacher, trainer = lightgcn_teacher(train, dim=8, max_epochs=4, progress=False)
+        >>> trainer.fit(teacher, train, val_data=val)
+        History(4 epochs, best_epoch=3)
+    """
+    num_users = interactions(data).num_users
+    temperature = softmax_temperature(data)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LightGCN(data, dim, num_layers=2, normalize=True)
+        with torch.no_grad():
+            start = spectral_embeddings(data, dim)
+            model.user_embedding.copy_(start[0])
+            model.item_embedding.copy_(start[1])
+    recipe: dict[str, Any] = {
+        "loss": CatalogueSoftmax(temperature=temperature, balance=0.5),
+        "batch_by": "user",
+        "batch_size": max(min(USERS, math.ceil(num_users / STEPS)), 1),
+        "lr": 0.02,
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "max_epochs": 24,
+        "evaluate_every": 4,
+        "patience": None,
+        "seed": seed,
+    }
+    return model, Trainer(**{**recipe, **options})
+
+
+def softmax_temperature(data: HeteroData) -> float:
+    r"""A temperature for the softmax of cosines over the catalogue of a graph.
+
+    .. math::
+        \tau = \frac{2}{3} \Big/ \log \frac{|I|}{\bar n}
+
+    with :math:`\bar n` the mean number of a user's items. A cosine has to lift these items above
+    the others by about that logarithm, and no further: it comes to 0.09 on Gowalla and to 0.21 on
+    MovieLens-100K, near the best of those tried on their validation targets.
+
+    Args:
+        data: The training graph.
+
+    Returns:
+        :math:`\tau`, two thirds at most.
+
+    Example:
+        >>> data = HeteroData()
+        >>> data["user"].num_nodes, data["item"].num_nodes = 2, 2_000
+        >>> data["user", "interacts", "item"].edge_index = torch.tensor([[0, 1], [0, 1]])
+        >>> round(softmax_temperature(data), 4)
+        0.0877
+    """
+    _, num_users, num_items = interactions(data)
+    mean = len(interactions(data).by_user().col) / max(num_users, 1)
+    return 2 / 3 / max(math.log(num_items / max(mean, 1e-9)), 1.0)
