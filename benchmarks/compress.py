@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from report import RESULTS, table, write
+from scipy.stats import ttest_1samp
 
 from pyg_kd import compress, evaluate
 from pyg_kd.datasets import CiteULike, Gowalla, MovieLens100K
@@ -54,7 +55,7 @@ def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float
         x = student(train)
     seen = interactions(train).by_user()
     seen = Seen(seen.ptr.numpy(), seen.col.numpy(), student.num_items)
-    user, item = tables_at(x["user"].numpy(), x["item"].numpy(), dtype, seen)
+    user, item = tables_at(*(x[key].detach().numpy() for key in ("user", "item")), dtype, seen)
     wide = (torch.from_numpy(table.block(0, len(table)).copy()) for table in (user, item))
     size = (user.nbytes + item.nbytes) / (len(user) + len(item))
     return Recommender.from_embeddings(train, *wide), size
@@ -122,10 +123,17 @@ def summary(runs: list[dict[str, dict[str, Any]]], metric: str) -> dict[str, dic
         for name, found in compare(baseline, students, shown).items():
             tests[name][shown] = {
                 "difference": found.difference, "interval": found.interval, "p": found.adjusted,
+                "p over seeds": over_seeds(baseline, students[name], shown),
             }  # fmt: skip
     for name, found in tests.items():
         rows[name]["against"] = {"teacher": best, **found}
     return rows
+
+
+def over_seeds(baseline: list[Any], students: list[Any], metric: str) -> float | None:
+    """p of the paired t-test over seeds, not over users; ``None`` for fewer than three."""
+    gains = [b.mean[metric] - a.mean[metric] for a, b in zip(baseline, students, strict=True)]
+    return float(ttest_1samp(gains, 0).pvalue) if len(gains) > 2 else None
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ def three_lines(result: dict[str, Any], machine: str) -> str:
         "targets were read once. Means and standard deviations over seeds, each with teachers and "
         "a student of its own. *p* is of a paired t-test per user, of means over seeds, against "
         "the teacher that is best on validation, after Holm's correction for three precisions; "
-        "its sign is that of the difference. Bytes are of vectors, for each user or item, with the "
+        "its sign is that of the difference. *over seeds* is a paired t-test of the means of the "
+        "seeds, where there are three. Bytes are of vectors, for each user or item, with the "
         f"scale of the row. Machine: {machine}.\n",
     ]
     for name, found in sorted(result["data"].items()):
@@ -57,12 +58,19 @@ def compress_p(test: dict[str, Any] | None) -> str:
     """The p-value of a test, if there was one."""
     if test is None:
         return ""
-    return signed_p(test["difference"], test["p"])
+    seeds = test.get("p over seeds")
+    over = "" if seeds is None else f"; over seeds {short_p(seeds)}"
+    return signed_p(test["difference"], test["p"]) + over
 
 
 def signed_p(difference: float, p: float) -> str:
     """A p-value with the sign of the difference."""
-    return f"{'+' if difference > 0 else '-'} {'<1e-6' if p < 1e-6 else format(p, '.1g')}"
+    return f"{'+' if difference > 0 else '-'} {short_p(p)}"
+
+
+def short_p(p: float) -> str:
+    """A p-value in one digit."""
+    return "<1e-6" if p < 1e-6 else format(p, ".1g")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
