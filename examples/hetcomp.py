@@ -71,6 +71,7 @@ parser.add_argument(
 )
 parser.add_argument("--fast", action="store_true", help="fewer epochs")
 parser.add_argument("--teachers", nargs="+", default=list(TEACHERS)[:6], choices=list(TEACHERS))
+parser.add_argument("--students", nargs="+", help="train these alone, as the table names them")
 parser.add_argument("--epochs", type=int, help="maximum number of epochs for the students")
 parser.add_argument("--teacher-epochs", type=int, help="maximum number of epochs for the teachers")
 parser.add_argument("--teacher-dim", type=int, default=64, help="embedding width of the teachers")
@@ -286,9 +287,14 @@ students = {
     "- adaptive transfer": (graph, users, 0.01, lambda: HetComp(interval=interval, adaptive=False)),
     "- both": (graph, users, 0.01, lambda: HetComp(dynamic=False, adaptive=False)),
 }  # fmt: skip
+for name in args.students or ():
+    if name not in students:
+        raise SystemExit(f"--students must be out of {[*students]} (got {name!r})")
 for name, (knowledge, options, weight, make) in students.items():
     if name in done:
         rows.append(done[name])
+        continue
+    if args.students and name not in args.students:
         continue
     found = []
     for seed in range(args.seeds):
