@@ -30,7 +30,7 @@ from pyg_kd.evaluation import Leaderboard
 from pyg_kd.knowledge import Listed, save_knowledge
 from pyg_kd.models import LightGCN
 from pyg_kd.retrieval import save_student
-from pyg_kd.training import train_ensemble
+from pyg_kd.training import lightgcn_teacher, train_ensemble
 from pyg_kd.training.ensemble import auto_teachers
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -52,9 +52,9 @@ if args.threads:
 label, train, val, test = load(args)
 size = "small" if not is_large(train) else "fast" if args.fast else "large"
 teacher_dim, student_dim, teacher_epochs, epochs, best_epochs, batch_size, weight = {
-    "small": (64, 8, 15, 15, None, 2048, 1.0),
-    "fast": (32, 20, 3, 2, 8, 8192, 0.3),
-    "large": (64, 20, 6, 5, 40, 8192, 0.3),
+    "small": (64, 8, 24, 10, None, 2048, 1.0),
+    "fast": (32, 20, 6, 2, 8, 8192, 0.3),
+    "large": (64, 20, 24, 5, 40, 8192, 0.3),
 }[size]
 teacher_dim, student_dim = args.teacher_dim or teacher_dim, args.student_dim or student_dim
 teacher_epochs, epochs = args.teacher_epochs or teacher_epochs, args.epochs or epochs
@@ -70,9 +70,8 @@ def fit(model, graph, seed, max_epochs, distillations=()):
 
 
 # 2. The teacher, and its knowledge as attributes of the graph.
-torch.manual_seed(0)
-teacher = LightGCN(train, dim=teacher_dim, num_layers=2)
-board.add("teacher", teacher, history=fit(teacher, train, 0, teacher_epochs))
+teacher, trainer = lightgcn_teacher(train, dim=teacher_dim, max_epochs=teacher_epochs)
+board.add("teacher", teacher, history=trainer.fit(teacher, train, val_data=val))
 graph = extract_knowledge(teacher, train, num_items=100, progress=True)
 save_knowledge(graph, args.out / "knowledge.safetensors")
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count, require_positive
@@ -20,13 +19,12 @@ from pyg_kd.models import (
     SLIM,
     ItemKNN,
     KernelRidge,
-    LightGCN,
     Recommender,
     UserKNN,
 )
 from pyg_kd.training.als import AlternatingLeastSquares
 from pyg_kd.training.compression_report import CompressionReport
-from pyg_kd.training.trainer import Trainer
+from pyg_kd.training.recipes import lightgcn_teacher
 from pyg_kd.training.validation import Validation, parse_metric
 
 #: Teachers by name.
@@ -247,15 +245,8 @@ class _Classroom:
             raise ValueError(
                 f"'teachers' must be out of {[*CLOSED, 'als', 'lightgcn']} (got {name!r})"
             )
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            teacher = LightGCN(self.data, 64)
-        trainer = Trainer(
-            batch_size=2048,
-            metric=self.metric,
-            patience=3,
-            seed=self.seed,
-            progress=self.progress,
+        teacher, trainer = lightgcn_teacher(
+            self.data, seed=self.seed, metric=self.metric, progress=self.progress
         )
         trainer.fit(teacher, self.data, val_data=self.val_data)
         return teacher

@@ -53,3 +53,10 @@ def test_an_ensemble_stays_as_it_is(split) -> None:
     first = train_ensemble(train, val, teachers=["ease", "als"], progress=False)
     again = train_ensemble(train, val, teachers=[first.graph], progress=False)
     assert again.graph is first.graph and again.report.weights == [("given lists", 1.0)]
+
+
+def test_a_light_gcn_by_its_name(split) -> None:
+    train, val, _ = split
+    _, models, report = train_ensemble(train, val, teachers=["lightgcn"], progress=False)
+    assert type(models[0]).__name__ == "LightGCN" and models[0].normalize
+    assert report.value("lightgcn") > 0.2
