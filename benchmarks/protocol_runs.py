@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 import pyg_kd as kd
+from pyg_kd import training
 from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import extract_knowledge, load_knowledge, save_knowledge
 from pyg_kd.models import MF, LightGCN, Recommender
 from pyg_kd.models.inference import inference
-from pyg_kd.training import SampledSoftmax, Trainer
+from pyg_kd.models.spectral import spectral_embeddings
+from pyg_kd.training import Trainer
 from pyg_kd.training.compression import DRAWN, LABELS, RECIPE
 
 BACKBONES = {"mf": MF, "lightgcn": LightGCN}
@@ -57,7 +59,8 @@ def recipe(
         found[part] = {k: v for layer in layers for k, v in layer.get(part, {}).items()}
     for single in ("dim", "method", "weight"):
         found[single] = next((x[single] for x in reversed(layers) if single in x), None)
-    return found
+    start = next((x["start"] for x in reversed(layers) if "start" in x), None)
+    return found if start is None else found | {"start": start}
 
 
 def from_compress(num_items: int) -> dict[str, Any]:
@@ -150,6 +153,12 @@ def fit(recipe: Recipe, graph: Any, val: Any) -> tuple[Recommender, dict[str, An
     """A model, and how its training went."""
     torch.manual_seed(recipe["seed"])
     model = BACKBONES[recipe["backbone"]](graph, recipe["dim"], **recipe["model"])
+    if recipe.get("start") == "spectral":
+        with torch.no_grad():
+            for table, x in zip(
+                model.parameters(), spectral_embeddings(graph, model.dim), strict=True
+            ):
+                table.copy_(x)
     methods = []
     if recipe["method"] is not None:
         method = getattr(kd, recipe["method"])(**recipe["options"])
@@ -169,8 +178,9 @@ def fit(recipe: Recipe, graph: Any, val: Any) -> tuple[Recommender, dict[str, An
 
 
 def trainer_of(recipe: Recipe) -> Trainer:
-    """The trainer of a run, whose loss may be the options of a sampled softmax."""
+    """The trainer of a run, whose loss may be the name of a class with its options."""
     options = dict(recipe["trainer"])
     if isinstance(options.get("loss"), dict):
-        options["loss"] = SampledSoftmax(**options["loss"])
+        ((name, given),) = options["loss"].items()
+        options["loss"] = getattr(training, name)(**given)
     return Trainer(**options, seed=recipe["seed"], metric=recipe["metric"], progress=False)
