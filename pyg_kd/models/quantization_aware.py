@@ -27,6 +27,10 @@ class QuantizationAware(Recommender):
     for int8 and 12 for int4. A model that propagates, like :class:`~pyg_kd.models.LightGCN`, does
     so before it is rounded.
 
+    A student that was trained without rounding and whose lists decide how it is rounded
+    (:func:`~pyg_kd.retrieval.tables_at`, which needs no training) has lost less wherever the two
+    were compared; this class is for what must not change any more when it is stored.
+
     The model's score must be an inner product, and its loss must read its representations.
 
     Args:
