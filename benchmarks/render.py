@@ -426,6 +426,19 @@ def hetcomp(result: dict[str, Any]) -> str:
             rows,
         )
         + f"\nThe RRD rows were {REDRAW}\n"
+        + fused(result)
+    )
+
+
+def fused(result: dict[str, Any]) -> str:
+    """How the students of the fused teachers learn, where there are some."""
+    if "weights" not in result:
+        return ""
+    weights = ", ".join(f"{value:g} for {name}" for name, value in result["weights"].items())
+    return (
+        "\nRCE-KD and soft labels learn from the last lists of the same six teachers, fused by "
+        f"reciprocal ranks with weights chosen on the validation items: {weights}. RCE-KD stands "
+        "beside BPR at weight 30; soft labels are all of the loss, as `compress` trains.\n"
     )
 
 
