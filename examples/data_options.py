@@ -39,9 +39,9 @@ def load(args: argparse.Namespace) -> tuple[str, HeteroData, HeteroData, HeteroD
     if data is None:
         label = "SYNTHETIC"
         data = SyntheticInteractions(num_users=6_000, num_items=3_000, num_edges=150_000, seed=0)[0]
-    # Gowalla has test edges of its own; a fiftieth of its training edges is enough to validate on.
-    val = 0.02 if is_large(data) else 0.1
-    train, val, test = UserSplit(val=val, test=0.2, seed=0)(data)
+    # Gowalla has test edges of its own, and a tenth of its users is enough to validate on.
+    split = {"val": 0.2, "val_users": 0.1} if is_large(data) else {"val": 0.1}
+    train, val, test = UserSplit(test=0.2, seed=0, **split)(data)
     print(
         f"{label}: {train['user'].num_nodes:,} users, {train['item'].num_nodes:,} items, "
         f"{train['user', 'item'].num_edges:,} training edges",

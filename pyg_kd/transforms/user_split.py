@@ -37,15 +37,22 @@ class UserSplit(BaseTransform):
     has an ``edge_label_index`` keeps it as its test targets: ``test`` is ignored and all edges
     are split into training and validation.
 
+    A small ``val`` leaves users with few interactions without a validation target, so that what
+    is chosen there suits heavy users. Where few edges can be spared, take a larger share from a
+    part of the users: ``val=0.2, val_users=0.1`` holds out as many as ``val=0.02``, of users of
+    all kinds.
+
     Args:
         val: Fraction of validation targets.
         test: Fraction of test targets.
         seed: Seed of the split. The global random state is not touched.
+        val_users: Fraction of the users who have validation targets, at random.
 
     Raises:
         TypeError: If the graph is not a ``HeteroData``.
-        ValueError: If the fractions are negative or sum to 1 or more, or the graph is not
-            a user-item graph, has no edges, or has repeated edges.
+        ValueError: If the fractions are negative or sum to 1 or more, ``val_users`` is not in
+            0..1, 0 excluded, or the graph is not a user-item graph, has no edges, or has repeated
+            edges.
 
     Example:
         >>> from pyg_kd.datasets import from_interactions
@@ -56,9 +63,13 @@ class UserSplit(BaseTransform):
         (torch.Size([2, 9]), torch.Size([2, 2]))
     """
 
-    def __init__(self, val: float = 0.1, test: float = 0.1, seed: int = 0) -> None:
+    def __init__(
+        self, val: float = 0.1, test: float = 0.1, seed: int = 0, *, val_users: float = 1.0
+    ) -> None:
         check_fractions(val, test)
-        self.val, self.test, self.seed = val, test, seed
+        if not 0 < val_users <= 1:
+            raise ValueError(f"'val_users' must lie in 0..1, 0 excluded (got {val_users})")
+        self.val, self.test, self.seed, self.val_users = val, test, seed, val_users
 
     def forward(self, data: HeteroData) -> Split:
         """Split ``data``."""
@@ -68,14 +79,22 @@ class UserSplit(BaseTransform):
         test = 0.0 if has_targets(data) else self.test
         num_test = _rounded(degree, test).minimum(degree - 1)
         num_val = _rounded(degree, self.val).minimum(degree - 1 - num_test)
+        if self.val_users < 1:
+            num_val[self._without_targets(num_users).to(num_val.device)] = 0
         rank = rank_in_user(user, num_users, self.seed)
         part = torch.full_like(user, TRAIN)
         part[rank < (num_test + num_val)[user]] = VAL
         part[rank < num_test[user]] = TEST
         return split_graph(data, part)
 
+    def _without_targets(self, num_users: int) -> Tensor:
+        """The users without validation targets, int64."""
+        order = torch.randperm(num_users, generator=torch.Generator().manual_seed(self.seed))
+        return order[max(round(self.val_users * num_users), 1) :]
+
     def __repr__(self) -> str:
-        return f"UserSplit(val={self.val}, test={self.test}, seed={self.seed})"
+        part = "" if self.val_users == 1 else f", val_users={self.val_users}"
+        return f"UserSplit(val={self.val}, test={self.test}, seed={self.seed}{part})"
 
 
 def _rounded(degree: Tensor, fraction: float) -> Tensor:

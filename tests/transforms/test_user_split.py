@@ -58,3 +58,24 @@ def test_choice_does_not_depend_on_item_ids() -> None:
 def test_repr() -> None:
     assert repr(UserSplit()) == "UserSplit(val=0.1, test=0.1, seed=0)"
     assert repr(UserSplit(0.2, 0, seed=4)) == "UserSplit(val=0.2, test=0, seed=4)"
+
+
+def test_a_part_of_the_users_validates() -> None:
+    user = torch.arange(200).repeat_interleave(10)
+    data = from_interactions(torch.stack([user, torch.arange(10).repeat(200)]))
+    whole = UserSplit(0.2, 0.3, seed=3)(data)
+    part = UserSplit(0.2, 0.3, seed=3, val_users=0.1)(data)
+    targets = [split[1]["user", "item"].edge_label_index for split in (whole, part)]
+    chosen, counts = targets[1][0].unique(return_counts=True)
+    assert len(chosen) == 20 and counts.unique().tolist() == [2]
+    assert chosen.tolist() != list(range(20))
+    mine = torch.isin(targets[0][0], chosen)
+    assert torch.equal(targets[0][:, mine], targets[1])  # the same targets of the same users
+    assert torch.equal(
+        whole[2]["user", "item"].edge_label_index, part[2]["user", "item"].edge_label_index
+    )
+    assert part[0]["user", "item"].num_edges == 2000 - 600 - 40
+    assert repr(UserSplit(val_users=0.5)).endswith("seed=0, val_users=0.5)")
+    for share in (0, -0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"'val_users' must lie in 0..1, 0 excluded"):
+            UserSplit(val_users=share)
