@@ -121,7 +121,7 @@ def compress(
         model: The student's class, called as ``model(graph, dim)``: one whose score is an inner
             product.
         teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
-            squares, and up to 20,000 users their neighbours. Or a list of names
+            squares, and up to 20,000 users their neighbours, from then on SLIM. Or a list of names
             (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"slim"``, ``"item_knn"``,
             ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
             that carry their lists.

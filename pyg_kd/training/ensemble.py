@@ -40,7 +40,7 @@ CLOSED: dict[str, Callable[[HeteroData], Recommender]] = {
     "user_knn": UserKNN,
 }
 
-#: Up to so many users their neighbours are worth the seconds that they take.
+#: Up to so many users their neighbours teach, and from then on those of items.
 FEW_USERS = 20_000
 
 #: Width of teachers that have one.
@@ -108,7 +108,7 @@ def train_ensemble(
         data: The training graph.
         val_data: Targets in ``edge_label_index``, by which the teachers' weights are chosen.
         teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
-            squares, and up to 20,000 users their neighbours. Or a list of names
+            squares, and up to 20,000 users their neighbours, from then on SLIM. Or a list of names
             (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"slim"``, ``"item_knn"``,
             ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
             that carry their lists.
@@ -189,8 +189,7 @@ def auto_teachers(data: HeteroData) -> list[Name]:
     smaller = min(num_users, num_items)
     if smaller < 3:
         raise ValueError(f"'data' must have three users and three items at least (got {smaller})")
-    neighbors: list[Name] = ["user_knn"] if num_users <= FEW_USERS else []
-    return ["kernel_ridge", "als", "als", "als", *neighbors]
+    return ["kernel_ridge", "als", "als", "als", "user_knn" if num_users <= FEW_USERS else "slim"]
 
 
 class _Classroom:
