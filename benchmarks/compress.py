@@ -34,7 +34,7 @@ from pyg_kd.models import Recommender
 from pyg_kd.retrieval import tables_at
 from pyg_kd.retrieval.seen import Seen
 from pyg_kd.training import train_ensemble, validate
-from pyg_kd.training.ensemble import FACTORISATIONS
+from pyg_kd.training.teachers import FACTORISATIONS
 from pyg_kd.transforms import UserSplit
 
 SHOWN = ("recall@20", "recall@50", "ndcg@20")

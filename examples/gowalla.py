@@ -31,7 +31,7 @@ from pyg_kd.knowledge import Listed, save_knowledge
 from pyg_kd.models import LightGCN
 from pyg_kd.retrieval import save_student
 from pyg_kd.training import lightgcn_teacher, train_ensemble
-from pyg_kd.training.ensemble import auto_teachers
+from pyg_kd.training.teachers import auto_teachers
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 add_options(parser)

@@ -19,13 +19,8 @@ from pyg_kd.graph import interactions
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.models import MF, Recommender
 from pyg_kd.training.compression_report import CompressionReport
-from pyg_kd.training.ensemble import (
-    Budget,
-    Teachers,
-    factorisation,
-    num_bytes,
-    train_ensemble,
-)
+from pyg_kd.training.ensemble import Budget, Teachers, num_bytes, train_ensemble
+from pyg_kd.training.teachers import factorisation
 from pyg_kd.training.trainer import Trainer
 from pyg_kd.training.validation import Validation, validate
 from pyg_kd.typing import USER

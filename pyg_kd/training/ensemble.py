@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from torch_geometric.data import HeteroData
@@ -12,43 +12,10 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_count, require_positive
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import extract_knowledge, fuse
-from pyg_kd.models import (
-    EASE,
-    GFCF,
-    MF,
-    SLIM,
-    ItemKNN,
-    KernelRidge,
-    Recommender,
-    UserKNN,
-)
-from pyg_kd.training.als import AlternatingLeastSquares
+from pyg_kd.models import Recommender
 from pyg_kd.training.compression_report import CompressionReport
-from pyg_kd.training.recipes import lightgcn_teacher
+from pyg_kd.training.teachers import Name, auto_teachers, train_teacher
 from pyg_kd.training.validation import Validation, parse_metric
-
-#: Teachers by name.
-Name = Literal["kernel_ridge", "gfcf", "ease", "slim", "item_knn", "user_knn", "als", "lightgcn"]
-
-#: The closed-form teachers.
-CLOSED: dict[str, Callable[[HeteroData], Recommender]] = {
-    "kernel_ridge": KernelRidge,
-    "gfcf": GFCF,
-    "ease": EASE,
-    "slim": SLIM,
-    "item_knn": ItemKNN,
-    "user_knn": UserKNN,
-}
-
-#: Up to so many users their neighbours teach, and from then on those of items.
-FEW_USERS = 20_000
-
-#: Width of teachers that have one.
-TEACHER_DIM = 200
-
-#: Confidence and penalty of factorisations: sparse data wants much of the first, dense data less,
-#: and two settings differ more than two seeds do.
-FACTORISATIONS = ((40.0, 10.0), (40.0, 30.0), (10.0, 50.0))
 
 #: Items that a teacher lists: fewer where the lists of many users would not fit into memory.
 LISTED, LISTED_TO_MANY, MANY_USERS = 500, 150, 200_000
@@ -183,15 +150,6 @@ def _chosen(data: HeteroData, teachers: Teachers) -> Sequence[Name | Recommender
     return teachers
 
 
-def auto_teachers(data: HeteroData) -> list[Name]:
-    """Teachers of several kinds, those that take seconds first."""
-    _, num_users, num_items = interactions(data)
-    smaller = min(num_users, num_items)
-    if smaller < 3:
-        raise ValueError(f"'data' must have three users and three items at least (got {smaller})")
-    return ["kernel_ridge", "als", "als", "als", "user_knn" if num_users <= FEW_USERS else "slim"]
-
-
 class _Classroom:
     """Where teachers are trained and listed."""
 
@@ -222,7 +180,15 @@ class _Classroom:
         if isinstance(teacher, HeteroData):
             return None, teacher
         if isinstance(teacher, str):
-            teacher = self.trained(teacher, place)
+            teacher = train_teacher(
+                teacher,
+                self.data,
+                self.val_data,
+                metric=self.metric,
+                place=place,
+                seed=self.seed,
+                progress=self.progress,
+            )
         if not isinstance(teacher, Recommender):
             raise TypeError(
                 "a teacher must be a name, a model or a graph with its lists "
@@ -232,32 +198,6 @@ class _Classroom:
             teacher, self.data, num_items=self.num_items, progress=self.progress
         )
         return teacher, graph
-
-    def trained(self, name: str, place: int) -> Recommender:
-        """A teacher by its name, the one at a place of the list."""
-        if name in CLOSED:
-            return CLOSED[name](self.data)
-        if name == "als":
-            setting = place % len(FACTORISATIONS)
-            return factorisation(self.data, TEACHER_DIM, setting, self.seed + place, self.progress)
-        if name != "lightgcn":
-            raise ValueError(
-                f"'teachers' must be out of {[*CLOSED, 'als', 'lightgcn']} (got {name!r})"
-            )
-        teacher, trainer = lightgcn_teacher(
-            self.data, seed=self.seed, metric=self.metric, progress=self.progress
-        )
-        trainer.fit(teacher, self.data, val_data=self.val_data)
-        return teacher
-
-
-def factorisation(
-    data: HeteroData, dim: int, setting: int, seed: int, progress: bool
-) -> Recommender:
-    """A factorisation by alternating least squares, with one of :data:`FACTORISATIONS`."""
-    alpha, penalty = FACTORISATIONS[setting]
-    als = AlternatingLeastSquares(alpha=alpha, regularization=penalty, seed=seed, progress=progress)
-    return als.fit(MF(data, min(dim, *interactions(data)[1:])), data)
 
 
 def list_length(num_users: int, num_items: int) -> int:

@@ -14,7 +14,7 @@ from pyg_kd.cli.pipeline.methods import Method, as_config, parse_methods
 from pyg_kd.cli.pipeline.models import CLASSES
 from pyg_kd.cli.pipeline.saved import SavedRun
 from pyg_kd.training.compression import INIT_STD
-from pyg_kd.training.ensemble import Name
+from pyg_kd.training.teachers import Name
 
 #: The teacher that is several, chosen by the size of the data, and the names of its members.
 ENSEMBLE, NAMES = "ensemble", get_args(Name)
