@@ -28,9 +28,8 @@ class LightGCN(Recommender):
         num_layers: Number of propagation layers :math:`L`.
         init_std: Standard deviation of the initial embeddings.
         normalize: Whether the representations are scaled to unit length, so that a score is a
-            cosine. That is how losses with ``normalize=True`` see them: trained by one of these,
-            a model ranks better by cosines, but for catalogues where popularity is most of what
-            there is to learn.
+            cosine. That is how losses with ``normalize=True`` see them. What is lost are lengths,
+            which grow with an item's popularity.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions

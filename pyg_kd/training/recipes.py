@@ -21,13 +21,18 @@ USERS, STEPS = 1_024, 8
 def lightgcn_teacher(
     data: HeteroData, *, dim: int = 64, seed: int = 0, **options: Any
 ) -> tuple[LightGCN, Trainer]:
-    r"""A :class:`~pyg_kd.models.LightGCN` at its published strength, and what trains it in minutes.
+    r"""A :class:`~pyg_kd.models.LightGCN` for users of many items, and what trains it fast.
 
     It starts from the graph's singular vectors (:func:`spectral_embeddings`), learns by
     :class:`CatalogueSoftmax` without each user's own items in the denominator, at a learning rate
     that warms up and falls on a cosine, and serves cosines. Every step propagates over the whole
     graph, so that steps are few and large: 30 an epoch on Gowalla, of 1,024 users with all of
     their items.
+
+    On MovieLens-100K's validation targets it is ahead of kernel ridge regression after seconds.
+    On Gowalla it is ahead of a graph filter for users of 24 items or more (Recall@20 .179 and
+    .166 on validation targets, which only these have), but not for all of the test's users (.169
+    and .185, and LightGCN's authors have .182): compare it on targets of the users to be served.
 
     Args:
         data: The training graph.
@@ -78,8 +83,8 @@ def softmax_temperature(data: HeteroData) -> float:
         \tau = \frac{2}{3} \Big/ \log \frac{|I|}{\bar n}
 
     with :math:`\bar n` the mean number of a user's items. A cosine has to lift these items above
-    the others by about that logarithm, and no further: it comes to 0.09 on Gowalla and to 0.21 on
-    MovieLens-100K, near the best of those tried on their validation targets.
+    the others by about that logarithm, and no further. It comes to 0.21 on MovieLens-100K, where 0.2
+    was the best of 0.1 to 0.3 on validation targets, and to 0.09 on Gowalla.
 
     Args:
         data: The training graph.
