@@ -31,6 +31,7 @@ def trusted_lists(
         of ``teacher_confidence``, or ``None`` where the graph carries none.
 
     Example:
+        >>> import torch
         >>> graph = HeteroData()
         >>> graph["user"].teacher_items = torch.tensor([[7, 3, 5]])
         >>> graph["user"].teacher_confidence = torch.tensor([[0.9, 0.0, 0.2]])
