@@ -83,8 +83,8 @@ def softmax_temperature(data: HeteroData) -> float:
         \tau = \frac{2}{3} \Big/ \log \frac{|I|}{\bar n}
 
     with :math:`\bar n` the mean number of a user's items. A cosine has to lift these items above
-    the others by about that logarithm, and no further. It comes to 0.21 on MovieLens-100K, where 0.2
-    was the best of 0.1 to 0.3 on validation targets, and to 0.09 on Gowalla.
+    the others by about that logarithm, and no further. It comes to 0.21 on MovieLens-100K, where
+    0.2 was the best of 0.1 to 0.3 on validation targets, and to 0.09 on Gowalla.
 
     Args:
         data: The training graph.
