@@ -28,6 +28,9 @@ from pyg_kd.typing import INTERACTS
 #: Students that are trained in int4, and int4 without regard to lists.
 IN_INT4, NEAREST = "Student in int4", "int4 to the nearest"
 
+#: Widths of students: a step takes longest where items are many.
+DIMS = {"citeulike": (20, 8, 64), "gowalla": (20,), "movielens-100k": (8, 12, 20, 32, 64)}
+
 #: Of Gowalla's users, every so many serve to validate.
 VALIDATED = 4
 
@@ -223,7 +226,7 @@ def families(name: str) -> dict[str, Family]:
             (64,) if large else (20, 156),
         ),
         "Student": Family(
-            student, (20, 64) if large else (8, 12, 20, 32, 64), ({},),
+            student, DIMS.get(name, ()), ({},),
             stored=("float32", "int8", "int4", NEAREST),
         ),
         IN_INT4: Family(student_in_int4, () if large else (20,), ({},), stored=("int4",)),

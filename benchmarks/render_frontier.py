@@ -27,6 +27,9 @@ NAMES = {
     "Spectral": "closed form, truncated",
     "BPR": "BPR-MF",
 }
+#: Where lines end, in bytes a row.
+END = 900
+
 MARKERS = {"float32": "o", "int8": "s", "int4": "D", "PQ": "x"}
 
 
@@ -43,8 +46,9 @@ def frontier(result: dict[str, Any], machine: str) -> str:
         "each user or item: vectors, scales, and codebooks in float16. Settings were chosen on "
         "validation targets at the first seed, and test targets were read once.\n",
         "![Accuracy against bytes](../benchmarks/results/frontier.png)\n",
-        "Each line joins what nothing smaller of its kind reaches on validation targets, by the "
-        f"metric that settings were chosen by. Machine: {machine}.\n",
+        "Lines are what a kind reaches within so many bytes, chosen on validation targets by the "
+        "metric that is shown; faint points are the rest. Product quantisation counts to the kind "
+        f"it compresses. Machine: {machine}.\n",
     ]
     for name, found in sorted(result["data"].items()):
         parts.append(f"### {DATA[name]}, equal bytes\n")
@@ -123,13 +127,23 @@ def draw(result: dict[str, Any]) -> None:
     for ax, (name, found) in zip(axes[0], data, strict=True):
         metric = found["metric"]
         for kind, color in COLORS.items():
-            rows = [r for r in found["points"] if r["family"] == kind]
-            for row in rows:
-                marker = MARKERS[row["how"].split()[0]]
-                ax.plot(row["bytes"], row[metric], marker, color=color, ms=4.5, alpha=0.9)
             line = undominated(found, kind)
-            width = 2.2 if kind == "Student" else 1.2
-            ax.plot([r["bytes"] for r in line], [r[metric] for r in line], color=color, lw=width)
+            for row in (row for row in found["points"] if row["family"] == kind):
+                best = row in line
+                ax.plot(
+                    row["bytes"],
+                    row[metric],
+                    MARKERS[row["how"].split()[0]],
+                    color=color,
+                    ms=5 if best else 3,
+                    alpha=1.0 if best else 0.25,
+                )
+            # What the kind reaches within so many bytes.
+            reach = [(row["bytes"], row[metric]) for row in line]
+            reach += [(END, value) for _, value in reach[-1:]]
+            width = 2.4 if kind == "Student" else 1.2
+            if len(line) > 1:
+                ax.step(*zip(*reach, strict=True), where="post", color=color, lw=width)
         ax.set(title=TITLES[name], xlabel="bytes a row", xscale="log")
         ax.set_ylabel(f"{metric.capitalize()}, test")
         ax.set_xticks([10, 20, 40, 80, 200, 800], ["10", "20", "40", "80", "200", "800"])
