@@ -11,6 +11,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import LightGCN as PyGLightGCN
 
+from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.models import LightGCN
 from tests.models.gradients import check_gradients
 
@@ -161,3 +162,26 @@ def test_options_and_name():
         ValueError, match=r"'num_layers' must be an integer of 0 or more \(got -1\)"
     ):
         LightGCN(graph(), 4, num_layers=-1)
+
+
+def test_popular_items_are_longer_by_a_power_of_their_degree() -> None:
+    data = SyntheticInteractions(None, num_users=30, num_items=20, num_edges=150)[0]
+    torch.manual_seed(0)
+    plain = LightGCN(data, dim=4, normalize=True)
+    longer = LightGCN(data, dim=4, normalize=True, popularity=0.3)
+    with pytest.raises(RuntimeError, match="popularity"):
+        longer.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for mine, other in zip(longer.parameters(), plain.parameters(), strict=True):
+            mine.copy_(other)
+    degree = data["user", "item"].edge_index[1].bincount(minlength=20).double()
+    found, expected = longer(data), plain(data)
+    length = (1 + degree) ** 0.3
+    torch.testing.assert_close(found["item"].norm(dim=1).double(), length, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found["user"], expected["user"])
+    torch.testing.assert_close(
+        found["item"].double() / length[:, None], expected["item"].double(), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(ValueError, match="'popularity' needs normalize=True"):
+        LightGCN(data, dim=4, popularity=0.1)
+    assert repr(longer).endswith("normalize=True, popularity=0.3)")
