@@ -25,7 +25,7 @@ def lightgcn_teacher(
 
     It starts from the graph's singular vectors (:func:`spectral_embeddings`), learns by
     :class:`CatalogueSoftmax` without each user's own items in the denominator, at a learning rate
-    that warms up and falls on a cosine, and serves cosines times the tenth power of an item's
+    that warms up and falls on a cosine, and serves cosines times the tenth root of an item's
     popularity. Every step propagates over the whole graph, so that steps are few and large: 30 an
     epoch on Gowalla, of 1,024 users with all of their items.
 
