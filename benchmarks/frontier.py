@@ -152,19 +152,33 @@ def product_codes(x: np.ndarray, parts: int, bits: int, norm: bool) -> tuple[np.
     return found.astype(np.float32), int(np.ceil(size))
 
 
-def points_of(world: World, name: str, family: Family) -> list[tuple[Point, Tables]]:
-    """Everything of one family at the first seed."""
-    found = []
-    for dim in family.dims:
+def kinds(world: World, name: str, family: Family) -> list[tuple[int, str]]:
+    """Widths, and how they are stored."""
+    found = list(product(family.dims, family.stored))
+    if name in ("ALS", "Student") and family.dims[-1] in PARTS:  # the widest
+        few = sum(world.sizes) < FEW_ROWS
+        found += [
+            (family.dims[-1], f"PQ {parts}x{bits}x{norm}")
+            for parts, (bits, norm) in product(PARTS[family.dims[-1]], CODES)
+            if bits == 8 or few
+        ]
+    return found
+
+
+def point(world: World, name: str, family: Family, dim: int, how: str) -> dict[str, Any]:
+    """What tables of the first seed reach, from the cache if it is there."""
+    path = world.cache / f"{world.name}-{name}-{dim}-{how}.json"
+    if not path.exists():
         tables = chosen(world, name, family, dim)
-        for how in family.stored:
-            found.append((served(world, tables.x, name, dim, how), tables))
-    if name in ("ALS", "Student"):  # the widest, which is the most accurate
-        for parts, (bits, norm) in product(PARTS[dim], CODES):
-            if bits == 8 or sum(world.sizes) < FEW_ROWS:
-                how = f"PQ {parts}x{bits}x{norm}"
-                found.append((served(world, tables.x, name, dim, how), tables))
-    return [pair for pair in found if LEAST <= pair[0].size <= MOST]
+        found = served(world, tables.x, name, dim, how)
+        value = validate(found.model, world.train, world.val, world.metric)[world.metric]
+        row = {"family": name, "dim": dim, "how": how, "bytes": found.size, "val": value}
+        row |= {"setting": tables.setting, "seconds": tables.seconds}
+        test = measure(world, found.model).mean
+        path.write_text(json.dumps(row | {metric: test[metric] for metric in SHOWN}))
+    row = json.loads(path.read_text())
+    print({key: value for key, value in row.items() if key != "setting"}, flush=True)
+    return row
 
 
 def measure(world: World, model: Recommender) -> Any:
@@ -185,19 +199,11 @@ def undominated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def all_points(world: World) -> list[dict[str, Any]]:
-    """Every point at the first seed: chosen on validation targets, then measured once."""
+    """Every point at the first seed, of product quantisations the best ones."""
     rows = []
     for name, family in families(world.name).items():
-        own = []
-        for point, tables in points_of(world, name, family):
-            value = validate(point.model, world.train, world.val, world.metric)[world.metric]
-            row = {"family": name, "dim": point.dim, "how": point.how, "bytes": point.size,
-                   "val": value, "setting": tables.setting, "seconds": tables.seconds}  # fmt: skip
-            own.append(row | {"model": point.model})
-        for row in undominated(own):
-            found = measure(world, row.pop("model")).mean
-            rows.append(row | {metric: found[metric] for metric in SHOWN})
-            print({k: v for k, v in rows[-1].items() if k != "setting"}, flush=True)
+        own = [point(world, name, family, dim, how) for dim, how in kinds(world, name, family)]
+        rows += undominated([row for row in own if LEAST <= row["bytes"] <= MOST])
     return rows
 
 

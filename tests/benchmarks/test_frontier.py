@@ -72,6 +72,9 @@ def test_settings_are_chosen_once_and_kept(scripts, world) -> None:
     for how, size in (("float32", 32), ("int8", 10), ("int4", 6)):
         point = frontier.served(world, tables.x, "Spectral", 8, how)
         assert point.size == size and point.model(world.train)["user"].shape == (60, 8)
+    rows = [frontier.point(world, "Spectral", family, 8, "int8") for _ in range(2)]
+    assert rows[0] == rows[1] and rows[0]["bytes"] == 10 and rows[0]["setting"] == settings[best]
+    assert frontier.kinds(world, "Spectral", family)[3] == (8, "float32")
     broken = tables.x[0].copy(), tables.x[1] * np.nan
     with pytest.raises(ValueError, match="must be finite"):
         frontier.served(world, broken, "Spectral", 8, "float32")
