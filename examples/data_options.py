@@ -38,7 +38,7 @@ def load(args: argparse.Namespace) -> tuple[str, HeteroData, HeteroData, HeteroD
             print(f"{error}\n{label} is unavailable: using SYNTHETIC data instead", flush=True)
     if data is None:
         label = "SYNTHETIC"
-        data = SyntheticInteractions(num_users=6_000, num_items=3_000, num_edges=150_000, seed=0)[0]
+        data = SyntheticInteractions(num_users=3_000, num_items=2_000, num_edges=80_000, seed=0)[0]
     # Gowalla has test edges of its own, and a tenth of its users is enough to validate on.
     split = {"val": 0.2, "val_users": 0.1} if is_large(data) else {"val": 0.1}
     train, val, test = UserSplit(test=0.2, seed=0, **split)(data)

@@ -114,6 +114,6 @@ print_lists(args.out / "bundle", ensemble.graph)
 print(f"\nwrote bundle/, knowledge.safetensors and comparison.json to {args.out}")
 try:
     board.plot(args.out / "comparison.png", label)
+    print(f"drew {args.out / 'comparison.png'}")
 except ModuleNotFoundError:
-    raise SystemExit('no figure: Matplotlib is missing, pip install "pyg_kd[plot]"') from None
-print(f"drew {args.out / 'comparison.png'}")
+    print('no figure: Matplotlib is missing, pip install "pyg_kd[plot]"')
