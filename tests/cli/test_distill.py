@@ -107,6 +107,26 @@ def test_an_ensemble_of_names(run, table, tmp_path):
     assert repeated.code == 0 and repeated.json["same"]
 
 
+def test_lists_of_a_model_elsewhere(run, table, trained, tmp_path):
+    bundle, lists = tmp_path / "bundle", tmp_path / "lists.csv"
+    words = ["export", trained, bundle, "--format", "bundle", "--model", "model"]
+    assert run(*words).code == 0
+    assert run("recommend", bundle, "--k", 15, "--out", lists, "--no-progress").code == 0
+    out = tmp_path / "run"
+    result = run("distill", table, "--out", out, "--teacher", f"{lists}+als", *QUICK)
+    assert result.code == 0, result.err
+    kept = json.loads((out / "teacher.report.json").read_text())
+    assert [name for name, _ in kept["weights"]] == ["given lists", "als"]
+    assert str(lists) in json.loads((out / "run.json").read_text())["inputs"]
+    repeated = run("reproduce", out)
+    assert repeated.code == 0 and repeated.json["same"]
+    lists.write_text(lists.read_text().replace("u1,", "u9999,", 1))
+    changed = run("reproduce", out)
+    assert changed.code == 2 and "has changed since" in changed.err
+    wrong = run("distill", table, "--out", tmp_path / "x", "--teacher", lists, *QUICK)
+    assert wrong.code == 2 and "u9999" in wrong.err
+
+
 def test_an_ensemble_without_vectors(run, table, tmp_path):
     out = tmp_path / "run"
     result = run("distill", table, "--out", out, "--teacher", "kernel_ridge", *QUICK)

@@ -32,6 +32,9 @@ def folder(tmp_path, table, monkeypatch):
     Path("sold-out.txt").write_text("101\n")
     Path("newcomers.csv").write_text("user,item\nnew,101\nnew,105\n")
     seen = {int(item) for user, item in rows if user == "u5"}
+    Path("theirs.csv").write_text(
+        "user,item\n" + "".join(f"u{u},{100 + u % 9}\n" for u in range(60))
+    )
     fresh = min(set(range(100, 140)) - seen)
     Path("later.csv").write_text(f"user,item\nu5,{fresh}\n")
     return tmp_path
@@ -62,7 +65,7 @@ def test_the_page_runs(folder, distilled, capsys):
     shown = {line.split()[1] for line in [*found, *FIVE.splitlines()]}
     assert shown == set(app.COMMANDS)
     made = {path.name for path in folder.iterdir()}
-    assert {"run-16", "run-mf", "run-td", "lists.csv", "vectors", "pulled"} <= made
+    assert {"run-16", "run-mf", "run-td", "run-theirs", "lists.csv", "vectors", "pulled"} <= made
 
 
 @pytest.mark.slow

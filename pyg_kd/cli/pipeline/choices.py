@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from torch_geometric.data import HeteroData
+
 from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.pipeline import recipes
 from pyg_kd.cli.pipeline.data import Graphs
@@ -13,6 +15,7 @@ from pyg_kd.cli.pipeline.fitting import check_training, metric_for
 from pyg_kd.cli.pipeline.methods import Method, as_config, parse_methods
 from pyg_kd.cli.pipeline.models import CLASSES
 from pyg_kd.cli.pipeline.saved import SavedRun
+from pyg_kd.knowledge import read_lists
 from pyg_kd.training.compression import INIT_STD
 from pyg_kd.training.teachers import Name
 
@@ -51,10 +54,11 @@ class Choices(NamedTuple):
             return cls(teacher, knowledge, student, SavedRun.open(path.resolve()))
         if is_ensemble(teacher.teacher):
             _check_ensemble(teacher, knowledge)
+            teacher = replace(teacher, teacher=_resolved(teacher.teacher))
         elif teacher.teacher not in CLASSES:
             raise ValueError(
                 f"'teacher' must be a run, ensemble, names joined by + out of {', '.join(NAMES)}, "
-                f"or one of {', '.join(CLASSES)} (got {teacher.teacher!r})"
+                f"a file with lists, or one of {', '.join(CLASSES)} (got {teacher.teacher!r})"
             )
         return cls(teacher, knowledge, student, None)
 
@@ -82,27 +86,43 @@ class Choices(NamedTuple):
 
 
 def is_ensemble(teacher: str) -> bool:
-    """Whether the words for a teacher mean several models.
+    """Whether the words for a teacher mean what is known by its lists.
 
     Example:
         >>> is_ensemble("kernel_ridge+als"), is_ensemble("lightgcn")
         (True, False)
     """
-    return teacher == ENSEMBLE or set(teacher.split("+")) <= {*NAMES} - {*CLASSES} or "+" in teacher
+    parts = teacher.split("+")
+    several = teacher == ENSEMBLE or len(parts) > 1 or parts[0] in {*NAMES} - {*CLASSES}
+    return several or bool(list_files(teacher))
 
 
-def members(teacher: str) -> Any:
+def list_files(teacher: str) -> list[Path]:
+    """The files with lists among the parts of a teacher."""
+    paths = (Path(part).expanduser() for part in teacher.split("+"))
+    return [path.resolve() for path in paths if path.is_file()]
+
+
+def members(teacher: str, train: HeteroData) -> Any:
     """The teachers of an ensemble, as :func:`pyg_kd.training.train_ensemble` takes them."""
-    return "auto" if teacher == ENSEMBLE else teacher.split("+")
+    if teacher == ENSEMBLE:
+        return "auto"
+    return [part if part in NAMES else read_lists(part, train) for part in teacher.split("+")]
+
+
+def _resolved(teacher: str) -> str:
+    """The words for an ensemble, with whole paths."""
+    return "+".join(str(next(iter(list_files(part)), part)) for part in teacher.split("+"))
 
 
 def _check_ensemble(teacher: Teacher, knowledge: Knowledge) -> None:
     if teacher.teacher != ENSEMBLE:
-        unknown = [name for name in teacher.teacher.split("+") if name not in NAMES]
-        if unknown:
-            raise ValueError(
-                f"'teacher' must join names out of {', '.join(NAMES)} by + (got {unknown[0]!r})"
-            )
+        for part in teacher.teacher.split("+"):
+            if part not in NAMES and not list_files(part):
+                raise ValueError(
+                    f"'teacher' must join names out of {', '.join(NAMES)}, or files with lists, "
+                    f"by + (got {part!r})"
+                )
     for name in ("teacher_dim", "teacher_epochs", "teacher_options", "teacher_training"):
         if getattr(teacher, name) is not None:
             raise ValueError(

@@ -8,7 +8,7 @@ from pyg_kd.cli.console import note, warn
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
 from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.pipeline.bundles import save_bundle, write_titles
-from pyg_kd.cli.pipeline.choices import Choices
+from pyg_kd.cli.pipeline.choices import Choices, list_files
 from pyg_kd.cli.pipeline.comparison import Comparison
 from pyg_kd.cli.pipeline.data import options_of, read_graphs, source_file
 from pyg_kd.cli.pipeline.fitting import check_wanted, use_threads
@@ -38,6 +38,7 @@ def run_distillation(
     if choices.saved is not None:
         check_teacher_folder(choices.saved.run.path, output)
         inputs.append(choices.saved.state)
+    inputs += list_files(choices.teacher.teacher)
     given = flat(data, *choices[:3], metrics, machine, bundle)
     machine = use_threads(machine)
     with begin(output.out, "distill", given, inputs, output.overwrite) as run:

@@ -57,7 +57,7 @@ class Stages(NamedTuple):
         return taught(
             self.run,
             name,
-            members(self.choices.teacher.teacher),
+            members(self.choices.teacher.teacher, self.graphs.train),
             self.graphs,
             self.choices.student.metric,
             self.choices.knowledge.num_items,
