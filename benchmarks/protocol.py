@@ -212,8 +212,10 @@ def compare_config(path: str, args: argparse.Namespace) -> dict[str, Any]:
     for row, reason in stay.items():
         print(f"{name}: the stored row '{row}' stays, the new one {reason}", flush=True)
     return {
-        **about, "sizes": sizes, "split sha256": digest, "machine": machine(),
-        "rows": rows, "runs": comparison.every_run(),
+        **about, "sizes": sizes, "split sha256": digest, "machine": machine(), "rows": rows,
+        "settings": len(comparison.settings(next(iter(config["methods"])))),
+        "not run": [row for row in config["methods"] if row not in rows],
+        "runs": comparison.every_run(),
     }  # fmt: skip
 
 

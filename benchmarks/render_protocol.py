@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from render_engine import signed_p, table
@@ -37,8 +36,7 @@ INTRODUCTION = (
 def protocol(result: dict[str, Any], machine: str) -> str:
     """All tables that were run."""
     configs = {name: result["configs"][name] for name in TITLES if name in result["configs"]}
-    counts = {len(settings_of(found, ALONE)) for found in configs.values()}
-    settings = " or ".join(str(count) for count in sorted(counts))
+    settings = " or ".join(map(str, sorted({found["settings"] for found in configs.values()})))
     head = INTRODUCTION.format(settings=settings, machine=machine)
     parts = [f"## Protocol of 2025-26\n\n{head}"]
     for name, found in configs.items():
@@ -47,18 +45,12 @@ def protocol(result: dict[str, Any], machine: str) -> str:
     return "\n".join(parts)
 
 
-def settings_of(found: dict[str, Any], row: str) -> set[str]:
-    """The settings that were tried at the first seed."""
-    runs = [run for run in found["runs"].values() if run["row"] == row]
-    first = min((run["seed"] for run in runs), default=0)
-    return {json.dumps(run["recipe"], sort_keys=True) for run in runs if run["seed"] == first}
-
-
 def about(found: dict[str, Any]) -> str:
     """The data, the teacher, the split and what is to be said of it."""
     sizes = ", ".join(f"{count:,} {name}" for name, count in found["sizes"].items())
     note = f" {found['note']}" if found["note"] else ""
-    return f"{sizes}; split `{found['split sha256'][:12]}`.{note}"
+    missing = f" Not run: {', '.join(found['not run'])}." if found["not run"] else ""
+    return f"{sizes}; split `{found['split sha256'][:12]}`.{note}{missing}"
 
 
 def comparison(found: dict[str, Any]) -> str:
