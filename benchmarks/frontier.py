@@ -198,10 +198,11 @@ def undominated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [r for r in rows if not r["how"].startswith("PQ")] + kept
 
 
-def all_points(world: World) -> list[dict[str, Any]]:
-    """Every point at the first seed, of product quantisations the best ones."""
+def all_points(world: World, names: list[str]) -> list[dict[str, Any]]:
+    """Every point of some families at the first seed, of product quantisations the best ones."""
     rows = []
-    for name, family in families(world.name).items():
+    for name in names:
+        family = families(world.name)[name]
         own = [point(world, name, family, dim, how) for dim, how in kinds(world, name, family)]
         rows += undominated([row for row in own if LEAST <= row["bytes"] <= MOST])
     return rows
@@ -259,6 +260,7 @@ def main() -> None:
     parser.add_argument("--root", required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--families", choices=[*families("")], nargs="+", default=[*families("")])
     parser.add_argument("--only", choices=[*families("")], nargs="+")
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
@@ -268,7 +270,7 @@ def main() -> None:
             for dim in (family := families(world.name)[name]).dims:
                 chosen(world, name, family, dim)
         return
-    rows = all_points(world)
+    rows = all_points(world, args.families)
     finals = compared(world, rows, args.seeds)
     header = ["family", "dim", "how", "bytes", "val", *SHOWN]
     table(header, [[row[key] for key in header] for row in sorted(rows, key=lambda r: r["bytes"])])
