@@ -29,7 +29,7 @@ from pyg_kd.typing import INTERACTS
 IN_INT4, NEAREST = "Student in int4", "int4 to the nearest"
 
 #: Widths of students: a step takes longest where items are many.
-DIMS = {"citeulike": (20, 8, 64), "gowalla": (20,), "movielens-100k": (8, 12, 20, 32, 64)}
+DIMS = {"citeulike": (20,), "gowalla": (20,), "movielens-100k": (8, 12, 20, 32, 64)}
 
 #: Of Gowalla's users, every so many serve to validate.
 VALIDATED = 4

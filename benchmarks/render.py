@@ -471,8 +471,8 @@ def gowalla(result: dict[str, Any]) -> str:
         "Gowalla, the example",
         f"`{result['command']}`: a LightGCN teacher, students alone and by topology and ranking "
         "distillation with sampled softmax, and the best recipe: an ensemble that the teacher is "
-        f"part of, and a student that learns its lists. It took {result.get('minutes', 0):.0f} minutes "
-        f"with {result['machine']['threads']} threads. Machine: {machine(result)}.",
+        "part of, and a student that learns its lists. All of it took "
+        f"{result.get('minutes', 0):.0f} minutes. Machine: {machine(result)}.",
         header,
         rows,
     )
