@@ -89,7 +89,9 @@ class UserSplit(BaseTransform):
 
     def _without_targets(self, num_users: int) -> Tensor:
         """The users without validation targets, int64."""
-        order = torch.randperm(num_users, generator=torch.Generator().manual_seed(self.seed))
+        # On the CPU, so that a seed means the same users on every device.
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        order = torch.randperm(num_users, generator=generator, device="cpu")
         return order[max(round(self.val_users * num_users), 1) :]
 
     def __repr__(self) -> str:
