@@ -472,7 +472,7 @@ def gowalla(result: dict[str, Any]) -> str:
         f"`{result['command']}`: a LightGCN teacher, students alone and by topology and ranking "
         "distillation with sampled softmax, and the best recipe: an ensemble that the teacher is "
         "part of, and a student that learns its lists. All of it took "
-        f"{result.get('minutes', 0):.0f} minutes. Machine: {machine(result)}.",
+        f"{result['minutes']:.0f} minutes. Machine: {machine(result)}.",
         header,
         rows,
     )
