@@ -64,6 +64,7 @@ def _spaced(sizes: list[float], least: float = 0.15) -> list[float]:
 
 def _name_points(rows: Rows, metric: str, axes: Any) -> None:
     """Write names beside points: those of one size below each other, in the order of accuracy."""
+    least = min(row["bytes"] for row in rows.values())
     for size in {row["bytes"] for row in rows.values()}:
         names = [name for name, row in rows.items() if row["bytes"] == size]
         names.sort(key=lambda name: rows[name][metric])
@@ -72,7 +73,9 @@ def _name_points(rows: Rows, metric: str, axes: Any) -> None:
             axes.annotate(
                 name,
                 (size / 1e6, middle),
-                xytext=(9, 14 * (place - (len(names) - 1) / 2)),
+                # Names of the smallest models are on the side where there is nothing else.
+                xytext=(-9 if size == least else 9, 14 * (place - (len(names) - 1) / 2)),
                 textcoords="offset points",
+                ha="right" if size == least else "left",
                 va="center",
             )
