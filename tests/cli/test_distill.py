@@ -127,6 +127,13 @@ def test_lists_of_a_model_elsewhere(run, table, trained, tmp_path):
     assert wrong.code == 2 and "u9999" in wrong.err
 
 
+def test_an_ensemble_without_test_interactions(run, table, tmp_path):
+    words = ["--teacher", "als", "--test", 0, *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    assert load_student(tmp_path / "run" / "teacher").dim == 40
+
+
 def test_an_ensemble_without_vectors(run, table, tmp_path):
     out = tmp_path / "run"
     result = run("distill", table, "--out", out, "--teacher", "kernel_ridge", *QUICK)

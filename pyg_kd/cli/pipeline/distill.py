@@ -96,7 +96,9 @@ def write_bundles(
         seed=stages.machine.seed,
     )
     note(f"wrote {run.path / 'bundle'}: {index.nbytes:,} bytes of vectors")
-    shown = stages.shown(teacher) if stages.choices.teacher.teacher_bundle else None
+    shown = None
+    if stages.choices.teacher.teacher_bundle:
+        shown = stages.shown(teacher, again=bundle.refit)
     if shown is not None:
         # What was measured is the ensemble, of which its factorisation is a part.
         noted = compared.noted(TEACHER) if shown is teacher else {}

@@ -7,7 +7,7 @@ NAME.report.json           the members, their weights, and what each took
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from pyg_kd.typing import ITEM, USER
 def taught(
     run: Run,
     name: str,
-    teachers: Teachers,
+    members: Callable[[], Teachers],
     graphs: Graphs,
     metric: str,
     num_items: int | None,
@@ -39,7 +39,7 @@ def taught(
     Args:
         run: The run.
         name: The name of the ensemble in it.
-        teachers: Its members.
+        members: Makes its members, where they are needed: lists are read from files.
         graphs: The data.
         metric: What weights are chosen by.
         num_items: Length of the lists.
@@ -50,7 +50,7 @@ def taught(
         ensemble = train_ensemble(
             graphs.train,
             graphs.val if weights is None else None,
-            teachers=teachers,
+            teachers=members(),
             weights=weights,
             metric=metric,
             num_items=num_items,

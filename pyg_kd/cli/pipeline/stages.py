@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -42,12 +43,11 @@ class Stages(NamedTuple):
         training = {**(options.teacher_training or {}), "epochs": options.teacher_epochs}
         return self._trained("teacher", training | {"metric": self.choices.student.metric})
 
-    def shown(self, teacher: Recommender) -> Recommender | None:
+    def shown(self, teacher: Recommender, *, again: bool) -> Recommender | None:
         """What stands for the teacher beside the student, where vectors are needed."""
         if not isinstance(teacher, Listed):
             return teacher if teacher.inner_product else None
-        name = "teacher-again" if self.graphs.test is None else "teacher"
-        return factors(self.run, name, self.graphs)
+        return factors(self.run, "teacher-again" if again else "teacher", self.graphs)
 
     def size(self, teacher: Recommender) -> int | None:
         """Bytes of the members of an ensemble; ``None`` for a teacher that holds its own."""
@@ -57,7 +57,7 @@ class Stages(NamedTuple):
         return taught(
             self.run,
             name,
-            members(self.choices.teacher.teacher, self.graphs.train),
+            partial(members, self.choices.teacher.teacher, self.graphs.train),
             self.graphs,
             self.choices.student.metric,
             self.choices.knowledge.num_items,
