@@ -6,7 +6,6 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_positive
-from pyg_kd.functional.sparse import CSR
 from pyg_kd.models.fitted import (
     Fitted,
     hold_pattern,
@@ -105,11 +104,6 @@ class EASE(Fitted):
             raise ValueError(
                 f"'l2' is too small for this graph: the matrix is singular in float32 (got {l2})"
             )
-
-    @property
-    def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, by user."""
-        return pattern(self, USER)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""

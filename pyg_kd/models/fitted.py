@@ -27,8 +27,8 @@ class Fitted(Recommender):
     """A closed-form model, tied to the edges that it was computed from.
 
     Scores are not inner products of narrow vectors: representations are the ids of users and
-    items, int64 ``[U, 1]`` and ``[I, 1]``. A subclass implements :attr:`observed` and
-    :meth:`score_block`.
+    items, int64 ``[U, 1]`` and ``[I, 1]``. A subclass registers its edges by
+    :func:`hold_pattern`, or overrides :attr:`observed`, and implements :meth:`score_block`.
     """
 
     inner_product: ClassVar[bool] = False
@@ -40,7 +40,7 @@ class Fitted(Recommender):
     @property
     def observed(self) -> CSR:
         """The edges of the graph that the model was fitted to, by :attr:`observed_side`."""
-        raise NotImplementedError
+        return pattern(self, self.observed_side)
 
     @property
     def out_dim(self) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_positive
-from pyg_kd.functional.sparse import CSR, csr_matmul
+from pyg_kd.functional.sparse import csr_matmul
 from pyg_kd.models.fitted import (
     Fitted,
     by_entry,
@@ -142,11 +142,6 @@ class KernelRidge(Fitted):
             inverse[tile] = csr_matmul(*entering, columns).t()
         self.register_buffer("item_out", scale * out)
         drop_pattern(self, USER)
-
-    @property
-    def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, by :attr:`observed_side`."""
-        return pattern(self, self.observed_side)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""

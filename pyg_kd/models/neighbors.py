@@ -8,7 +8,6 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_count
 from pyg_kd.functional.co_interactions import among_largest, co_interactions
-from pyg_kd.functional.sparse import CSR
 from pyg_kd.functional.sparse_blocks import product_block
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.models.fitted import Fitted, hold_pattern, hold_sparse, pattern, sparse
@@ -32,11 +31,6 @@ class _Nearest(Fitted):
         self.num_neighbors, self.shrinkage = num_neighbors, shrinkage
         self.power, self.other_power = power, other_power
         hold_pattern(self, data, (USER,))
-
-    @property
-    def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, by user."""
-        return pattern(self, USER)
 
     def _nearest(self, own: Neighbors, other: Neighbors) -> tuple[Tensor, Tensor, Tensor]:
         """Entities, their neighbours, and their similarities."""

@@ -11,7 +11,6 @@ from torch_geometric.index import index2ptr
 
 from pyg_kd.checks import require_at_least, require_count, require_positive
 from pyg_kd.functional.co_interactions import bounded_parts
-from pyg_kd.functional.sparse import CSR
 from pyg_kd.functional.sparse_blocks import product_block
 from pyg_kd.graph import Neighbors, entries_of, interactions
 from pyg_kd.models.fitted import Fitted, hold_pattern, hold_sparse, pattern, sparse
@@ -98,11 +97,6 @@ class SLIM(Fitted):
                 f"(got {shrinkage})"
             )
         hold_sparse(self, "weight", neighbor, item, found, self.num_items)
-
-    @property
-    def observed(self) -> CSR:
-        """The edges of the graph that the model was fitted to, by user."""
-        return pattern(self, USER)
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""
