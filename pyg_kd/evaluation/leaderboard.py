@@ -11,9 +11,11 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
+from pyg_kd.alignment import aligned
 from pyg_kd.evaluation.full_ranking import evaluate
 from pyg_kd.files import atomic_write
 from pyg_kd.models import Recommender
+from pyg_kd.training.ensemble import num_bytes
 from pyg_kd.training.history import History
 
 
@@ -93,10 +95,9 @@ class Leaderboard:
             evaluate(model, self.data, self.test_data, k=self.k, metrics=self.metrics)
             for model in models
         ]
-        held = [*first.parameters(), *first.buffers()]
         self.rows[name] = {
             "width": first.out_dim if first.latent else None,
-            "bytes": sum(x.numel() * x.element_size() for x in held) if size is None else size,
+            "bytes": num_bytes(first) if size is None else size,
             **{key: mean(one[key] for one in found) for key in found[0]},
             "s/epoch": None if history is None else mean(history["seconds"]),
             "seeds": [one[self.metric] for one in found],
@@ -148,11 +149,4 @@ class Leaderboard:
                     "-" if closed is None else f"{closed:.0%}",
                 ]
             )
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if place else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
+        return aligned(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 
+from pyg_kd.alignment import aligned
 from pyg_kd.training.history import History
 
 
@@ -98,11 +99,4 @@ class CompressionReport:
                     weights.pop(0) if taught else "",
                 ]
             )
-        widths = [max(len(line[column]) for line in lines) for column in range(5)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
+        return aligned(lines)

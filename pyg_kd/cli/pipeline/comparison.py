@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyg_kd.alignment import aligned
 from pyg_kd.cli.options import Metrics
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.fitting import measure
@@ -104,7 +105,7 @@ class Comparison:
         if self.gap_closed:
             closed = [_share(self.gap_closed.get(name)) for name in names]
             lines.append(["gap closed", "", "", *closed])
-        return "\n".join(_aligned(lines))
+        return aligned(lines)
 
 
 def _share(closed: float | None) -> str:
@@ -112,14 +113,3 @@ def _share(closed: float | None) -> str:
     if closed is None:
         return "-"
     return f"{closed:.0%}" if closed <= 2 else ">200%"
-
-
-def _aligned(lines: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]

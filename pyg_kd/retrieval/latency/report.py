@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from pyg_kd.alignment import aligned
+
 #: The parts of a request, in order.
 STAGES = ("look-up", "filter", "scoring", "top-k")
 
@@ -84,13 +86,7 @@ class LatencyReport:
     def table(self) -> str:
         """Aligned columns and, below them, how the first index compares with the teacher."""
         header, lines = self._cells()
-        cells = [header, *lines]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        text = [
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-            for line in cells
-        ]
-        return "\n".join([*text, *self._notes()])
+        return "\n".join([aligned([header, *lines]), *self._notes()])
 
     def to_markdown(self) -> str:
         """A table in Markdown."""
