@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -11,19 +13,23 @@ from pyg_kd.functional.co_interactions import among_largest, co_interactions
 from pyg_kd.functional.sparse_blocks import product_block
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.models.fitted import Fitted, hold_pattern, hold_sparse, pattern, sparse
-from pyg_kd.typing import USER
+from pyg_kd.typing import ITEM, USER
 
 
 class _Nearest(Fitted):
     """What both kinds of neighbours share."""
 
+    #: Which entities have neighbours.
+    near_side: ClassVar[str]
+
     def __init__(
         self,
         data: HeteroData,
-        num_neighbors: int,
-        shrinkage: float,
-        power: float,
-        other_power: float,
+        num_neighbors: int = 100,
+        *,
+        shrinkage: float = 0.0,
+        power: float = 0.5,
+        other_power: float = 0.5,
     ) -> None:
         super().__init__(data, dim=1)
         require_count(num_neighbors=num_neighbors)
@@ -31,17 +37,16 @@ class _Nearest(Fitted):
         self.num_neighbors, self.shrinkage = num_neighbors, shrinkage
         self.power, self.other_power = power, other_power
         hold_pattern(self, data, (USER,))
-
-    def _nearest(self, own: Neighbors, other: Neighbors) -> tuple[Tensor, Tensor, Tensor]:
-        """Entities, their neighbours, and their similarities."""
-        return nearest(
-            own,
-            other,
-            self.num_neighbors,
-            shrinkage=self.shrinkage,
-            power=self.power,
-            other_power=self.other_power,
+        edges = interactions(data)
+        own, other = edges.by_user(), edges.by_item()
+        if self.near_side == ITEM:
+            own, other = other, own
+        entity, neighbor, near = nearest(
+            own, other, num_neighbors, shrinkage=shrinkage, power=power, other_power=other_power
         )
+        # Users meet the items of their neighbours, and items are met by those of a user.
+        rows, cols = (entity, neighbor) if self.near_side == USER else (neighbor, entity)
+        hold_sparse(self, "near", rows, cols, near.float(), len(own.degree))
 
     def __repr__(self) -> str:
         return (
@@ -112,19 +117,7 @@ class ItemKNN(_Nearest):
         torch.Size([2, 10])
     """
 
-    def __init__(
-        self,
-        data: HeteroData,
-        num_neighbors: int = 100,
-        *,
-        shrinkage: float = 0.0,
-        power: float = 0.5,
-        other_power: float = 0.5,
-    ) -> None:
-        super().__init__(data, num_neighbors, shrinkage, power, other_power)
-        edges = interactions(data)
-        item, neighbor, near = self._nearest(edges.by_item(), edges.by_user())
-        hold_sparse(self, "near", neighbor, item, near.float(), self.num_items)
+    near_side = ITEM
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""
@@ -161,19 +154,7 @@ class UserKNN(_Nearest):
         torch.Size([2, 10])
     """
 
-    def __init__(
-        self,
-        data: HeteroData,
-        num_neighbors: int = 100,
-        *,
-        shrinkage: float = 0.0,
-        power: float = 0.5,
-        other_power: float = 0.5,
-    ) -> None:
-        super().__init__(data, num_neighbors, shrinkage, power, other_power)
-        edges = interactions(data)
-        user, neighbor, near = self._nearest(edges.by_user(), edges.by_item())
-        hold_sparse(self, "near", user, neighbor, near.float(), self.num_users)
+    near_side = USER
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""
