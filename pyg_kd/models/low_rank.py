@@ -28,11 +28,17 @@ def leading_eigenpairs(rows: CSR, cols: CSR, rank: int) -> tuple[Tensor, Tensor]
     generator = torch.Generator(device=device).manual_seed(0)
     width = min(rank + SPARE, size)
     basis = torch.randn(size, width, generator=generator, device=device, dtype=rows.value.dtype)
-    for _ in range(ROUNDS):
-        basis = torch.linalg.qr(csr_matmul(*cols, csr_matmul(*rows, basis)))[0]
+    basis = iterated(rows, cols, basis, ROUNDS)
     product = csr_matmul(*rows, basis)
     values, vectors = torch.linalg.eigh(product.t() @ product)
     return values.flip(0)[:rank].clamp(min=0), basis @ vectors.flip(1)[:, :rank]
+
+
+def iterated(rows: CSR, cols: CSR, basis: Tensor, num_rounds: int) -> Tensor:
+    """Rounds of subspace iteration with a matrix, by rows and by columns: ``basis`` after them."""
+    for _ in range(num_rounds):
+        basis = torch.linalg.qr(csr_matmul(*cols, csr_matmul(*rows, basis)))[0]
+    return basis
 
 
 def fit_low_rank(

@@ -9,6 +9,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_at_least, require_count, require_positive
 from pyg_kd.functional.sparse import CSR, csr_matmul
 from pyg_kd.graph import Neighbors, interactions
+from pyg_kd.models.low_rank import iterated
 
 #: Vectors beyond those wanted, which make the last of these accurate.
 EXTRA = 16
@@ -81,8 +82,7 @@ def _singular(
     """Leading singular triples of a matrix, which is given with its transpose."""
     width = min(rank + EXTRA, num_cols, rows.ptr.numel() - 1)
     basis = torch.randn(num_cols, width, device=rows.value.device)
-    for _ in range(num_rounds):
-        basis = torch.linalg.qr(csr_matmul(*cols, csr_matmul(*rows, basis)))[0]
+    basis = iterated(rows, cols, basis, num_rounds)
     if num_rounds == 0:
         basis = torch.linalg.qr(basis)[0]
     left, value, right = torch.linalg.svd(csr_matmul(*rows, basis), full_matrices=False)
