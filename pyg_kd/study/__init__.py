@@ -1,0 +1,1 @@
+"""Evidence: studies that rerun, ablations, refresh policies and simulated experiments."""
