@@ -1,1 +1,9 @@
 """Evidence: studies that rerun, ablations, refresh policies and simulated experiments."""
+
+from pyg_kd.study.records import Record
+from pyg_kd.study.results import Results
+
+__all__ = [
+    "Record",
+    "Results",
+]

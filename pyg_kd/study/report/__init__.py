@@ -1,0 +1,10 @@
+"""Reports of studies, in Markdown and as one HTML page."""
+
+from __future__ import annotations
+
+from pyg_kd.study.report.drawing import save_figures
+from pyg_kd.study.report.html import to_html
+from pyg_kd.study.report.markdown import to_markdown
+from pyg_kd.study.report.section import Figure, Section, Table
+
+__all__ = ["Figure", "Section", "Table", "save_figures", "to_html", "to_markdown"]
