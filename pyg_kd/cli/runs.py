@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from pyg_kd.cli.console import note
-from pyg_kd.cli.locks import LOCK, locked
-from pyg_kd.cli.provenance import described, machine, versions
-from pyg_kd.cli.state import read_json, write_json
 from pyg_kd.files import atomic_write
+from pyg_kd.json_files import read_json, write_json
+from pyg_kd.locks import LOCK, locked
+from pyg_kd.provenance import described, machine, versions
 
 yaml: Any = import_module("yaml")  # which publishes no types
 

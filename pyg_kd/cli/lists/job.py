@@ -13,11 +13,11 @@ from pyg_kd.checks import require_count
 from pyg_kd.cli.console import note, warn
 from pyg_kd.cli.lists.blocks import AT_ONCE, Block, Source, read_lines, source_of
 from pyg_kd.cli.lists.formats import Format, Lists, format_of
-from pyg_kd.cli.locks import locked
 from pyg_kd.cli.options.recommend import Listed, Wanted
 from pyg_kd.cli.pairs import as_ids, find
-from pyg_kd.cli.state import read_json, write_json
 from pyg_kd.files import atomic_write, sha256_of
+from pyg_kd.json_files import read_json, write_json
+from pyg_kd.locks import locked
 from pyg_kd.progress import Progress
 from pyg_kd.retrieval import TopKIndex, load_student
 

@@ -14,9 +14,9 @@ from pyg_kd.cli.console import note, show_json
 from pyg_kd.cli.options.reproduce import Repeated
 from pyg_kd.cli.parser import arguments
 from pyg_kd.cli.pipeline.saved import SavedRun
-from pyg_kd.cli.provenance import described, machine, versions
 from pyg_kd.cli.runs import Run
-from pyg_kd.cli.state import read_json
+from pyg_kd.json_files import read_json
+from pyg_kd.provenance import described, machine, versions
 
 SAME, OTHER = 0, 1
 
