@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo test fast lint format scatter clean
+.PHONY: demo test fast lint format docs linkcheck scatter clean
 .NOTPARALLEL:  # one pip at a time in one environment
 
 # One torch thread: on a graph this small a second one gains little, and it costs minutes
@@ -38,6 +38,16 @@ lint: $(VENV)/.stamp-test
 format: $(VENV)/.stamp-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Without network: executed pages make their own data. Outputs are kept in docs/_build.
+docs: export OMP_NUM_THREADS ?= 2
+docs: $(VENV)/.stamp-docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+# Asks every external link, so it needs the network and is no part of `docs`.
+linkcheck: $(VENV)/.stamp-docs
+	$(BIN)/python -m sphinx -b linkcheck -d docs/_build/doctrees docs docs/_build/linkcheck
 
 # Try torch-scatter again after a failed build.
 scatter: $(VENV)/.stamp-torch
@@ -68,4 +78,4 @@ $(VENV)/.stamp-%: pyproject.toml constraints.txt $(VENV)/.stamp-torch
 $(VENV)/.stamp-test: $(VENV)/.stamp-scatter
 
 clean:
-	rm -rf $(VENV) build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build docs/_build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

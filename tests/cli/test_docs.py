@@ -1,4 +1,4 @@
-"""The commands of docs/cli.md and of README.md run as they stand there."""
+"""The commands of docs/how_to/cli.md and of README.md run as they stand there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from pyg_kd.cli import app, main
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "cli.md").read_text()
+PAGE = (ROOT / "docs" / "how_to" / "cli.md").read_text()
 
 
 @pytest.fixture

@@ -1,0 +1,95 @@
+"""The documentation: Markdown pages, executed tutorials, and an API from the docstrings.
+
+Nothing here or on the pages asks the network: ``make docs`` works offline, and so does the site.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+# Kernels of the tutorials import the figures of `_ext` and find `pyg-kd` beside their Python.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(HERE / "_ext"), os.environ.get("PYTHONPATH")))
+)
+os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from fingerprint import package_fingerprint  # noqa: E402
+
+import pyg_kd  # noqa: E402
+
+project = "pyg_kd"
+author = "the pyg_kd contributors"
+copyright = author
+version = release = pyg_kd.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "mathml",  # maths that needs neither scripts nor fonts of others
+    "room",  # one page a subpackage
+    "same_object",  # a name leads to where the object is documented
+]
+exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
+nitpicky = True
+# What other projects document: their inventories would have to be fetched.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(torch|torch_geometric|numpy|scipy|pandas|networkx|starlette|argparse)\b.*"),
+    (r"py:.*", r"(collections|typing|types|pathlib|os|abc|enum|datetime)\b.*"),
+    (r"py:(class|obj|exc)", r"[a-z]+"),  # int, list, callable, ellipsis ...
+]
+linkcheck_timeout = 20
+
+# Pages
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist",
+                          "dollarmath", "html_image"]  # fmt: skip
+myst_heading_anchors = 4
+myst_dmath_double_inline = True
+
+# Tutorials are executed once for each state of the package and of their own cells.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE / "_build" / "executed" / package_fingerprint(HERE.parent))
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+nb_merge_streams = True
+nb_ipywidgets_js = {}
+
+# The API
+autodoc_default_options = {"show-inheritance": True, "member-order": "bysource"}
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+autodoc_class_signature = "mixed"
+autosummary_generate = False
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_preprocess_types = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
+
+# The site
+html_theme = "furo"
+html_title = "pyg_kd"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_theme_options = {"navigation_with_keys": True}
+html_show_sphinx = False
+html_math_renderer = "mathml"
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
