@@ -121,16 +121,16 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
     train, val, test = (part == number for number in (TRAIN, VAL, TEST))
     tested = as_edges(store.edge_label_index) if own_targets else edge_index[:, test]
     held_out = torch.cat([edge_index[:, val], tested], 1)
-    train_graph = without_pairs_(_with_messages(data, train), held_out)
+    train_graph = without_pairs_(with_messages(data, train), held_out)
     val_graph = copy.copy(train_graph)
-    _set_targets(val_graph, data, val)
-    test_graph = _with_messages(data, train | val, keep_targets=own_targets)
+    set_targets(val_graph, data, val)
+    test_graph = with_messages(data, train | val, keep_targets=own_targets)
     if not own_targets:
-        _set_targets(test_graph, data, test)
+        set_targets(test_graph, data, test)
     return train_graph, val_graph, without_pairs_(test_graph, tested)
 
 
-def _with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -> HeteroData:
+def with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -> HeteroData:
     """The graph with the edges in ``mask`` and whatever attributes they have."""
     out = copy.copy(data)
     store = interaction_store(out)
@@ -141,7 +141,8 @@ def _with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -
     return out
 
 
-def _set_targets(out: HeteroData, data: HeteroData, mask: Tensor) -> None:
+def set_targets(out: HeteroData, data: HeteroData, mask: Tensor) -> None:
+    """Give ``out`` the edges of ``data`` in ``mask`` as targets, with their times."""
     store, target = interaction_store(data), interaction_store(out)
     index = mask.nonzero().view(-1)
     target.edge_label_index = take(store.edge_index, index, 1)
