@@ -6,6 +6,7 @@ from pyg_kd.datasets.gowalla import Gowalla
 from pyg_kd.datasets.lightgcn_benchmark import LightGCNBenchmark
 from pyg_kd.datasets.movielens_100k import MovieLens100K
 from pyg_kd.datasets.synthetic import SyntheticInteractions
+from pyg_kd.datasets.synthetic_stream import SyntheticStream
 from pyg_kd.datasets.tables import from_interactions
 from pyg_kd.datasets.yelp2018 import Yelp2018
 
@@ -16,6 +17,7 @@ __all__ = [
     "LightGCNBenchmark",
     "MovieLens100K",
     "SyntheticInteractions",
+    "SyntheticStream",
     "Yelp2018",
     "from_interactions",
 ]

@@ -16,8 +16,9 @@ from pyg_kd.typing import INTERACTS, ITEM, USER
 
 #: Draws beyond this round ignore tastes: they only fill graphs that are almost complete.
 _TASTE_ROUNDS = 12
-_MIN_DEGREE = 3
-_START, _SPAN = 1_500_000_000, 63_072_000  # two years from July 2017, in seconds
+#: Edges that every user has, where there are so many.
+MIN_DEGREE = 3
+START, SPAN = 1_500_000_000, 63_072_000  # two years from July 2017, in seconds
 
 
 class SyntheticInteractions(InMemoryDataset):
@@ -125,7 +126,7 @@ def _population(
 def _keys(population: _Population, num_edges: int, generator: Generator) -> Tensor:
     """Exactly ``num_edges`` ascending keys ``user * num_items + item``."""
     num_users, num_items = population.liked.size(0), population.group.numel()
-    least = min(_MIN_DEGREE, num_edges // num_users)
+    least = min(MIN_DEGREE, num_edges // num_users)
     cells = num_users * num_items
     keys = torch.empty(0, dtype=torch.long)
     degree = torch.zeros(num_users, dtype=torch.long)
@@ -141,7 +142,7 @@ def _keys(population: _Population, num_edges: int, generator: Generator) -> Tens
         keys = torch.cat([keys, edge_keys(user, item, num_users, num_items)]).unique()
         degree = torch.bincount(keys.div(num_items, rounding_mode="floor"), minlength=num_users)
         rounds += 1
-    return _trimmed(keys, degree, num_edges, least, generator)
+    return keys[without_surplus(keys.numel(), degree, num_edges, least, generator)]
 
 
 def _users(population: _Population, count: int, tasteful: bool, generator: Generator) -> Tensor:
@@ -167,20 +168,31 @@ def _items(population: _Population, user: Tensor, tasteful: bool, generator: Gen
     return population.item_of_place[place]
 
 
-def _trimmed(
-    keys: Tensor, degree: Tensor, num_edges: int, least: int, generator: Generator
+def without_surplus(
+    num_keys: int, degree: Tensor, num_edges: int, least: int, generator: Generator
 ) -> Tensor:
-    """Drop surplus edges at random, but none of the first ``least`` of a user."""
-    surplus = keys.numel() - num_edges
+    r"""Which of too many edges stay, at random, the first ``least`` of each user in any case.
+
+    Args:
+        num_keys: Number of edges, sorted by user.
+        degree: How many of them each user has, int64 ``[U]``.
+        num_edges: Number of edges that stay.
+        least: Edges that every user keeps.
+        generator: Of the draw.
+
+    Returns:
+        bool ``[num_keys]``.
+    """
+    surplus = num_keys - num_edges
     start = degree.cumsum(0) - degree
-    position = torch.arange(keys.numel()) - start.repeat_interleave(degree)
+    position = torch.arange(num_keys) - start.repeat_interleave(degree)
     spare = (position >= least).nonzero().view(-1)
-    kept = torch.ones_like(keys, dtype=torch.bool)
+    kept = torch.ones(num_keys, dtype=torch.bool)
     kept[spare[torch.randperm(spare.numel(), generator=generator)[:surplus]]] = False
-    return keys[kept]
+    return kept
 
 
 def _times(user: Tensor, num_users: int, generator: Generator) -> Tensor:
     joined = torch.rand(num_users, generator=generator, dtype=torch.double)[user] / 2
     passed = torch.rand(user.numel(), generator=generator, dtype=torch.double) * (1 - joined)
-    return _START + ((joined + passed) * _SPAN).long()
+    return START + ((joined + passed) * SPAN).long()
