@@ -10,6 +10,7 @@ from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.graph import interactions
 from pyg_kd.metrics.ranking_metrics import hit_matrix, ranking_metrics
 from pyg_kd.metrics.ranking_task import ranking_task
+from pyg_kd.typing import ITEM, USER
 
 #: The longest list that is compared.
 MAX_LENGTH = 20
@@ -46,16 +47,22 @@ def weakness(lists: Tensor, data: HeteroData, val_data: HeteroData) -> str | Non
     )
 
 
-def popular_unseen(data: HeteroData, users: Tensor, k: int) -> Tensor:
-    """The most popular unseen items of some users, int64 ``[n, k]``, padded with -1."""
+def popular_unseen(data: HeteroData, rows: Tensor, k: int, *, node_type: str = USER) -> Tensor:
+    """The most popular unseen items of some users, int64 ``[n, k]``, padded with -1.
+
+    Of items, as ``node_type`` says, the most active users that have not seen them.
+    """
     edges = interactions(data)
-    degree = edges.by_item().degree.double()
+    seen, others = edges.by_user(), edges.by_item()
+    if node_type == ITEM:
+        seen, others = others, seen
+    degree = others.degree.double()
     ranking = rank_unseen(
         lambda rows, cols: degree[cols].expand(len(rows), -1).clone(),
-        edges.num_users,
-        edges.num_items,
+        len(seen.degree),
+        len(degree),
         k,
-        seen=edges.by_user(),
-        rows=users,
+        seen=seen,
+        rows=rows,
     )
     return torch.cat([block.ids for block in ranking])
