@@ -31,21 +31,24 @@ version = release = pyg_kd.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "mathml",  # maths that needs neither scripts nor fonts of others
     "room",  # one page a subpackage
     "same_object",  # a name leads to where the object is documented
+    "repository_links",  # the README of GitHub is the front page here
 ]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
 nitpicky = True
 # What other projects document: their inventories would have to be fetched.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|torch_geometric|numpy|scipy|pandas|networkx|starlette|argparse)\b.*"),
+    (
+        r"py:.*",
+        r"(torch|torch_geometric|numpy|scipy|pandas|networkx|matplotlib|starlette|argparse)\b.*",
+    ),
     (r"py:.*", r"(collections|typing|types|pathlib|os|abc|enum|datetime)\b.*"),
-    (r"py:(class|obj|exc)", r"[a-z]+"),  # int, list, callable, ellipsis ...
+    (r"py:(class|obj|exc)", r"[a-z]+|True|False|None"),  # int, list, callable ...
 ]
 linkcheck_timeout = 20
 
@@ -71,7 +74,6 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
-autosummary_generate = False
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_preprocess_types = False

@@ -62,7 +62,8 @@ def prepared(latex: str, block: bool) -> str:
             source = source.replace(
                 rf"\{word}{{{name}}}", rf"\{word}{{{wanted}}}" if wanted else ""
             )
-    source = source.replace(r"\|", r"\Vert ").replace(r"\textrm", r"\text")
+    source = re.sub(r"(\\[Bb]igg?[lr]?)\\\|", r"\1‖", source)
+    source = source.replace(r"\textrm", r"\text").replace(r"\arg", r"\operatorname{arg}")
     rows = re.search(r"\\\\", source) and not re.search(r"\\begin", source)
     return rf"\begin{{split}}{source}\end{{split}}" if block and rows else source
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+import sys
 from types import ModuleType
 from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 HIDDEN = ("__version__",)
+# It ends at a full stop, not at that of a reference's title or of a formula.
+SENTENCE = re.compile(r"(?:`[^`]*`_?|[^`])*?\.(?= [A-Z`]|$)")
 
 
 def exported(module: ModuleType) -> list[str]:
@@ -36,7 +41,7 @@ def above(module: ModuleType, entry: str) -> bool:
 
 
 class Room(SphinxDirective):
-    """The directive: ``{room} pyg_kd.distill``."""
+    """The directive: ``room:: pyg_kd.distill``."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {"named": str.split}
@@ -46,17 +51,33 @@ class Room(SphinxDirective):
         name = self.arguments[0]
         module = importlib.import_module(name)
         entries = self.options.get("named") or exported(module)
-        lines = [f".. py:module:: {name}", "", *table(name, entries), ""]
+        lines = [f".. py:module:: {name}", "", *table(module, entries), ""]
         for entry in entries:
             if name != "pyg_kd" and not above(module, entry):
                 lines += described(name, module, entry)
         return self.parse_text_to_nodes(StringList(lines, name), allow_section_headings=False)
 
 
-def table(name: str, entries: list[str]) -> list[str]:
+def table(module: ModuleType, entries: list[str]) -> list[str]:
     """A line for every name, with the first sentence of its docstring."""
-    rows = [f"   {entry}" for entry in entries]
-    return [f".. currentmodule:: {name}", "", ".. autosummary::", "   :nosignatures:", "", *rows]
+    lines = [".. list-table::", "   :widths: auto", "   :class: names", ""]
+    for entry in entries:
+        found = getattr(module, entry)
+        lines.append(f"   * - :py:obj:`{entry} <{module.__name__}.{entry}>`")
+        lines.append(f"     - {first_sentence(found, entry)}")
+    return lines
+
+
+def first_sentence(found: object, entry: str) -> str:
+    """The first sentence of a docstring, or of the comment above a constant."""
+    text = inspect.getdoc(found) if documented(found) else "\n".join(comment(found, entry))
+    paragraph = " ".join((text or "").split("\n\n")[0].split())
+    return SENTENCE.match(paragraph)[0] if SENTENCE.match(paragraph) else paragraph
+
+
+def documented(found: object) -> bool:
+    """Whether the docstring is the object's own: a constant has that of its type."""
+    return inspect.isclass(found) or inspect.isroutine(found)
 
 
 def described(name: str, module: ModuleType, entry: str) -> list[str]:
@@ -64,8 +85,24 @@ def described(name: str, module: ModuleType, entry: str) -> list[str]:
     found = getattr(module, entry)
     if inspect.isclass(found):
         return [f".. autoclass:: {name}.{entry}", "   :members:", ""]
-    kind = "autofunction" if callable(found) and inspect.isroutine(found) else "autodata"
-    return [f".. {kind}:: {name}.{entry}", ""]
+    if inspect.isroutine(found):
+        return [f".. autofunction:: {name}.{entry}", ""]
+    return [
+        f".. py:data:: {name}.{entry}",
+        "",
+        *(f"   {line}" for line in comment(found, entry)),
+        "",
+    ]
+
+
+def comment(found: object, entry: str) -> list[str]:
+    """The ``#:`` lines above the constant, in whichever module of the package they stand."""
+    for module in [name for name in sorted(sys.modules) if name.startswith("pyg_kd.")]:
+        if getattr(sys.modules[module], entry, None) is found:
+            lines = ModuleAnalyzer.for_module(module).find_attr_docs().get(("", entry))
+            if lines:
+                return lines
+    return [f"``{found!r}``"] if isinstance(found, (str, tuple)) else []
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after ``pyg-kd``; those of the process by default.
 
     Returns:
-        0 if all went well, 1 if :func:`reproduce` found a difference, 2 after an error, 130 after
+        0 if all went well, 1 if ``pyg-kd reproduce`` found a difference, 2 after an error, 130 after
         Ctrl-C.
 
     Example:
