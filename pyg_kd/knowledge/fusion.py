@@ -14,10 +14,10 @@ from pyg_kd.checks import require_at_least, require_choice, require_count, requi
 from pyg_kd.functional.ranks import merge_scored_lists
 from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.extraction import extract_knowledge
+from pyg_kd.knowledge.fusion_weights import choose_weights
 from pyg_kd.knowledge.requirements import check_knowledge, graph_fingerprint, name_source
 from pyg_kd.knowledge.worth import HOW, How, list_worth
-from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
-from pyg_kd.metrics.ranking_task import Task, ranking_task
+from pyg_kd.metrics.ranking_task import ranking_task
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import USER
 
@@ -26,12 +26,6 @@ ENTRIES = 2**21
 
 #: The least value whose logarithm is a score: what adds nothing to a list has no logarithm.
 SMALLEST = 1e-30
-
-#: By how many times lists are longer than those of the metric where weights are chosen.
-DEPTH = 10
-
-#: Weights that the greedy choice tries for a further teacher, the first one having 1.
-WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 
 
 def fuse(
@@ -108,7 +102,7 @@ def fuse(
     worth = [list_worth(graph, how, constant) for graph in graphs]
     if val_data is not None:
         task = ranking_task(graphs[0], val_data, "val_data")
-        chosen = _Choice(lists, worth, task, metric).greedy()
+        chosen = choose_weights(lists, worth, task, metric)
     else:
         chosen = _given(weights, len(graphs))
     k = max(found.size(1) for found in lists) if num_items is None else int(num_items)
@@ -162,17 +156,12 @@ def _given(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
 
 
 def _fused(
-    lists: list[Tensor],
-    worth: list[Tensor],
-    weights: Sequence[float],
-    k: int,
-    users: Tensor | None = None,
+    lists: list[Tensor], worth: list[Tensor], weights: Sequence[float], k: int
 ) -> tuple[Tensor, Tensor]:
-    """Fused lists of some users, or of all, int32 ``[n, k]``, and their values, float32."""
+    """Fused lists, int32 ``[U, k]``, and their values, float32."""
     used = [m for m, weight in enumerate(weights) if weight]
     width = max(lists[m].size(1) for m in used)
-    if users is None:
-        users = torch.arange(len(lists[0]), device=lists[0].device)
+    users = torch.arange(len(lists[0]), device=lists[0].device)
     ranked = lists[0].new_empty(len(users), k, dtype=torch.int32)
     total = torch.empty(ranked.shape, device=ranked.device)
     done = 0
@@ -186,43 +175,3 @@ def _fused(
         block = slice(done, done := done + len(rows))
         ranked[block], total[block] = merge_scored_lists(items, value, k)
     return ranked, total
-
-
-class _Choice:
-    """Weights chosen by a validation metric."""
-
-    def __init__(self, lists: list[Tensor], worth: list[Tensor], task: Task, metric: str) -> None:
-        self.task, self.metric = task, metric
-        self.name, self.k = parse_metric(metric)
-        # What comes later hardly moves the first k places, and most of the time goes there.
-        depth = DEPTH * self.k
-        self.lists = [found[:, :depth] for found in lists]
-        self.worth = [value[..., :depth] for value in worth]
-
-    def value(self, weights: Sequence[float]) -> float:
-        """The metric of the fused lists."""
-        task = self.task
-        ranked = _fused(self.lists, self.worth, weights, self.k, task.users)[0].long()
-        hits = hit_matrix(task.users, ranked, task.targets, task.num_items)
-        found = ranking_metrics(hits, task.targets.degree[task.users], (self.k,), (self.name,))
-        return float(found[self.metric].mean())
-
-    def greedy(self) -> tuple[float, ...]:
-        """The best teacher, and further ones as long as they help."""
-        count = len(self.lists)
-        singles = [tuple(float(m == best) for m in range(count)) for best in range(count)]
-        values = [self.value(weights) for weights in singles]
-        best = max(values)
-        weights = singles[values.index(best)]
-        while True:
-            trials = [
-                (*weights[:m], weight, *weights[m + 1 :])
-                for m in range(count)
-                if not weights[m]
-                for weight in WEIGHTS
-            ]
-            values = [self.value(trial) for trial in trials]
-            if not values or max(values) <= best:
-                return weights
-            best = max(values)
-            weights = trials[values.index(best)]

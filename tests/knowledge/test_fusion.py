@@ -12,6 +12,7 @@ from pyg_kd import RelaxedRankingDistillation, extract_knowledge
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.functional.ranks import merge_scored_lists
 from pyg_kd.knowledge import fuse, fusion, load_knowledge, save_knowledge
+from pyg_kd.knowledge.fusion_weights import WEIGHTS
 from pyg_kd.models import EASE, MF, KernelRidge
 from pyg_kd.training import Trainer
 from pyg_kd.training.validation import Validation
@@ -131,7 +132,7 @@ def test_weights_are_chosen_by_validation(split) -> None:
     assert value(graph) >= max(singles) > singles[0]
     # No other teacher, at none of the weights, would improve it.
     for m in (m for m, weight in enumerate(graph.teacher_weights) if not weight):
-        for weight in fusion.WEIGHTS:
+        for weight in WEIGHTS:
             trial = list(graph.teacher_weights)
             trial[m] = weight
             assert value(fuse(graphs, trial)) <= value(graph)
