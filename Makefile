@@ -60,7 +60,7 @@ $(BIN)/python:
 # another torch has to go. `make test` builds or fetches the one that fits.
 $(VENV)/.stamp-torch: constraints.txt | $(BIN)/python
 	@echo "Installing PyTorch into $(VENV)"
-	$(PIP) torch "setuptools>=77" wheel
+	$(PIP) torch "setuptools>=77" "setuptools-scm>=8" wheel
 	$(BIN)/python -m pip uninstall -q -y torch-scatter 2>/dev/null
 	touch $@
 
@@ -69,7 +69,7 @@ $(VENV)/.stamp-scatter: .ci/install_scatter $(VENV)/.stamp-torch
 	echo "WARNING: torch-scatter is not installed, segment operations run without it" >&2
 	touch $@
 
-# Without isolation, because the build needs nothing but the setuptools from above.
+# Without isolation, because the build needs nothing but what was installed above.
 $(VENV)/.stamp-%: pyproject.toml constraints.txt $(VENV)/.stamp-torch
 	@echo "Installing pyg_kd[$*] into $(VENV)"
 	$(PIP) --no-build-isolation -e ".[$*]"

@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from pyg_kd.knowledge import extract_knowledge
     from pyg_kd.training import Trainer, compress
 
-__version__ = "0.1.0.dev0"
+__version__: str  # read when asked for
 
 __all__ = [
     "CollaborativeDistillation",
@@ -124,9 +124,22 @@ if not TYPE_CHECKING:  # a type checker would take every misspelt name for a goo
             return import_module(f"pyg_kd.{name}")
         if name not in __all__:
             raise AttributeError(f"module 'pyg_kd' has no attribute {name!r}")
-        found = getattr(import_module(f"pyg_kd.{_HOMES.get(name, 'distill')}"), name)
+        if name == "__version__":
+            found = _installed_version()
+        else:
+            found = getattr(import_module(f"pyg_kd.{_HOMES.get(name, 'distill')}"), name)
         globals()[name] = found
         return found
+
+
+def _installed_version() -> str:
+    """What the installed package was built as: the tag, or what came after it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pyg_kd")
+    except PackageNotFoundError:  # a folder of sources on the path
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

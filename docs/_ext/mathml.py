@@ -19,6 +19,10 @@ from sphinx.writers.html5 import HTML5Translator
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 ENVIRONMENTS = ("align*", "align", "aligned", "gather*", "equation*", "equation")
+KNOWN = (*ENVIRONMENTS, "split", "cases", "matrix", "pmatrix", "bmatrix", "array")
+PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "msubsup": 3, "munder": 2, "mover": 2, "munderover": 3}
+ROWS = ("math", "mrow", "mtd", "mstyle")
+OPENING = ("(", "[", "{", "⟨", "‖", "⌊", "⌈")
 DOUBLE_STRUCK_DIGITS = 0x1D7D8
 logger = logging.getLogger(__name__)
 
@@ -46,9 +50,8 @@ def formula(latex: str, *, block: bool = False) -> str:
         merge_letters(element)
     for element in tree.iter():
         mend(element)
-    raw = [text for text in tree.itertext() if text.startswith("\\") or text == "&"]
-    if raw:
-        raise ValueError(f"{latex!r} holds {raw[0]!r}, which is not known")
+        space_functions(element)
+    refuse(latex, tree)
     ElementTree.register_namespace("", NAMESPACE)
     return ElementTree.tostring(tree, encoding="unicode")
 
@@ -66,6 +69,18 @@ def prepared(latex: str, block: bool) -> str:
     source = source.replace(r"\textrm", r"\text").replace(r"\arg", r"\operatorname{arg}")
     rows = re.search(r"\\\\", source) and not re.search(r"\\begin", source)
     return rf"\begin{{split}}{source}\end{{split}}" if block and rows else source
+
+
+def refuse(latex: str, tree: ElementTree.Element) -> None:
+    """Raise if something of the formula was not understood, or is missing."""
+    raw = [text for text in tree.itertext() if text.startswith("\\") or text == "&"]
+    raw += [name for name in re.findall(r"\\begin\{(\w+\*?)\}", latex) if name not in KNOWN]
+    if raw:
+        raise ValueError(f"{latex!r} holds {raw[0]!r}, which is not known")
+    short = [part for part in tree.iter() if len(part) < PARTS.get(kind(part), 0)]
+    plain = re.sub(r"\\[{}]", "", latex)
+    if short or plain.count("{") != plain.count("}"):
+        raise ValueError(f"{latex!r} is not complete")
 
 
 def merge_letters(row: ElementTree.Element) -> None:
@@ -93,8 +108,40 @@ def mend(element: ElementTree.Element) -> None:
         )
     if element.get("width") == "negativethinmathspace":
         element.set("width", "-0.167em")
+    if element.text == "|" and element.get("form") is None:
+        element.attrib |= {"lspace": "0", "rspace": "0"}
     if element.tag.endswith("mtext") and element.text:
         element.text = element.text.replace(r"\_", "_")
+
+
+def space_functions(row: ElementTree.Element) -> None:
+    """A function such as log stands off its neighbours, but not off a bracket."""
+    if kind(row) not in ROWS:
+        return
+    for place in range(len(row) - 1, -1, -1):
+        base = row[place][0] if len(row[place]) and "sub" in row[place].tag else row[place]
+        name = base.text or ""
+        if not (name.isalpha() and name.isascii() and len(name) > 1) or "mtext" in base.tag:
+            continue
+        if place + 1 < len(row) and row[place + 1].text not in OPENING and solid(row[place + 1]):
+            row.insert(place + 1, thin_space())
+        if place > 0 and solid(row[place - 1]) and row[place - 1].text not in OPENING:
+            row.insert(place, thin_space())
+
+
+def solid(element: ElementTree.Element) -> bool:
+    """Whether it is no operator, which brings its own space, and no space."""
+    return kind(element) not in ("mo", "mspace") or element.text in (")", "]", "|")
+
+
+def kind(element: ElementTree.Element) -> str:
+    """The tag without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def thin_space() -> ElementTree.Element:
+    """A sixth of an em."""
+    return ElementTree.Element(f"{{{NAMESPACE}}}mspace", {"width": "0.167em"})
 
 
 def drawn(self: HTML5Translator, node: nodes.Element, *, block: bool) -> str:

@@ -101,7 +101,7 @@ def no_type_in_front(
 ) -> None:
     """``#: The limit: ten.`` is a sentence, and "The limit" no type, as napoleon would think."""
     if what in ("attribute", "data", "property") and lines:
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]  # an empty comment has no colon
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
