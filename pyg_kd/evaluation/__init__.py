@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from pyg_kd.evaluation.closed_gap import GapClosed, gap_closed
 from pyg_kd.evaluation.full_ranking import PerUser, evaluate
 from pyg_kd.evaluation.leaderboard import Leaderboard
+from pyg_kd.evaluation.mean_interval import MeanInterval, mean_intervals
+from pyg_kd.evaluation.runs_comparison import RunsComparison, compare_runs
 from pyg_kd.evaluation.sampled import evaluate_sampled
-from pyg_kd.evaluation.significance import Comparison, compare
+from pyg_kd.evaluation.significance import Comparison, compare, holm
 
-__all__ = ["evaluate", "evaluate_sampled", "compare", "Comparison", "Leaderboard", "PerUser"]
+__all__ = [
+    "evaluate",
+    "evaluate_sampled",
+    "compare",
+    "compare_runs",
+    "Comparison",
+    "RunsComparison",
+    "gap_closed",
+    "GapClosed",
+    "mean_intervals",
+    "MeanInterval",
+    "holm",
+    "Leaderboard",
+    "PerUser",
+]

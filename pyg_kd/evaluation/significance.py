@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from pyg_kd.evaluation.full_ranking import PerUser
-
-#: A metric of every user: of one run, or of several seeds.
-PerUserRuns = Tensor | PerUser | Sequence[Tensor | PerUser]
+from pyg_kd.evaluation.run_values import Array, PerUserRuns, stack_runs
 
 
 class Comparison(NamedTuple):
@@ -30,11 +22,6 @@ class Comparison(NamedTuple):
     interval: tuple[float, float]
     p_value: float
     adjusted: float
-
-
-class _Values(NamedTuple):
-    mean: NDArray[np.float64]
-    user: Tensor | None
 
 
 def compare(
@@ -68,67 +55,45 @@ def compare(
         >>> round(result["better"].difference, 3), result["better"].p_value < 0.05
         (0.15, True)
     """
-    from scipy.stats import ttest_rel
-
-    first = _values("baseline", baseline, metric)
-    base, tests = first.mean, {}
-    for name, values in methods.items():
-        other = _values(name, values, metric, first).mean
-        if np.array_equal(other, base):  # no test is defined where nothing differs
-            tests[name] = (0.0, (0.0, 0.0), 1.0)
-            continue
-        test = ttest_rel(other, base)
-        low, high = test.confidence_interval(0.95)
-        tests[name] = (float((other - base).mean()), (float(low), float(high)), float(test.pvalue))
+    first = stack_runs("baseline", baseline, metric)
+    base = first.values.mean(0)
+    tests = {
+        name: paired_t(base, stack_runs(name, values, metric, first).values.mean(0))
+        for name, values in methods.items()
+    }
     adjusted = holm([p for _, _, p in tests.values()])
     return {n: Comparison(*t, q) for (n, t), q in zip(tests.items(), adjusted, strict=True)}
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down adjustment of p-values, in their order."""
+def paired_t(base: Array, other: Array) -> tuple[float, tuple[float, float], float]:
+    r"""The paired t-test: mean difference, its 95 % interval, and the two-sided p-value.
+
+    Where no pair differs, p is 1; where all differ by the same, it is 0.
+
+    Args:
+        base: Values, ``[n]``, two at least.
+        other: Those to compare with them, ``[n]``.
+    """
+    from scipy.stats import ttest_rel
+
+    gaps = other - base
+    difference = float(gaps.mean())
+    if (gaps == gaps[0]).all():  # no test is defined without a deviation
+        return difference, (difference, difference), 0.0 if difference else 1.0
+    test = ttest_rel(other, base)
+    low, high = test.confidence_interval(0.95)
+    return difference, (float(low), float(high)), float(test.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of p-values, in their order.
+
+    Example:
+        >>> holm([0.01, 0.04])
+        [0.02, 0.04]
+    """
     adjusted, highest = [0.0] * len(p_values), 0.0
     for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
         adjusted[index] = highest
     return adjusted
-
-
-def _values(
-    name: str, given: PerUserRuns, metric: str | None, like: _Values | None = None
-) -> _Values:
-    """The mean over runs, one value a user; of the users of ``like``, if there is one."""
-    single = isinstance(given, (Tensor, PerUser)) or not isinstance(given, Sequence)
-    runs: list[object] = [given] if single else list(given)
-    if not runs:
-        raise ValueError(f"{name!r} must hold a run or more (got {given!r})")
-    found = [_one_run(name, run, metric) for run in runs]
-    like = like or found[0]
-    for values, user in found:
-        if user is not None and like.user is not None and not torch.equal(user, like.user):
-            raise ValueError(f"{name!r} must be of the users of 'baseline' (got others)")
-        if values.shape != like.mean.shape:
-            raise ValueError(
-                f"{name!r} must be of shape {list(like.mean.shape)} (got {list(values.shape)})"
-            )
-    return _Values(np.mean([values for values, _ in found], axis=0), like.user)
-
-
-def _one_run(name: str, run: object, metric: str | None) -> _Values:
-    user = None
-    if isinstance(run, PerUser):
-        found, user = run.values, run.user
-        key = next(iter(found)) if metric is None and len(found) == 1 else metric
-        if key not in found:
-            raise ValueError(f"'metric' must be one of {[*found]} (got {metric!r})")
-        run = found[key]
-    if not isinstance(run, Tensor):
-        raise TypeError(
-            f"{name!r} must be what evaluate(..., per_user=True) returns, a tensor of one metric, "
-            f"or a list of either, one a seed (got {type(run).__name__})"
-        )
-    array: NDArray[np.float64] = run.detach().cpu().double().numpy()
-    if array.ndim != 1 or len(array) < 2:
-        raise ValueError(f"{name!r} must hold two users or more (got shape {list(array.shape)})")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name!r} must be finite (got {array[~np.isfinite(array)][0]})")
-    return _Values(array, user)
