@@ -234,5 +234,5 @@ def test_seeds_are_compared_from_three_on_and_common_ones_alone(bench):
     assert set(found) == {"m"} and "p seeds" not in found["m"]
     gap = np.mean([(method[s] - base[s]).mean() for s in (1, 2)])
     assert found["m"]["difference"] == pytest.approx(gap, rel=1e-5)
-    same = bench.paired.over_seeds([base[0], base[1]], [base[0], base[1]])
-    assert same == 1.0
+    same = bench.paired.paired(base, {"itself": base})["itself"]
+    assert same["p seeds"] == same["p users"] == 1.0
