@@ -66,16 +66,15 @@ def values_of(
     """
     name, k = parse_metric(metric)
     width = sum(found.size(1) for found in lists)
-    sums = torch.zeros(len(trials), dtype=torch.double)
+    sums = [0.0] * len(trials)
     for users in task.users.split(max(ENTRIES // (width * len(lists)), 1)):
         merged = _merge(lists, worth, task, users)
         degree = task.targets.degree[users]
         for place, weights in enumerate(trials):
             hits = merged.hits(torch.tensor(weights, dtype=torch.double, device=users.device), k)
             found = ranking_metrics(hits, degree, (k,), (name,))[metric]
-            sums[place] += found.sum().cpu()
-    means: list[float] = (sums / len(task.users)).tolist()
-    return means
+            sums[place] += float(found.sum())
+    return [total / len(task.users) for total in sums]
 
 
 class _Merged(NamedTuple):
@@ -120,7 +119,8 @@ def _merge(lists: list[Tensor], worth: list[Tensor], task: Task, users: Tensor) 
     items = torch.cat([found[users] for found in lists], 1)
     value = torch.cat([w.expand(len(task.targets.degree), -1)[users] for w in worth], 1)
     number = torch.arange(len(lists), device=items.device)
-    of_list = number.repeat_interleave(torch.tensor([found.size(1) for found in lists]).to(number))
+    lengths = torch.tensor([found.size(1) for found in lists], device=items.device)
+    of_list = number.repeat_interleave(lengths)
     rank = torch.cat([torch.arange(found.size(1), device=items.device) for found in lists])
     items, order = items.sort(dim=1)
     new = torch.ones_like(items, dtype=torch.bool)
