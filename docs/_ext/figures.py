@@ -63,9 +63,9 @@ def panels(
     rows: int = 1, cols: int = 1, *, width: float = 6.4, height: float = 2.8, **options: object
 ) -> tuple[Figure, list[Axes]]:
     """A figure and its axes, row by row; ``options`` are those of ``Figure.subplots``."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, cols, squeeze=False, **options)
+    matplotlib.rcParams.update(STYLE)  # what is drawn later reads it too
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, cols, squeeze=False, **options)
     return figure, list(axes.flat)
 
 
