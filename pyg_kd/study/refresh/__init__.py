@@ -1,0 +1,40 @@
+"""Policies of refreshing a student when new interactions come, and what each gains and costs."""
+
+from pyg_kd.study.refresh.newcomers import folded
+from pyg_kd.study.refresh.policies import (
+    POLICIES,
+    DistilAgain,
+    FineTune,
+    FoldInOnly,
+    Never,
+    NewTeacher,
+    Served,
+    Task,
+)
+from pyg_kd.study.refresh.recipe import NamedTeacher, Recipe, SoftLabelStudent
+from pyg_kd.study.refresh.report import RefreshReport
+from pyg_kd.study.refresh.run import run_refresh
+from pyg_kd.study.refresh.summary import Row, forgetting, harmonic_mean
+from pyg_kd.study.refresh.tables import Lists, Tables
+
+__all__ = [
+    "DistilAgain",
+    "FineTune",
+    "FoldInOnly",
+    "Lists",
+    "NamedTeacher",
+    "Never",
+    "NewTeacher",
+    "POLICIES",
+    "Recipe",
+    "RefreshReport",
+    "Row",
+    "Served",
+    "SoftLabelStudent",
+    "Tables",
+    "Task",
+    "folded",
+    "forgetting",
+    "harmonic_mean",
+    "run_refresh",
+]
