@@ -58,6 +58,8 @@ class Record:
         test: Mean of each test metric; ``None`` if the setting was not chosen.
         search: How the setting was chosen: ``"trials"``, ``"values"`` and ``"edges"``, the names
             of values that lie at an end of what was searched.
+        warnings: What the run warned of.
+        error: Why it has no validation value, where training diverged.
         measures: Further numbers, such as ``"latency ms"``.
         users_sha256: Digest of the file with the metrics of every user.
 
@@ -93,6 +95,8 @@ class Record:
     command: str = ""
     test: dict[str, float] | None = None
     search: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
     measures: dict[str, float] = field(default_factory=dict)
     users_sha256: str | None = None
 
@@ -185,7 +189,7 @@ def read_users(path: Path, sha256: str | None) -> PerUser:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"'{path}' is damaged: its content does not fit the record of its run")
     table = parquet.read_table(_arrow().BufferReader(content))
-    columns = {n: torch.tensor(table[n].to_numpy()) for n in table.column_names}
+    columns = {n: torch.from_numpy(table[n].to_numpy().copy()) for n in table.column_names}
     user: Tensor = columns.pop("user")
     return PerUser({name: float(v.mean()) for name, v in columns.items()}, columns, user)
 

@@ -43,11 +43,14 @@ class Results:
             raise ValueError(f"'{self.path / STUDY}' is not of a study of format {STUDY_FORMAT!r}")
         self.name: str = str(about.get("name", ""))
         self.config: dict[str, Any] = about["config"]
+        #: What else is known: ``title``, ``note``, ``command``, ``sizes``, ``machine``.
+        self.about: dict[str, Any] = about
         #: Name of the row that others are compared with.
         self.baseline: str = str(about.get("baseline", ""))
         self._orders = [[*map(str, about.get(n, []))] for n in ("datasets", "worlds", "methods")]
         found = [Record.read(p.parent) for p in sorted((self.path / RUNS).glob(f"*/{RECORD}"))]
         self.records = sorted(found, key=self._place)
+        self._chosen: list[str] | None = about.get("finalists")
 
     def __len__(self) -> int:
         return len(self.records)
@@ -102,7 +105,7 @@ class Results:
         self, dataset: str | None = None, world: str | None = None, method: str | None = None
     ) -> list[Record]:
         """The tested runs of some rows."""
-        return [r for r in self.select(dataset, world, method) if r.test is not None]
+        return [r for r in self.select(dataset, world, method) if self._tested(r)]
 
     def record(self, dataset: str, world: str, method: str, seed: int) -> Record:
         r"""The finalist of a row at a seed.
@@ -110,7 +113,7 @@ class Results:
         Raises:
             KeyError: If there is none.
         """
-        found = [r for r in self.select(dataset, world, method, seed) if r.test is not None]
+        found = [r for r in self.finalists(dataset, world, method) if r.seed == seed]
         if len(found) != 1:
             raise KeyError(
                 f"{len(found)} tested runs of {(dataset, world, method, seed)!r} in '{self.path}'"
@@ -152,6 +155,10 @@ class Results:
             users = record.users(self.folder(record))
             found.setdefault(record.method, {})[record.seed] = users.values[metric]
         return found
+
+    def _tested(self, record: Record) -> bool:
+        chosen = self._chosen is None or record.key in self._chosen
+        return chosen and record.test is not None
 
     def _place(self, record: Record) -> tuple[Any, ...]:
         names = record.row[:3]

@@ -1,0 +1,104 @@
+"""Models, methods and trainers from recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kd import distill, models, training
+from pyg_kd.distill import Distillation
+from pyg_kd.models import MF, Recommender
+from pyg_kd.models.spectral import spectral_embeddings
+from pyg_kd.study.binding import nearest
+from pyg_kd.study.data import check_names
+from pyg_kd.training import AlternatingLeastSquares, Trainer
+
+#: The factorisation whose tables are solved for, not trained.
+ALS = AlternatingLeastSquares.__name__
+
+#: First embeddings by name.
+STARTS = ("spectral",)
+
+#: Classes of :mod:`pyg_kd.models` that a study can make of a graph and a width.
+MODELS = tuple(n for n in models.__all__ if isinstance(getattr(models, n), type))
+MODELS = tuple(n for n in MODELS if issubclass(getattr(models, n), Recommender))
+
+METHODS = tuple(sorted({*distill.__all__} - {Distillation.__name__}))
+
+
+def model_class(name: str, place: str) -> Any:
+    r"""A model's class by its name; of alternating least squares, their own class.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    known = (*MODELS, ALS)
+    if name not in known:
+        raise ValueError(f"{place}: there is no model {name!r}{nearest(name, known)}")
+    return AlternatingLeastSquares if name == ALS else getattr(models, name)
+
+
+def is_trained(name: str) -> bool:
+    """Whether a model is trained by a :class:`~pyg_kd.training.Trainer`."""
+    return name != ALS and bool(getattr(models, name).trainable)
+
+
+def make_method(component: Mapping[str, Any], place: str) -> Distillation:
+    r"""A method of a component.
+
+    Raises:
+        ValueError: If there is none, or it refuses its options.
+    """
+    name = component["method"]
+    if name not in METHODS:
+        raise ValueError(f"{place}: there is no method {name!r}{nearest(str(name), METHODS)}")
+    kind = getattr(distill, name)
+    check_names(kind, component["options"], place)
+    try:
+        made: Distillation = kind(**component["options"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from error
+    return made
+
+
+def make_trainer(options: Mapping[str, Any], place: str, **fixed: Any) -> Trainer:
+    r"""A trainer, whose loss may be the name of a class with its arguments.
+
+    Raises:
+        ValueError: If it refuses its options.
+    """
+    check_names(Trainer, options, place)
+    chosen = {**options, **fixed}
+    if isinstance(chosen.get("loss"), Mapping):
+        ((name, given),) = chosen["loss"].items()
+        kind = getattr(training, str(name), None)
+        if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
+            raise ValueError(f"{place}: there is no loss {name!r}")
+        check_names(kind, given or {}, place)
+        chosen["loss"] = kind(**(given or {}))
+    try:
+        return Trainer(**chosen, progress=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def make_model(recipe: Mapping[str, Any], graph: HeteroData) -> Recommender:
+    """The model of a recipe, made for a graph, its first weights drawn by the recipe's seed."""
+    name, dim = recipe["class"], recipe["dim"]
+    options = recipe["model"] if "model" in recipe else recipe["options"]
+    torch.manual_seed(recipe["seed"])
+    if name == ALS:
+        return MF(graph, dim)
+    kind = getattr(models, name)
+    width = {} if dim is None or "dim" not in signature(kind).parameters else {"dim": dim}
+    model: Recommender = kind(graph, **width, **options)
+    if recipe.get("start") == "spectral":
+        with torch.no_grad():
+            tables = spectral_embeddings(graph, model.dim)
+            for parameter, table in zip(model.parameters(), tables, strict=True):
+                parameter.copy_(table)
+    return model
