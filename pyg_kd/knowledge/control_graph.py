@@ -103,7 +103,8 @@ def random_own(graph: HeteroData, node_type: str, width: int, generator: torch.G
     """What each node has edges to, ``width`` at most, in random order, int64 ``[n, width]``."""
     edges = interactions(graph)
     own = edges.by_user() if node_type == USER else edges.by_item()
-    key = torch.rand(len(own.col), generator=generator, dtype=torch.double)
+    # One order for all devices.
+    key = torch.rand(len(own.col), generator=generator, dtype=torch.double, device=generator.device)
     return own_lists(own, key.to(own.col.device), width)
 
 

@@ -142,7 +142,7 @@ def own_items_knowledge(
     names = carried(graph, "own_items_knowledge", needs)
     if other := sorted(names - set(RANKING.values())):
         raise ValueError(f"nothing stands for {other} without a teacher: only lists have own items")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     values: dict[tuple[str, str], Tensor] = {}
     for node_type, name in RANKING.items():
         if name in names:

@@ -76,7 +76,7 @@ def shuffle_knowledge(
     if not node_types or set(node_types) - set(BOTH):
         raise ValueError(f"'node_types' must be some of {BOTH} (got {node_types!r})")
     names = carried(graph, "shuffle_knowledge", needs)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     values: dict[tuple[str, str], Tensor] = {}
     for node_type in (t for t in BOTH if t in node_types):
         source = _source(graph, node_type, names, degree_groups, generator)
@@ -107,13 +107,13 @@ def cyclic_derangement(group: Tensor, generator: torch.Generator) -> Tensor:
         >>> cyclic_derangement(torch.tensor([0, 1, 0, 1]), torch.Generator())
         tensor([2, 3, 0, 1])
     """
-    order = torch.randperm(len(group), generator=generator)
+    order = torch.randperm(len(group), generator=generator, device=group.device)
     order = order[group[order].sort(stable=True).indices]
     ordered = group[order]
-    following = torch.arange(1, len(group) + 1)
-    last = torch.ones(len(group), dtype=torch.bool)
+    following = torch.arange(1, len(group) + 1, device=group.device)
+    last = torch.ones_like(group, dtype=torch.bool)
     last[:-1] = ordered[1:] != ordered[:-1]
-    first = torch.cat([torch.zeros(1, dtype=torch.long), last.nonzero()[:-1, 0] + 1])
+    first = torch.nn.functional.pad(last.nonzero()[:-1, 0] + 1, (1, 0))
     following[last] = first[: int(last.sum())]
     source = torch.empty_like(order)
     source[order] = order[following]
@@ -134,7 +134,7 @@ def _source(
         raise ValueError(
             f"a shuffled teacher needs two nodes of type {node_type!r} at least (got {len(degree)})"
         )
-    listed = _listed(graph[node_type], names, len(degree))
+    listed = _listed(graph[node_type], names, degree)
     if int(listed.bincount(minlength=2).min()) < 2:  # somebody would be alone
         listed.zero_()
     group = torch.zeros_like(listed)
@@ -147,11 +147,11 @@ def _source(
     return cyclic_derangement(group, generator).to(edges.edge_index.device)
 
 
-def _listed(store: Mapping[str, Tensor], names: Collection[str], size: int) -> Tensor:
+def _listed(store: Mapping[str, Tensor], names: Collection[str], degree: Tensor) -> Tensor:
     """Whether each node has a list, int64 ``[n]``."""
     for name in (n for n in LISTS if n in names and n in store):
-        return (store[name].reshape(size, -1) >= 0).any(1).cpu().long()
-    return torch.zeros(size, dtype=torch.long)
+        return (store[name].reshape(len(degree), -1) >= 0).any(1).cpu().long()
+    return torch.zeros_like(degree, dtype=torch.long)
 
 
 def _moved(

@@ -2,5 +2,17 @@
 
 from pyg_kd.study.ablation.config import ablation_rows, expand_ablation
 from pyg_kd.study.ablation.effects import Ablation, Effect, ablate
+from pyg_kd.study.ablation.results import ablation_from_json, ablation_of, ablation_to_json
+from pyg_kd.study.ablation.section import ablation_section
 
-__all__ = ["Ablation", "Effect", "ablate", "ablation_rows", "expand_ablation"]
+__all__ = [
+    "Ablation",
+    "Effect",
+    "ablate",
+    "ablation_from_json",
+    "ablation_of",
+    "ablation_rows",
+    "ablation_section",
+    "ablation_to_json",
+    "expand_ablation",
+]
