@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo test fast lint format docs linkcheck scatter clean
+.PHONY: demo test fast lint format docs linkcheck package scatter clean
 .NOTPARALLEL:  # one pip at a time in one environment
 
 # One torch thread: on a graph this small a second one gains little, and it costs minutes
@@ -49,6 +49,17 @@ docs: $(VENV)/.stamp-docs
 linkcheck: $(VENV)/.stamp-docs
 	$(BIN)/python -m sphinx -b linkcheck -d docs/_build/doctrees docs docs/_build/linkcheck
 
+# Wheel and sdist, each installed into a clean environment and used from another folder.
+package:
+	rm -rf dist build/package
+	$(PYTHON) -m venv build/package/builder && $(PYTHON) -m venv build/package/clean
+	build/package/builder/bin/python -m pip install -q build
+	build/package/builder/bin/python -m build --outdir dist .
+	set -e; options="-c $(CURDIR)/constraints.txt"; for file in dist/*.whl dist/*.tar.gz; do \
+	  build/package/clean/bin/python -m pip install -q $$options "$$file"; \
+	  (cd build/package && clean/bin/python $(CURDIR)/tests/packaging/installed.py); \
+	  options="--force-reinstall --no-deps"; done
+
 # Try torch-scatter again after a failed build.
 scatter: $(VENV)/.stamp-torch
 	.ci/install_scatter $(BIN)/python
@@ -78,4 +89,4 @@ $(VENV)/.stamp-%: pyproject.toml constraints.txt $(VENV)/.stamp-torch
 $(VENV)/.stamp-test: $(VENV)/.stamp-scatter
 
 clean:
-	rm -rf $(VENV) build docs/_build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -18,6 +18,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress"  # of a progress bar that needs widgets
 
 from fingerprint import package_fingerprint  # noqa: E402
 
@@ -66,7 +67,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_merge_streams = True
-nb_ipywidgets_js = {}
+nb_render_markdown_format = "myst"  # tables that cells print
+nb_ipywidgets_js = {}  # they would come from the network
 
 # The API
 autodoc_default_options = {"show-inheritance": True, "member-order": "bysource"}
