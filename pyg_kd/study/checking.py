@@ -16,7 +16,6 @@ from pyg_kd.study.config import Config, Dataset, Row, Student, Teacher
 from pyg_kd.study.data import PUBLISHED, check_names, dataset_class, transform_of
 from pyg_kd.study.plan import GRID, OPTUNA, Plan
 from pyg_kd.study.recipes import STUDENT_NAMES, TEACHER_NAMES
-from pyg_kd.study.records import TEACHER
 from pyg_kd.study.settings import Setting, applied, flat, is_space, settings_of
 from pyg_kd.study.store import Place
 from pyg_kd.training.teachers import Name
@@ -47,6 +46,10 @@ def check_config(config: Config) -> None:
         check_dataset(dataset, f"datasets.{name}")
     for name, teacher in config.teachers.items():
         check_teacher(teacher, f"teachers.{name}")
+        for member in teacher.trajectories:
+            _one_of(member, config.teachers, f"teachers.{name}.trajectories")
+            if config.teachers[member].model is None:
+                raise ValueError(f"teachers.{name}: {member!r} is no model, so it has no states")
     for name, world in config.worlds.items():
         _one_of(world.teacher, config.teachers, f"worlds.{name}.teacher")
         for data in world.datasets or ():
@@ -72,9 +75,11 @@ def check_dataset(dataset: Dataset, place: str) -> None:
 
 def check_teacher(teacher: Teacher, place: str) -> None:
     """Raise unless a teacher can be made."""
-    given = [teacher.model, teacher.ensemble, teacher.knowledge]
+    given = [teacher.model, teacher.ensemble, teacher.trajectories or None, teacher.knowledge]
     if sum(kind is not None for kind in given) != 1:
-        raise ValueError(f"{place} must name 'model', 'ensemble' or 'knowledge', one of them")
+        names = "'model', 'ensemble', 'trajectories' or 'knowledge'"
+        raise ValueError(f"{place} must name {names}, one of them")
+    require_count(2, num_states=teacher.num_states)
     if teacher.model is not None:
         check_model(Student(teacher.model, teacher.dim, teacher.options, teacher.start), place)
         make_trainer(teacher.trainer, f"{place}.trainer")
@@ -108,8 +113,8 @@ def check_rows(config: Config) -> None:
     counts: dict[str, int] = {}
     for place in plan.places():
         row, name = plan.row(place), f"methods.{place[2]}"
-        if place[2] == TEACHER:
-            raise ValueError(f"{name!r} is the name of the teacher's own row")
+        if plan.is_teacher(place):
+            raise ValueError(f"{place[2]!r} is the name of a teacher's own row")
         _check_names_of(row, config, name)
         _check_order(plan, place, ())
         for setting in _tried(config, row, name):
@@ -160,6 +165,8 @@ def _check_names_of(row: Row, config: Config, place: str) -> None:
         raise ValueError(f"{place} must have 'like' or 'search', one of them")
     if row.knowledge is not None:
         _one_of(row.knowledge, CONTROLS, f"{place}.knowledge")
+    if row.teacher is not None:
+        _one_of(row.teacher, config.teachers, f"{place}.teacher")
     for name in [*row.parts, *([row.like] if row.like else [])]:
         _one_of(name, config.methods, place)
 

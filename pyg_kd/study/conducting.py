@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pyg_kd.checks import require_count, require_positive
@@ -21,15 +19,11 @@ from pyg_kd.study.checking import check_config
 from pyg_kd.study.config import Config, as_config, read_config
 from pyg_kd.study.data import read_graphs
 from pyg_kd.study.plan import Plan
-from pyg_kd.study.processes import Executor, Processes, RunFailed
-from pyg_kd.study.records import TEACHER, Record
+from pyg_kd.study.processes import Executor, Processes
+from pyg_kd.study.records import Record
 from pyg_kd.study.results import STUDY, STUDY_FORMAT, Results
 from pyg_kd.study.running import Limits, Running
-from pyg_kd.study.settings import Setting
-from pyg_kd.study.store import Place, Store
-
-#: What a rerun may differ by, where another machine sums in another order.
-TOLERANCE = 1e-3
+from pyg_kd.study.store import Store
 
 
 def run_study(
@@ -99,7 +93,7 @@ def run_study(
         ...     run_study(config, out, executor=InProcess(), progress=False)
         Results('tiny', 3 runs, 3 tested)
     """
-    made, command = _config(config), _command(config)
+    made, command = checked(config), _command(config)
     _check_names(made, datasets=datasets, worlds=worlds, methods=methods, seeds=seeds)
     require_count(jobs=jobs, threads=threads)
     if minutes is not None:
@@ -110,7 +104,7 @@ def run_study(
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         before = _about(path, made)
-        plan, about = _plan(made, limits, roots or {})
+        plan, about = planned(made, limits, roots or {})
         _write(path, made, command, {**about, "finalists": before.get("finalists", [])})
         running = Running(
             plan,
@@ -130,134 +124,7 @@ def run_study(
     return Results(path)
 
 
-def verify_study(
-    config: str | os.PathLike[str] | Mapping[str, Any] | Config,
-    out: str | os.PathLike[str],
-    wanted: int | Collection[str],
-    *,
-    draw: int = 0,
-    threads: int = 1,
-    roots: Mapping[str, str] | None = None,
-    executor: Executor | None = None,
-    progress: bool = True,
-) -> list[dict[str, Any]]:
-    r"""Run rows again from nothing, their teachers included, and compare what comes out.
-
-    Args:
-        config: The configuration of the study.
-        out: Its folder; where that is not there, the file that the configuration names as
-            ``results`` tells settings and values.
-        wanted: Keys of tested runs, or how many to draw at random.
-        draw: Seed of the draw.
-        threads: Threads of a run.
-        roots: Folders of the files of data sets.
-        executor: Does the runs; processes by default.
-        progress: Show progress on the standard error stream.
-
-    Returns:
-        One mapping a row: ``key``, ``row``, ``stored`` and ``again``, the test metrics, their
-        largest ``difference``, and whether it is ``same`` within .001.
-
-    Raises:
-        ValueError: If there is no such run, or nothing to compare with.
-    """
-    made = _config(config)
-    stored = stored_runs(made, config, Path(out).expanduser())
-    keys = _drawn(stored, wanted, draw)
-    known: dict[Place, Setting] = {}
-    for run in stored.values():
-        known[(run["row"][0], run["row"][1], run["row"][2])] = run["setting"]
-    limits = Limits(datasets={stored[key]["row"][0] for key in keys})
-    plan, _ = _plan(made, limits, roots or {})
-    with TemporaryDirectory() as folder:
-        running = Running(
-            plan,
-            Store(Path(folder)),
-            executor or Processes(1),
-            limits=Limits(datasets=()),
-            roots=roots or {},
-            known=known,
-            command="",
-            threads=threads,
-            jobs=1,
-            progress=False,
-        )
-        try:
-            return [_compared(running, key, stored[key]) for key in keys]
-        except RunFailed as error:
-            raise ValueError(f"a row cannot be run again: {error}") from error
-
-
-def stored_runs(made: Config, config: object, out: Path) -> dict[str, dict[str, Any]]:
-    r"""The tested runs of a study by key, from its folder or from its stored results.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    if (out / STUDY).is_file():
-        runs = {r.key: run_summary(r) for r in Results(out).finalists()}
-    else:
-        path = results_path(made, config)
-        if path is None or not path.is_file():
-            raise ValueError(f"there is neither a study in '{out}' nor a file of its results")
-        runs = read_json(path).get("runs", {})
-    if not runs:
-        raise ValueError(f"the study {made.name!r} has no tested runs")
-    return runs
-
-
-def run_summary(record: Record) -> dict[str, Any]:
-    """What stored results say of a run."""
-    return {
-        "row": list(record.row),
-        "setting": record.setting,
-        "validation": record.validation,
-        "test": record.test,
-        "search": record.search,
-        "seconds": record.seconds,
-        "CPU seconds": record.cpu_seconds,
-        "peak bytes": record.peak_bytes,
-        "bytes": record.size_bytes,
-        "command": record.command,
-    }
-
-
-def results_path(made: Config, config: object) -> Path | None:
-    """The file of stored results, beside the configuration unless it is absolute."""
-    if made.results is None:
-        return None
-    beside = Path(os.fspath(config)).parent if isinstance(config, (str, os.PathLike)) else Path()
-    return beside / made.results
-
-
-def _compared(running: Running, key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    dataset, world, method, seed = stored["row"]
-    record = running.again((dataset, world, method), seed)
-    found, before = record.test or {}, stored["test"]
-    gaps = [abs(found.get(name, math.inf) - value) for name, value in before.items()]
-    return {
-        "key": key,
-        "row": stored["row"],
-        "stored": before,
-        "again": found,
-        "difference": max(gaps),
-        "same": max(gaps) <= TOLERANCE,
-        "CPU seconds": record.cpu_seconds,
-    }
-
-
-def _drawn(stored: Mapping[str, Any], wanted: int | Collection[str], draw: int) -> list[str]:
-    if isinstance(wanted, int):
-        require_count(verify=wanted)
-        rows = sorted(stored)
-        return random.Random(draw).sample(rows, min(wanted, len(rows)))
-    for key in wanted:
-        if key not in stored:
-            raise ValueError(f"there is no tested run {key!r}{nearest(key, stored)}")
-    return list(wanted)
-
-
-def _plan(made: Config, limits: Limits, roots: Mapping[str, str]) -> tuple[Plan, dict[str, Any]]:
+def planned(made: Config, limits: Limits, roots: Mapping[str, str]) -> tuple[Plan, dict[str, Any]]:
     """The plan of a study on its data, and what is known of the data."""
     sizes, prints = {}, {}
     for name, dataset in made.datasets.items():
@@ -294,6 +161,8 @@ def _about(path: Path, made: Config) -> dict[str, Any]:
 
 
 def _write(path: Path, made: Config, command: str, about: Mapping[str, Any]) -> None:
+    plan = Plan(made, {}, {})
+    teachers = dict.fromkeys(name for of in plan.teachers.values() for name in of)
     head = {
         "format": STUDY_FORMAT,
         "name": made.name,
@@ -305,7 +174,7 @@ def _write(path: Path, made: Config, command: str, about: Mapping[str, Any]) -> 
         "metric": made.metric,
         "datasets": list(made.datasets),
         "worlds": list(made.worlds),
-        "methods": [TEACHER, *made.methods],
+        "methods": [*teachers, *made.methods],
         "seeds": made.seeds,
         "published": made.published,
         "machine": machine(),
@@ -314,7 +183,8 @@ def _write(path: Path, made: Config, command: str, about: Mapping[str, Any]) -> 
     write_json(path / STUDY, {**head, **about})
 
 
-def _config(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
+def checked(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
+    """A configuration, read where it is a file, and checked."""
     if isinstance(config, (str, os.PathLike)):
         config = read_config(Path(config))
     elif isinstance(config, Mapping):

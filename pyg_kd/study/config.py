@@ -66,12 +66,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher: ``model``, ``ensemble`` or ``knowledge``.
+    """A teacher: ``model``, ``ensemble``, ``trajectories`` or ``knowledge``.
 
     Args:
         model: A class of :mod:`pyg_kd.models`, trained here or of closed form, or
             ``AlternatingLeastSquares``.
         ensemble: ``auto``, or names of teachers of :func:`~pyg_kd.training.train_ensemble`.
+        trajectories: Teachers of the study, by name, whose trajectories
+            :class:`~pyg_kd.HetComp` learns from; their lists are fused as well.
+        num_states: States of a trajectory, the final one included.
         knowledge: A file that :func:`~pyg_kd.knowledge.save_knowledge` wrote.
         dim: Width of the model.
         options: Arguments of the class.
@@ -85,6 +88,8 @@ class Teacher:
 
     model: str | None = None
     ensemble: str | list[str] | None = None
+    trajectories: list[str] = field(default_factory=list)
+    num_states: int = 4
     knowledge: str | None = None
     dim: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -143,7 +148,9 @@ class Row:
         scale: Factor of all weights.
         like: A row whose chosen setting is taken over, instead of a search.
         compress: Distil as :func:`~pyg_kd.training.compress` does.
-        knowledge: A control in place of the teacher: ``shuffled``, ``popularity`` or ``self``.
+        teacher: Another teacher than that of the world.
+        knowledge: A control in place of the teacher: ``shuffled``, ``popularity``, ``self`` or
+            ``none`` (:func:`~pyg_kd.knowledge.control_knowledge`).
         student: Another class of the student, with none of its arguments.
         trainer: Arguments of the trainer, added to the student's.
         model: Arguments of the student's class, added to its own.
@@ -163,6 +170,7 @@ class Row:
     scale: float = 1.0
     like: str | None = None
     compress: bool = False
+    teacher: str | None = None
     knowledge: str | None = None
     student: str | None = None
     trainer: dict[str, Any] = field(default_factory=dict)

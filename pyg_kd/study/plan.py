@@ -38,6 +38,12 @@ class Plan:
     ) -> None:
         self.config, self.sizes, self.splits = config, sizes, splits
         self.rows = {world: config.rows(world) for world in config.worlds}
+        #: The teachers of each world by the name of their row, that of the world first.
+        self.teachers: dict[str, dict[str, str]] = {}
+        for world, of in config.worlds.items():
+            others = {row.teacher for row in self.rows[world].values()} - {None, of.teacher}
+            found = {row_of(name): name for name in sorted(map(str, others))}
+            self.teachers[world] = {TEACHER: of.teacher, **found}
 
     def places(self) -> Iterator[Place]:
         """All rows but teachers, in the order of the configuration."""
@@ -51,9 +57,20 @@ class Plan:
         """A row."""
         return self.rows[place[1]][place[2]]
 
+    def is_teacher(self, place: Place) -> bool:
+        """Whether a row is a teacher's."""
+        return place[2] in self.teachers[place[1]]
+
+    def above(self, place: Place) -> Place:
+        """The row of a row's teacher."""
+        if self.is_teacher(place):
+            return place
+        named, usual = self.row(place).teacher, self.teachers[place[1]][TEACHER]
+        return (*place[:2], TEACHER if named in (None, usual) else row_of(str(named)))
+
     def teacher(self, place: Place) -> Teacher:
-        """The teacher of a row's world."""
-        return self.config.teachers[self.config.worlds[place[1]].teacher]
+        """The teacher of a row, or that of a teacher's row."""
+        return self.config.teachers[self.teachers[place[1]][self.above(place)[2]]]
 
     def baseline(self, place: Place) -> Place:
         """The row of the student alone, beside a row."""
@@ -62,7 +79,7 @@ class Plan:
     def seeds(self, place: Place) -> list[int]:
         """The seeds of a row; of a teacher that no seed changes, the first."""
         seeds = self.config.seeds
-        return seeds if place[2] != TEACHER or not is_one(self.teacher(place)) else seeds[:1]
+        return seeds if not self.is_teacher(place) or not is_one(self.teacher(place)) else seeds[:1]
 
     def seed_of_teacher(self, place: Place, seed: int) -> int:
         """The seed of the teacher of a student's seed."""
@@ -70,7 +87,7 @@ class Plan:
 
     def depends(self, place: Place) -> list[Place]:
         """The rows whose choice comes before that of a row."""
-        if place[2] == TEACHER:
+        if self.is_teacher(place):
             return []
         row = self.row(place)
         names = [*row.parts, *([row.like] if row.like else [])]
@@ -79,8 +96,8 @@ class Plan:
 
     def tree(self, place: Place, chosen: Chosen) -> Tree:
         """What a row is made of, before its own setting."""
-        if place[2] == TEACHER:
-            return teacher_tree(self.teacher(place))
+        if self.is_teacher(place):
+            return self._teacher_tree(self.teacher(place))
         row, fused = self.row(place), self.teacher(place).ensemble is not None
         student = self.config.worlds[place[1]].student
         tree = student_tree(student, row, self.sizes[place[0]], fused=fused)
@@ -101,11 +118,9 @@ class Plan:
     def recipe(self, place: Place, setting: Setting, seed: int, chosen: Chosen) -> Recipe:
         """All that a run depends on."""
         tree, knowledge = self.tree(place, chosen), None
-        role = TEACHER if place[2] == TEACHER else STUDENT
+        role = TEACHER if self.is_teacher(place) else STUDENT
         if role == STUDENT and tree["components"]:
             knowledge = self._knowledge(place, applied(tree, setting), seed, chosen)
-        if role == TEACHER and tree["ensemble"] is None:
-            tree["num_items"] = None  # listed when it is extracted
         return recipe_of(
             role,
             tree,
@@ -118,7 +133,7 @@ class Plan:
 
     def search(self, place: Place, path: Path) -> Search:
         """How the setting of a row is searched."""
-        teacher, budget = place[2] == TEACHER, self.config.budget
+        teacher, budget = self.is_teacher(place), self.config.budget
         given = self.teacher(place).search if teacher else self.row(place).search
         if budget.search == OPTUNA and not teacher and given:
             assert isinstance(given, dict) and budget.trials is not None
@@ -139,8 +154,17 @@ class Plan:
             return False
         return True
 
+    def _teacher_tree(self, teacher: Teacher) -> Tree:
+        tree = teacher_tree(teacher)
+        if teacher.trajectories:
+            members = [teacher_tree(self.config.teachers[n]) for n in teacher.trajectories]
+            names = ("class", "options", "trainer", "dim", "start")
+            tree["members"] = [{name: member[name] for name in names} for member in members]
+            tree |= {"num_states": teacher.num_states, "num_items": teacher.num_items or 100}
+        return tree
+
     def _knowledge(self, place: Place, tree: Tree, seed: int, chosen: Chosen) -> dict[str, Any]:
-        above: Place = (*place[:2], TEACHER)
+        above = self.above(place)
         taught_by = self.recipe(above, chosen(above), self.seed_of_teacher(place, seed), chosen)
         num_items, num_users = self.lengths(place, self.needs(tree))
         control, alone = self.row(place).knowledge, None
@@ -154,6 +178,11 @@ class Plan:
             "control": control,
             "self": alone,
         }
+
+
+def row_of(teacher: str) -> str:
+    """The name of the row of a teacher that is not the world's."""
+    return f"{TEACHER}: {teacher}"
 
 
 def is_one(teacher: Teacher) -> bool:

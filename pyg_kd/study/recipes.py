@@ -77,7 +77,8 @@ def teacher_tree(teacher: Teacher) -> Tree:
         "trainer": dict(teacher.trainer),
         "dim": teacher.dim,
         "start": teacher.start,
-        "num_items": teacher.num_items,
+        # A model's lists are made when its knowledge is extracted.
+        "num_items": None if teacher.ensemble is None else teacher.num_items,
     }
 
 

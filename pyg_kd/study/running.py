@@ -94,6 +94,8 @@ class Running:
         self._results: dict[object, Future[Any]] = {}
         self._lock = threading.Lock()
         self.places = [place for place in plan.places() if limits.wants(place)]
+        worlds = {(*place[:2], TEACHER): None for place in self.places}
+        self.above = list(worlds | {plan.above(place): None for place in self.places})
         self.progress = Progress(self.config.name, self._expected(), unit="run", shown=progress)
 
     def __call__(self) -> list[Record]:
@@ -140,7 +142,7 @@ class Running:
     def _choose(self, place: Place) -> Setting:
         if place in self.known:
             return self.known[place]
-        row = None if place[2] == TEACHER else self.plan.row(place)
+        row = None if self.plan.is_teacher(place) else self.plan.row(place)
         if row is not None and row.like is not None:
             like: Place = (*place[:2], row.like)
             self.searches[place] = {"like": row.like}
@@ -204,7 +206,7 @@ class Running:
 
     def knowledge(self, place: Place, seed: int, lengths: tuple[int, int]) -> Path:
         """The file with what the teacher of a row at a seed knows, extracted once."""
-        above: Place = (*place[:2], TEACHER)
+        above = self.plan.above(place)
         teacher = self.run(above, self.chosen(above), self.plan.seed_of_teacher(place, seed))
         name = f"{teacher.recipe_key}-{lengths[0]}-{lengths[1]}.safetensors"
         path = self.store.path / KNOWLEDGE / name
@@ -225,12 +227,11 @@ class Running:
 
     def finalists(self) -> list[tuple[Place, int]]:
         """Rows and seeds to be trained, seed by seed, so that rows stay comparable."""
-        above = dict.fromkeys((*place[:2], TEACHER) for place in self.places)
         return [
             (place, seed)
             for seed in self.config.seeds
             if self.limits.seeds is None or seed in self.limits.seeds
-            for place in [*above, *self.places]
+            for place in [*self.above, *self.places]
             if seed in self.plan.seeds(place)
         ]
 
@@ -276,7 +277,7 @@ class Running:
     def _wanted(self, place: Place, setting: Setting, seed: int, recipe: Recipe) -> Record:
         """The record of a run, as far as it is known beforehand."""
         key = key_of(place, recipe)
-        role = TEACHER if place[2] == TEACHER else STUDENT
+        role = TEACHER if self.plan.is_teacher(place) else STUDENT
         names = (self.config.name, *place)
         command = f"{self.command} --run {key}"
         return Record(key, *names, seed, role, setting, recipe, command=command)
@@ -321,13 +322,12 @@ class Running:
 
     def _expected(self) -> int:
         """How many runs there are, before grids grow."""
-        above = dict.fromkeys((*place[:2], TEACHER) for place in self.places)
         seeds = self.config.seeds if self.limits.seeds is None else list(self.limits.seeds)
         first = self.config.seeds[0]
         total = 0
-        for place in [*above, *self.places]:
+        for place in [*self.above, *self.places]:
             further = len({*seeds, first} & {*self.plan.seeds(place)}) - 1
-            row = None if place[2] == TEACHER else self.plan.row(place)
+            row = None if self.plan.is_teacher(place) else self.plan.row(place)
             trials = 1
             if place not in self.known and (row is None or row.like is None):
                 budget = self.config.budget

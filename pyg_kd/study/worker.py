@@ -11,27 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch_geometric.data import HeteroData
 
 from pyg_kd.evaluation import evaluate
-from pyg_kd.files import atomic_write, sha256_of
+from pyg_kd.files import sha256_of
 from pyg_kd.knowledge import Listed, extract_knowledge, load_knowledge, save_knowledge
-from pyg_kd.models import MF, Recommender
-from pyg_kd.models.inference import inference, represent
+from pyg_kd.knowledge.controls import control_knowledge
 from pyg_kd.provenance import machine, versions
-from pyg_kd.study.building import ALS, is_trained, make_method, make_model, make_trainer
+from pyg_kd.study.building import make_method
 from pyg_kd.study.config import Dataset, Test
 from pyg_kd.study.data import Graphs, read_graphs
+from pyg_kd.study.fitting import STATE, fitted, model_of, save_state
 from pyg_kd.study.latency import request_milliseconds
 from pyg_kd.study.records import TEACHER, Record
-from pyg_kd.training import AlternatingLeastSquares, TrainingDiverged, train_ensemble, validate
-from pyg_kd.training.ensemble import num_bytes
-from pyg_kd.training.validation import Validation
-from pyg_kd.typing import USER
+from pyg_kd.study.teaching import taught_teacher
+from pyg_kd.training import TrainingDiverged
 
-STATE, KNOWLEDGE = "state.safetensors", "knowledge.safetensors"
 TRAIN, EXTRACT, TEST = "train", "extract", "test"
 
 
@@ -83,8 +78,10 @@ def train(job: Job, graphs: Graphs) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            is_teacher = job.record.role == TEACHER
-            found = taught_teacher(job, graphs) if is_teacher else taught_student(job, graphs)
+            if job.record.role == TEACHER:
+                found = taught_teacher(job.record.recipe, graphs, job.folder)
+            else:
+                found = taught_student(job, graphs)
         except TrainingDiverged as error:
             found = {"error": str(error)}
     told = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
@@ -106,68 +103,11 @@ def train(job: Job, graphs: Graphs) -> None:
 
 def taught_student(job: Job, graphs: Graphs) -> dict[str, Any]:
     """A student, trained; what the record says of it."""
-    recipe = job.record.recipe
     graph = graphs.train if job.knowledge is None else knowledge_of(job, graphs)
-    return fitted(recipe, graph, graphs, job.folder)
-
-
-def taught_teacher(job: Job, graphs: Graphs) -> dict[str, Any]:
-    """A teacher, trained, fused or read; what the record says of it."""
-    recipe = job.record.recipe
-    if recipe["class"] is not None:
-        return fitted(recipe, graphs.train, graphs, job.folder)
-    if recipe["file"] is not None:
-        graph = load_knowledge(recipe["file"], graphs.train)
-        save_knowledge(graph, job.folder / KNOWLEDGE)
-        value = Validation(graphs.train, graphs.val, recipe["metric"]).of_teacher(graph)
-        return {"validation": value, "size_bytes": (job.folder / KNOWLEDGE).stat().st_size}
-    ensemble = train_ensemble(
-        graphs.train,
-        graphs.val,
-        teachers=recipe["ensemble"],
-        metric=recipe["metric"],
-        num_items=recipe["num_items"],
-        seed=recipe["seed"],
-        progress=False,
-    )
-    save_knowledge(ensemble.graph, job.folder / KNOWLEDGE)
-    report = ensemble.report
-    size = next((row.bytes for row in report.rows if row.name == "ensemble"), None)
-    weights = {f"weight of {n}, {i}": w for i, (n, w) in enumerate(report.weights)}
-    return {
-        "validation": report.value("ensemble"),
-        "size_bytes": size or 0,
-        "measures": weights,
-    }
-
-
-def fitted(
-    recipe: dict[str, Any], graph: HeteroData, graphs: Graphs, folder: Path
-) -> dict[str, Any]:
-    """A model of a recipe, trained or computed, and its state written."""
-    model, metric = make_model(recipe, graph), recipe["metric"]
-    found: dict[str, Any] = {}
-    if is_trained(recipe["class"]):
-        components = recipe.get("components", ())
-        pairs = [(make_method(c, "methods"), c["weight"]) for c in components]
-        trainer = make_trainer(recipe["trainer"], "trainer", seed=recipe["seed"], metric=metric)
-        history = trainer.fit(model, graph, val_data=graphs.val, distillations=pairs)
-        found = {
-            "validation": max(history[metric]),
-            "epochs": len(history),
-            "best_epoch": history.best_epoch,
-            "curve": [[r["epoch"], r[metric]] for r in history if metric in r],
-            "measures": {"seconds an epoch": sum(history["seconds"]) / len(history)},
-        }
-    elif recipe["class"] == ALS and isinstance(model, MF):
-        options = recipe["options"] if "options" in recipe else recipe["model"]
-        solver = AlternatingLeastSquares(**options, seed=recipe["seed"], progress=False)
-        solver.fit(model, graph)
-    if "validation" not in found:
-        found["validation"] = validate(model, graphs.train, graphs.val, metric)[metric]
+    model, found = fitted(job.record.recipe, graph, graphs)
     if model.trainable:
-        save_state(model, folder / STATE)
-    return {**found, "size_bytes": size_of(model, graph)}
+        save_state(model, job.folder / STATE)
+    return found
 
 
 def extract(job: Job, graphs: Graphs) -> None:
@@ -190,8 +130,6 @@ def knowledge_of(job: Job, graphs: Graphs) -> HeteroData:
     control = recipe["knowledge"]["control"]
     if control is None:
         return graph
-    from pyg_kd.knowledge.controls import control_knowledge
-
     methods = [make_method(c, "methods") for c in recipe["components"]]
     alone = None if job.alone is None else model_of(job.alone[0], graphs, job.alone[1])
     return control_knowledge(control, graph, methods=methods, seed=recipe["seed"], model=alone)
@@ -206,57 +144,6 @@ def test(job: Job, graphs: Graphs) -> None:
         taken = {"latency ms": request_milliseconds(model, graphs.train)}
         record = replace(record, measures={**record.measures, **taken})
     record.tested(job.folder, found, job.search)
-
-
-def model_of(recipe: dict[str, Any], graphs: Graphs, folder: Path) -> Recommender:
-    r"""The model of a run that was trained.
-
-    Raises:
-        ValueError: If its state is missing or damaged.
-    """
-    if recipe.get("class") is None:
-        graph = load_knowledge(folder / KNOWLEDGE, graphs.train)
-        if "teacher_items" in graph[USER]:
-            return Listed(graph)
-        return Recommender.from_embeddings(graph, graph[USER].teacher_x, graph["item"].teacher_x)
-    model = make_model(recipe, graphs.train)
-    if model.trainable:
-        load_state(model, folder / STATE)
-    return model
-
-
-def save_state(model: Recommender, path: Path) -> None:
-    """Write the state of a model, atomically."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with atomic_write(path) as temporary:
-        save_file(state, temporary)
-
-
-def load_state(model: Recommender, path: Path) -> None:
-    r"""Read the state of a model.
-
-    Raises:
-        ValueError: If the file is missing, damaged, or of another model.
-    """
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is no state of this {type(model).__name__} ({error})"
-        ) from error
-
-
-def size_of(model: Recommender, graph: HeteroData) -> int:
-    """Bytes of the vectors that are served, or of the model where it has none."""
-    if not model.latent:
-        return num_bytes(model)
-    with inference(model):
-        return sum(x.numel() * x.element_size() for x in represent(model, graph).values())
-
-
-def list_lengths(graph_items: int, graph_users: int) -> tuple[int, int]:
-    """The usual lengths of a teacher's lists of items, and of users."""
-    return min(500, graph_items), min(200, graph_users)
 
 
 def _peak_bytes() -> int:
