@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-#: Samples of a bootstrap.
-SAMPLES = 2_000
+#: Samples of a bootstrap, and how many are drawn at once.
+SAMPLES, AT_ONCE = 2_000, 100
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,11 @@ def interval_of_gain(
         place = np.searchsorted(names, users)
         gain[cell, place], present[cell, place] = value - other, 1
     rng, means = np.random.default_rng(seed), []
-    for _ in range(SAMPLES):
-        drawn = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+    share = np.full(len(names), 1 / len(names))
+    for _ in range(SAMPLES // AT_ONCE):
+        drawn = rng.multinomial(len(names), share, size=AT_ONCE).T
         count = present @ drawn
-        means.append(((gain @ drawn)[count > 0] / count[count > 0]).mean())
+        total = np.divide(gain @ drawn, count, out=np.full(count.shape, np.nan), where=count > 0)
+        means.append(np.nanmean(total, axis=0))
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
