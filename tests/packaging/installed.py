@@ -1,4 +1,4 @@
-"""What an installed package must do; run by `make package` in a clean environment, away from here."""
+"""What an installed package must do; `make package` runs this in a clean environment."""
 
 from __future__ import annotations
 
