@@ -99,6 +99,13 @@ def listed_nodes(graph: HeteroData, node_type: str) -> Tensor:
     return (lists[:, 0] >= 0).nonzero().squeeze(1)
 
 
+def usual_scores(graph: HeteroData, lists: Tensor) -> Tensor:
+    """What the teacher's scores are at each place, on average, for other lists, ``[U, K]``."""
+    scores, listed = graph[USER].teacher_scores, graph[USER].teacher_items >= 0
+    usual: Tensor = (scores.double() * listed).sum(0) / listed.sum(0).clamp(min=1)
+    return usual.to(scores.dtype).expand(lists.shape).masked_fill(lists < 0, 0.0)
+
+
 def random_own(graph: HeteroData, node_type: str, width: int, generator: torch.Generator) -> Tensor:
     """What each node has edges to, ``width`` at most, in random order, int64 ``[n, width]``."""
     edges = interactions(graph)

@@ -10,7 +10,13 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge.confidence import RANKING
-from pyg_kd.knowledge.control_graph import carried, listed_nodes, own_lists, with_knowledge
+from pyg_kd.knowledge.control_graph import (
+    carried,
+    listed_nodes,
+    own_lists,
+    usual_scores,
+    with_knowledge,
+)
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.knowledge.requirements import OF_SEVERAL
 from pyg_kd.typing import ITEM, USER
@@ -23,11 +29,12 @@ def popularity_knowledge(graph: HeteroData, *, needs: Collection[str] | None = N
     list stay without one.
 
     * ``teacher_items``: the most popular unseen items; ``teacher_users``: the most active users.
-    * ``teacher_scores``: :math:`1 + \log (1 + d_i)` with :math:`d_i` the number of the item's
-      users, 0 at padding. There is no ``teacher_confidence``, which is 1 for all places.
+    * ``teacher_scores``: at each place the mean of the teacher's over users. There is no
+      ``teacher_confidence``, which is 1 for all places.
     * ``teacher_x``: multiples of one unit vector, equal for all users and proportional to
-      :math:`1 + \log (1 + d_i)` for items, so that inner products rank by popularity. Users, and
-      items, keep the mean square norm of the teacher's vectors, by which losses are scaled.
+      :math:`1 + \log (1 + d_i)` for items of :math:`d_i` users, so that inner products rank by
+      popularity. Users, and items, keep the mean square norm of the teacher's vectors, by which
+      losses are scaled.
     * ``teacher_trajectory`` and ``teacher_observed``: the popular unseen, and the popular own
       items, in every state of every teacher.
 
@@ -76,9 +83,7 @@ def _popular_lists(graph: HeteroData, names: set[str]) -> dict[tuple[str, str], 
             lists[rows] = popular.to(given.dtype)
             values[node_type, name] = lists
     if "teacher_items" in names and "teacher_scores" in graph[USER]:
-        lists = values[USER, "teacher_items"]
-        scores = _popularity(graph)[lists.clamp(min=0)].masked_fill(lists < 0, 0.0)
-        values[USER, "teacher_scores"] = scores.to(graph[USER].teacher_scores.dtype)
+        values[USER, "teacher_scores"] = usual_scores(graph, values[USER, "teacher_items"])
     return values
 
 

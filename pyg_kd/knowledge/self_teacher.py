@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.knowledge.attachment import attach_trajectories
 from pyg_kd.knowledge.confidence import RANKING
-from pyg_kd.knowledge.control_graph import carried, listed_nodes, with_knowledge
-from pyg_kd.knowledge.extraction import extract_knowledge, finite_representations
-from pyg_kd.knowledge.fusion import fuse
+from pyg_kd.knowledge.control_graph import carried, listed_nodes, usual_scores, with_knowledge
+from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.requirements import OF_SEVERAL
 from pyg_kd.knowledge.trajectory import Trajectory
 from pyg_kd.models.base import Recommender
@@ -33,8 +30,8 @@ def self_knowledge(
     soft targets and of a second training.
 
     Lists are as long as those of ``graph``, for the same users. Vectors are as wide as the student.
-    ``teacher_scores`` are the student's, or, where those of ``graph`` are of :func:`fuse`, of
-    the student's list in the same way. There is no ``teacher_confidence``.
+    ``teacher_scores`` are at each place the mean of the teacher's over users. There is no
+    ``teacher_confidence``.
 
     Args:
         graph: A graph with knowledge.
@@ -76,7 +73,7 @@ def self_knowledge(
         if name in found[node_type]
     }
     if "teacher_items" in names and "teacher_scores" in graph[USER]:
-        values[USER, "teacher_scores"] = _own_scores(graph, found, student)
+        values[USER, "teacher_scores"] = usual_scores(graph, values[USER, "teacher_items"])
     if trajectory is not None and names & set(OF_SEVERAL):
         attached = attach_trajectories(found, [trajectory])
         values |= {(USER, name): attached[USER][name] for name in names & set(OF_SEVERAL)}
@@ -100,19 +97,3 @@ def _check_student(names: set[str], student: Recommender, trajectory: Trajectory
             "'graph' carries trajectories: give 'trajectory', that of the student, which a "
             "TrajectoryRecorder records (got None)"
         )
-
-
-def _own_scores(graph: HeteroData, found: HeteroData, student: Recommender) -> Tensor:
-    """The scores of a student's own lists, in the way of the scores of ``graph``."""
-    if "teacher_weights" in graph:
-        scores: Tensor = fuse([found])[USER].teacher_scores
-        return scores
-    lists = found[USER].teacher_items
-    if student.inner_product:
-        x_dict = finite_representations(student, graph)
-        scores = list_scores(x_dict[USER].float(), x_dict[ITEM].float(), lists)
-        return scores.masked_fill(lists < 0, 0.0)
-    raise ValueError(
-        "'graph' carries 'teacher_scores', for which the student must score by inner products "
-        f"(got {type(student).__name__})"
-    )
