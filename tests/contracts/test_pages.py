@@ -1,4 +1,4 @@
-"""The tables of methods in README.md and docs/index.md agree with the classes."""
+"""The tables of methods on the pages agree with the classes, and every method has its page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pyg_kd.distill import Distillation
 from pyg_kd.knowledge.requirements import KNOWLEDGE
 
 ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "docs/index.md", "docs/how_to/choose.md"]
+RECIPES = "docs/how_to/choose.md"
 
 
 def rows(page: str) -> list[list[str]]:
@@ -40,12 +42,12 @@ def stated(cell: str, method: Distillation) -> set[str]:
     return set(re.findall(r"`(teacher_\w+)`", always))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_method_has_a_row(method_cls, page: str) -> None:
     assert rows_of(page, method_cls)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_row_names_a_method_and_a_paper(all_methods, page: str) -> None:
     for row in rows(page):
         classes = [getattr(pyg_kd, name, None) for name in re.findall(r"`(\w+)", row[1])]
@@ -54,14 +56,21 @@ def test_every_row_names_a_method_and_a_paper(all_methods, page: str) -> None:
         assert all(row)
 
 
-def test_the_index_states_what_each_method_needs(make) -> None:
+def test_the_recipes_state_what_each_method_needs(make) -> None:
     method = make()
-    for row in rows_of("docs/index.md", make.cls):
+    for row in rows_of(RECIPES, make.cls):
         assert stated(row[3], method) == set(method.needs)
 
 
-def test_the_index_names_only_knowledge_that_exists() -> None:
-    for row in rows("docs/index.md"):
+def test_the_index_leads_to_the_page_of_each_method(method_cls) -> None:
+    for row in rows_of("docs/index.md", method_cls):
+        link = re.fullmatch(r"\[.+\]\((methods/\w+\.md)\)", row[0])
+        assert link is not None, row[0]
+        assert method_cls.__name__ in (ROOT / "docs" / link[1]).read_text()
+
+
+def test_the_recipes_name_only_knowledge_that_exists() -> None:
+    for row in rows(RECIPES):
         assert set(re.findall(r"`(teacher_\w+)`", row[3])) <= set(KNOWLEDGE), row[3]
 
 
