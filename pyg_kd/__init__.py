@@ -30,6 +30,7 @@ rest is found in
     training     the loop, base losses, histories
     evaluation   full ranking, sampled ranking, paired tests
     retrieval    serving a student: an index without PyTorch, bundles, a service
+    study        studies that rerun, ablations, tuning, simulated experiments
     cli          the command line: pyg-kd --help
     metrics      metrics of rankings
     loader       mini-batches, for loops of your own
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from pyg_kd import metrics as metrics
     from pyg_kd import models as models
     from pyg_kd import retrieval as retrieval
+    from pyg_kd import study as study
     from pyg_kd import training as training
     from pyg_kd import transforms as transforms
     from pyg_kd.distill import (
@@ -106,7 +108,7 @@ __all__ = [
 ]
 
 _ROOMS = ("cli", "datasets", "distill", "evaluation", "functional", "knowledge", "loader",
-          "metrics", "models", "retrieval", "training", "transforms")  # fmt: skip
+          "metrics", "models", "retrieval", "study", "training", "transforms")  # fmt: skip
 
 #: Where the names come from that are not methods.
 _HOMES = {
