@@ -47,7 +47,9 @@ from pyg_kd.typing import INTERACTS
 BLOCKS = TimeBlocks(base=0.5, increments=5, val=0.1, probe=0.1)
 METRIC = "recall@20"
 TEACHERS = [NamedTeacher("als", place) for place in range(3)]
-TUNING = list(product((10, 40), (0.002, 0.01)))
+#: Epochs of a student from scratch: fewer than those of ``compress``, as 11 are trained a seed.
+EPOCHS = 100
+TUNING = list(product((3, 10, 40), (0.0005, 0.002, 0.01)))
 DAY = 86_400
 
 
@@ -79,7 +81,7 @@ def chosen(data: HeteroData, cache: Path) -> tuple[Recipe, dict[str, Any]]:
     tried = read_json(path)
     place = max(tried["teacher"], key=tried["teacher"].get)
     epochs, rate = max(tried["tuning"], key=tried["tuning"].get).split(" epochs from ")
-    student = SoftLabelStudent(tuning_epochs=int(epochs), tuning_lr=float(rate))
+    student = SoftLabelStudent(epochs=EPOCHS, tuning_epochs=int(epochs), tuning_lr=float(rate))
     return Recipe(NamedTeacher("als", int(place)), student), tried
 
 
@@ -95,11 +97,11 @@ def _tried(data: HeteroData) -> dict[str, dict[str, float]]:
         teachers[place] = Recipe(teacher).new_teacher(early[0].test, 0)
         values[place] = measures.of_validation(teachers[place], task.popularity(), 0)
     best = max(values, key=lambda place: values[place])
-    recipe = Recipe(NamedTeacher("als", int(best)))
+    recipe = Recipe(NamedTeacher("als", int(best)), SoftLabelStudent(epochs=EPOCHS))
     base = Task(steps[:1], recipe, 0).from_scratch()
     tuning = {}
     for epochs, rate in TUNING:
-        student = SoftLabelStudent(tuning_epochs=epochs, tuning_lr=rate)
+        student = SoftLabelStudent(epochs=EPOCHS, tuning_epochs=epochs, tuning_lr=rate)
         task = Task([steps[0], early[1]], replace(recipe, student=student), 0)
         served = FineTune()(base, task)
         tuning[f"{epochs} epochs from {rate}"] = measures.of_validation(

@@ -14,6 +14,7 @@ from pyg_kd.study.refresh.policies import (
 from pyg_kd.study.refresh.recipe import NamedTeacher, Recipe, SoftLabelStudent
 from pyg_kd.study.refresh.report import RefreshReport
 from pyg_kd.study.refresh.run import run_refresh
+from pyg_kd.study.refresh.section import refresh_section
 from pyg_kd.study.refresh.summary import Row, forgetting, harmonic_mean
 from pyg_kd.study.refresh.tables import Lists, Tables
 
@@ -36,5 +37,6 @@ __all__ = [
     "folded",
     "forgetting",
     "harmonic_mean",
+    "refresh_section",
     "run_refresh",
 ]

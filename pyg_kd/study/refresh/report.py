@@ -18,7 +18,6 @@ from pyg_kd.study.refresh.summary import (
     interval_of_gain,
     undominated,
 )
-from pyg_kd.study.report import Section
 
 #: What every policy starts from.
 BASE = "base"
@@ -182,12 +181,6 @@ class RefreshReport:
     def to_json(self) -> str:
         """:meth:`to_dict` as JSON."""
         return json.dumps(self.to_dict(), indent=1)
-
-    def section(self, title: str = "Refresh policies") -> Section:
-        """A section of a report: text, tables and figures."""
-        from pyg_kd.study.refresh.section import section_of
-
-        return section_of(self, title)
 
     def __str__(self) -> str:
         lines = [["policy", f"new {self.metric}", "average", "harmonic", "forgotten", "CPU s"]]

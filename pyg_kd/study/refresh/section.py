@@ -20,8 +20,13 @@ fallen from its best. Costs are CPU seconds of a refresh, without measuring. Int
 users, each with all its values."""
 
 
-def section_of(report: RefreshReport, title: str) -> Section:
-    """The section of a report: text, four tables and two figures."""
+def refresh_section(report: RefreshReport, title: str = "Refresh policies") -> Section:
+    r"""A section of a report: text, the tables and two figures.
+
+    Args:
+        report: What :func:`~pyg_kd.study.refresh.run_refresh` returned.
+        title: The heading, from which figures have their names.
+    """
     tables = [_summary(report), _steps(report), _groups(report)]
     if report.staleness():
         tables.append(_staleness(report))

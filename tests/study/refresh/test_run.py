@@ -21,6 +21,7 @@ from pyg_kd.study.refresh import (
     SoftLabelStudent,
     Task,
     harmonic_mean,
+    refresh_section,
     run_refresh,
 )
 from pyg_kd.study.report import save_figures, to_html, to_markdown
@@ -165,7 +166,7 @@ def test_a_report_is_shown(report: RefreshReport, tmp_path: Path) -> None:
     told = json.loads(report.to_json())
     assert [row["policy"] for row in told["summary"]] == report.policies
     assert "user" not in told["records"][0]["next"] and len(told["counts"]) == 3
-    section = report.section("Refresh of a stream")
+    section = refresh_section(report, "Refresh of a stream")
     assert len(section.tables) == 4 and len(section.figures) == 2
     assert "new teacher" in to_markdown(section) and "new teacher" in to_html(section)
     pytest.importorskip("matplotlib")
