@@ -43,18 +43,18 @@ def folded(tables: Tables, before: HeteroData, after: HeteroData, *, seed: int =
     was, now = interactions(before), interactions(after)
     items = _numbered(tables.has_item)
     old, new = _histories(was.by_user(), items), _histories(now.by_user(), items)
-    known = tables.has_user.numpy()
-    table = Table.of(tables.item[tables.has_item].numpy())
+    known = _array(tables.has_user)
+    table = Table.of(_array(tables.item[tables.has_item]))
     rule = fit_fold_in(
         table,
         *_rows(old, known),
-        x_user=tables.user[tables.has_user].numpy(),
+        x_user=_array(tables.user[tables.has_user]),
         holdout_users=HOLDOUT_USERS,
         seed=seed,
     )
-    user = _updated(rule, tables.user.numpy(), known, old, new)
-    has_user = tables.has_user | torch.from_numpy(np.diff(new[0]) > 0)
-    users = Tables(torch.from_numpy(user), tables.item, has_user, tables.has_item)
+    user = _updated(rule, _array(tables.user), known, old, new)
+    has_user = tables.has_user | _tensor(np.diff(new[0]) > 0, tables.user)
+    users = Tables(_tensor(user, tables.user), tables.item, has_user, tables.has_item)
     return _last_users(rule, _with_items(tables, users, was.by_item(), now.by_item(), seed), now)
 
 
@@ -75,16 +75,17 @@ def _with_items(tables: Tables, users: Tables, was: Neighbors, now: Neighbors, s
     if not bool(fresh.any()):
         return users
     rule = fit_item_fold_in(
-        tables.user[tables.has_user].numpy(),
-        tables.item[tables.has_item].numpy(),
-        *_rows(_histories(was, _numbered(tables.has_user)), tables.has_item.numpy()),
+        _array(tables.user[tables.has_user]),
+        _array(tables.item[tables.has_item]),
+        *_rows(_histories(was, _numbered(tables.has_user)), _array(tables.has_item)),
         seed=seed,
     ).by_users
-    everybody = Table.of(users.user[users.has_user].numpy())
-    histories = _rows(_histories(now, _numbered(users.has_user)), fresh.numpy())
+    everybody = Table.of(_array(users.user[users.has_user]))
+    histories = _rows(_histories(now, _numbered(users.has_user)), _array(fresh))
     item, has_item = users.item.clone(), users.has_item.clone()
-    item[fresh] = torch.from_numpy(FoldIn("regression", everybody, arrays=rule.arrays)(*histories))
-    has_item[fresh] = torch.from_numpy(np.diff(histories[0]) > 0)
+    found = FoldIn("regression", everybody, arrays=rule.arrays)(*histories)
+    item[fresh] = _tensor(found, item)
+    has_item[fresh] = _tensor(np.diff(histories[0]) > 0, item)
     return Tables(users.user, item, users.has_user, has_item)
 
 
@@ -93,24 +94,33 @@ def _last_users(rule: FoldIn, tables: Tables, now: Any) -> Tables:
     fresh = ~tables.has_user & (now.by_user().degree > 0)
     if not bool(fresh.any()):
         return tables
-    everything = Table.of(tables.item[tables.has_item].numpy())
+    everything = Table.of(_array(tables.item[tables.has_item]))
     again = FoldIn(rule.kind, everything, settings=rule.settings, arrays=rule.arrays)
-    histories = _rows(_histories(now.by_user(), _numbered(tables.has_item)), fresh.numpy())
+    histories = _rows(_histories(now.by_user(), _numbered(tables.has_item)), _array(fresh))
     user, has_user = tables.user.clone(), tables.has_user.clone()
-    user[fresh] = torch.from_numpy(again(*histories))
-    has_user[fresh] = torch.from_numpy(np.diff(histories[0]) > 0)
+    user[fresh] = _tensor(again(*histories), user)
+    has_user[fresh] = _tensor(np.diff(histories[0]) > 0, user)
     return Tables(user, tables.item, has_user, tables.has_item)
+
+
+def _array(x: Tensor) -> Array:
+    found: Array = x.cpu().numpy()
+    return found
+
+
+def _tensor(x: Array, like: Tensor) -> Tensor:
+    return torch.as_tensor(x, device=like.device)
 
 
 def _numbered(kept: Tensor) -> Array:
     """The new number of each node that is kept, -1 for others."""
-    number: Array = np.where(kept.numpy(), np.cumsum(kept.numpy()) - 1, -1)
+    number: Array = np.where(_array(kept), np.cumsum(_array(kept)) - 1, -1)
     return number
 
 
 def _histories(neighbors: Neighbors, number: Array) -> tuple[Array, Array]:
     """A pattern with the columns that have a number."""
-    col, row = number[neighbors.col.numpy()], neighbors.row.numpy()
+    col, row = number[_array(neighbors.col)], _array(neighbors.row)
     size = np.bincount(row[col >= 0], minlength=len(neighbors.ptr) - 1)
     return np.concatenate([[0], np.cumsum(size)]), col[col >= 0]
 
