@@ -59,6 +59,15 @@ class ExpertMixture(nn.Module):
         with torch.no_grad():
             return self._logits(teacher).argmax(1)
 
+    def load(self, teacher: Tensor) -> Tensor:
+        r"""The share of rows that each expert is expected to get, ``[M]``, without gradient.
+
+        Under Gumbel noise expert :math:`m` is chosen for :math:`e` with probability
+        :math:`\alpha_{em}`, whatever the temperature.
+        """
+        with torch.no_grad():
+            return self._logits(teacher).softmax(1).mean(0)
+
     def _logits(self, teacher: Tensor) -> Tensor:
         # Half precision would save nothing here and change assignments.
         with full_precision(teacher.device.type):
@@ -112,6 +121,7 @@ class DistillationExperts(Distillation):
     """
 
     needs = ("teacher_x",)
+    row_wise: tuple[str, ...] = (USER, ITEM)
 
     #: Whether to halve the width of the experts if student and teacher are equally wide.
     halve_equal_widths = True
@@ -158,6 +168,12 @@ class DistillationExperts(Distillation):
         mixture = self.mixture[node_type]
         assert isinstance(mixture, ExpertMixture)
         return mixture.group(teacher)
+
+    def load(self, node_type: str, teacher: Tensor) -> Tensor:
+        """The share of the rows of ``teacher`` that each expert is expected to get, ``[M]``."""
+        mixture = self.mixture[node_type]
+        assert isinstance(mixture, ExpertMixture)
+        return mixture.load(teacher)
 
     def reconstruction(self, node_type: str, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared error of ``teacher`` (``[n, d_t]``), reconstructed from ``student``."""

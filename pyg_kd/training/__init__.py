@@ -4,6 +4,7 @@ from pyg_kd.training.als import AlternatingLeastSquares
 from pyg_kd.training.catalogue_softmax import CatalogueSoftmax
 from pyg_kd.training.compression import compress
 from pyg_kd.training.compression_report import CompressionReport
+from pyg_kd.training.diagnostics import Diagnostics, diagnose_teacher, plot_diagnostics
 from pyg_kd.training.divergence import TrainingDiverged
 from pyg_kd.training.ensemble import Ensemble, train_ensemble
 from pyg_kd.training.history import History
@@ -17,13 +18,16 @@ __all__ = [
     "BPR",
     "CatalogueSoftmax",
     "CompressionReport",
+    "Diagnostics",
     "Ensemble",
     "History",
     "SampledSoftmax",
     "Trainer",
     "TrainingDiverged",
     "compress",
+    "diagnose_teacher",
     "lightgcn_teacher",
+    "plot_diagnostics",
     "train_ensemble",
     "validate",
 ]

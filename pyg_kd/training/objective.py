@@ -55,7 +55,14 @@ class Objective(nn.Module):
         """The weighted sum, and the unweighted terms stacked, ``[1 + methods]``."""
         # Plain tensors, not a Batch: the wrappers for precision and for several processes look
         # for tensors among the arguments.
-        batch = Batch(user, positive, negative)
+        terms = self.terms(graph, Batch(user, positive, negative))
+        total = self.base_weight * terms[0]
+        for weight, term in zip(self.weights, terms[1:], strict=True):
+            total = total + weight * term
+        return total, torch.stack([term.detach().float() for term in terms])
+
+    def terms(self, graph: HeteroData, batch: Batch) -> list[Tensor]:
+        """The unweighted terms of the sum, scalars with their graphs, the base loss first."""
         x_dict: XDict = self.model(graph) if self.reads else {}
         if self.loss is None:
             terms = [self.model.own_loss(x_dict, graph, batch)]
@@ -68,10 +75,7 @@ class Objective(nn.Module):
             if not isinstance(term, Tensor) or term.dim():
                 found = f"shape {list(term.shape)}" if isinstance(term, Tensor) else repr(term)
                 raise ValueError(f"{name} must be a scalar tensor (got {found})")
-        total = self.base_weight * terms[0]
-        for weight, term in zip(self.weights, terms[1:], strict=True):
-            total = total + weight * term
-        return total, torch.stack([term.detach().float() for term in terms])
+        return terms
 
     def bind(self, graph: HeteroData) -> None:
         """Check the model on the graph and its knowledge, and make the methods' parameters anew."""

@@ -28,6 +28,7 @@ from pyg_kd.training.checkpoint import (
 from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective
+from pyg_kd.training.observer import Observer
 from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
 from pyg_kd.training.schedule import rate_factor, warmup_steps
@@ -100,7 +101,7 @@ class Run:
                 with self.average.applied():
                     if self.val_data is not None and (self.epoch + 1) % options.evaluate_every == 0:
                         row |= self.validate(self.val_data, taken=row)
-                    self.call_back()
+                    row |= self.call_back(taken=row)
                 self.history.rows.append(row)
                 self.epoch += 1
                 self.keep_intact()
@@ -231,11 +232,20 @@ class Run:
         student = max(values) if self.options.restore_best else values[-1]
         return self.validation.weak_teacher(self.data, student)
 
-    def call_back(self) -> None:
-        """Run the callbacks of an epoch that has ended."""
+    def call_back(self, taken: dict[str, float]) -> dict[str, float]:
+        """Run the callbacks of an epoch that has ended; what observers among them measured."""
+        found: dict[str, float] = {}
         with inference(self.objective.model):
             for callback in self.callbacks:
-                callback(self.epoch, self.objective.model, self.data)
+                if not isinstance(callback, Observer):
+                    callback(self.epoch, self.objective.model, self.data)
+                    continue
+                values = callback.observe(self.epoch, self.objective, self.data)
+                if values.keys() & {*taken, *found}:
+                    names = sorted(values.keys() & {*taken, *found})
+                    raise ValueError(f"'callbacks' must not measure {names}, columns of others")
+                found |= values
+        return found
 
     def restore_best(self) -> None:
         """Give the model its best validated weights, or the average of the last."""

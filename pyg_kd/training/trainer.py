@@ -161,6 +161,7 @@ class Trainer:
                 methods are made anew.
             callbacks: Called with ``(epoch, model, data)`` after every epoch, epochs from 0, with
                 the model in evaluation mode and without gradients; every process calls them.
+                :class:`~pyg_kd.training.diagnostics.Diagnostics` adds columns to the history.
             resume: Continue from ``checkpoint_dir``, if it holds a checkpoint.
 
         Returns:
