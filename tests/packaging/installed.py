@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import files, version
-from importlib.resources import files as resources
 from pathlib import Path
 
 import pyg_kd
@@ -19,8 +18,8 @@ def check_contents() -> None:
     names = {str(path) for path in files("pyg_kd") or ()}
     assert "pyg_kd/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]
-    page = resources("pyg_kd.retrieval.service.page") / "static"
-    assert {".html", ".js", ".css"} <= {Path(entry.name).suffix for entry in page.iterdir()}
+    page = {name for name in names if name.startswith("pyg_kd/retrieval/service/page/static/")}
+    assert {Path(name).suffix for name in page} >= {".html", ".js", ".css", ".svg"}
 
 
 def check_commands() -> None:
