@@ -49,7 +49,7 @@ METRIC = "recall@20"
 TEACHERS = [NamedTeacher("als", place) for place in range(3)]
 #: Epochs of a student from scratch: fewer than those of ``compress``, as 11 are trained a seed.
 EPOCHS = 100
-TUNING = list(product((3, 10, 40), (0.0005, 0.002, 0.01)))
+TUNED, RATES = (3, 10, 40), (0.0005, 0.002, 0.01)
 DAY = 86_400
 
 
@@ -74,15 +74,19 @@ def spans(data: HeteroData) -> dict[str, float]:
 
 
 def chosen(data: HeteroData, cache: Path) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe chosen on validation targets, and what was tried."""
+    """A recipe chosen on validation targets, what was tried, and what is best at its edge."""
     path = cache / "choice.json"
     if not path.exists():
         write_json(path, _tried(data))
     tried = read_json(path)
     place = max(tried["teacher"], key=tried["teacher"].get)
-    epochs, rate = max(tried["tuning"], key=tried["tuning"].get).split(" epochs from ")
+    best = max(tried["tuning"], key=tried["tuning"].get)
+    epochs, rate = best.split(" epochs from ")
     student = SoftLabelStudent(epochs=EPOCHS, tuning_epochs=int(epochs), tuning_lr=float(rate))
-    return Recipe(NamedTeacher("als", int(place)), student), tried
+    edges = {"tuning_epochs": int(epochs) in (min(TUNED), max(TUNED)),
+             "tuning_lr": float(rate) in (min(RATES), max(RATES))}  # fmt: skip
+    found = {**tried, "at the edge": [name for name, edge in edges.items() if edge]}
+    return Recipe(NamedTeacher("als", int(place)), student), found
 
 
 def _tried(data: HeteroData) -> dict[str, dict[str, float]]:
@@ -100,7 +104,7 @@ def _tried(data: HeteroData) -> dict[str, dict[str, float]]:
     recipe = Recipe(NamedTeacher("als", int(best)), SoftLabelStudent(epochs=EPOCHS))
     base = Task(steps[:1], recipe, 0).from_scratch()
     tuning = {}
-    for epochs, rate in TUNING:
+    for epochs, rate in product(TUNED, RATES):
         student = SoftLabelStudent(epochs=EPOCHS, tuning_epochs=epochs, tuning_lr=rate)
         task = Task([steps[0], early[1]], replace(recipe, student=student), 0)
         served = FineTune()(base, task)

@@ -1,0 +1,54 @@
+"""What the benchmark of refresh policies chooses and says of its data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pyg_kd.datasets import SyntheticStream, from_interactions
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def refresh(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import refresh
+
+    return refresh
+
+
+def test_how_long_users_stay(refresh):
+    day = 86_400
+    data = from_interactions(
+        [[0, 0, 1, 1, 2, 3, 3], [0, 1, 0, 1, 0, 0, 1]],
+        time=[0, day - 1, 5, 5 + 3 * day, 9, 0, 100 * day],
+    )
+    found = refresh.spans(data)
+    assert found["an hour"] == 1 / 4  # one interaction alone
+    assert found["a day"] == 2 / 4 and found["a week"] == 3 / 4 and found["30 days"] == 3 / 4
+    assert found["days of all"] == 100
+
+
+def test_the_best_on_validation_targets_is_chosen(refresh, tmp_path):
+    tried = {
+        "teacher": {"0": 0.1, "1": 0.3, "2": 0.2},
+        "tuning": {"3 epochs from 0.002": 0.2, "10 epochs from 0.01": 0.1},
+    }
+    (tmp_path / "choice.json").write_text(json.dumps(tried))
+    recipe, found = refresh.chosen(None, tmp_path)
+    assert recipe.teacher == refresh.NamedTeacher("als", 1)
+    assert recipe.student.tuning_epochs == 3 and recipe.student.tuning_lr == 0.002
+    assert found["at the edge"] == ["tuning_epochs"]
+
+
+@pytest.mark.slow
+def test_what_is_tried_is_measured(refresh, monkeypatch):
+    monkeypatch.setattr(refresh, "EPOCHS", 2)
+    monkeypatch.setattr(refresh, "TUNED", (1,))
+    data = SyntheticStream(num_users=120, num_items=60, num_edges=1_500)[0]
+    tried = refresh._tried(data)
+    assert set(tried["teacher"]) == {"0", "1", "2"} and len(tried["tuning"]) == 3
+    assert all(0 < value < 1 for part in tried.values() for value in part.values())
