@@ -60,10 +60,10 @@ def arm(name: str, metric: Metric) -> Arm:
             are negative or all 0.
     """
     if not isinstance(metric, Ratio):
-        values = _floats(name, metric)
+        values = values_of(name, metric)
         mean = values.mean(-1)
         return Arm(mean, values - mean[..., None])
-    top, bottom = (_floats(name, part) for part in metric)
+    top, bottom = (values_of(name, part) for part in metric)
     if top.shape != bottom.shape:
         raise ValueError(
             f"{name!r} must have a denominator for each numerator "
@@ -81,17 +81,23 @@ def arm(name: str, metric: Metric) -> Arm:
 def linear(first: Metric, second: Metric) -> tuple[Floats, Floats]:
     """A metric of two arms as one value a user, a ratio linearised around its value in both."""
     if not (isinstance(first, Ratio) and isinstance(second, Ratio)):
-        return _floats("covariate", first), _floats("covariate", second)
+        return values_of("covariate", first), values_of("covariate", second)
     both = [
-        np.concatenate([_floats("covariate", a), _floats("covariate", b)], -1)
+        np.concatenate([values_of("covariate", a), values_of("covariate", b)], -1)
         for a, b in zip(first, second, strict=True)
     ]
     spread = arm("covariate", Ratio(*both)).spread
-    size = _floats("covariate", first.numerator).shape[-1]
+    size = values_of("covariate", first.numerator).shape[-1]
     return spread[..., :size], spread[..., size:]
 
 
-def _floats(name: str, values: Any) -> Floats:
+def values_of(name: str, values: Any) -> Floats:
+    """Values of users as float64 ``[..., n]``, from a tensor, an array or a list.
+
+    Raises:
+        TypeError: If they are no numbers.
+        ValueError: If there are fewer than two users, or a value is not finite.
+    """
     if isinstance(values, Tensor):
         values = values.detach().cpu()
     try:

@@ -70,7 +70,7 @@ class Policy(ABC):
         """
         self.check(users, lists)
         # Many visits are of few users: marginals are computed once for each.
-        distinct, back = users.unique(return_inverse=True)
+        distinct, back = numbered(users, self.num_users)
         table, pool = self.marginals(distinct)[back], self.pool[users]
         at = (pool[:, :, None] == lists[:, None, :]) & (pool[:, :, None] >= 0)
         return torch.where(at, table, 0.0).sum(1)
@@ -164,6 +164,13 @@ class EpsilonShuffle(Policy):
         size = pool.size(1)
         orders = exp(lgamma(size - self.k + 1) - lgamma(size + 1))
         return (1 - self.epsilon) * best.double() + self.epsilon * known.double() * orders
+
+
+def numbered(users: Tensor, num_users: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones among some users, ascending, and where each user is among these."""
+    there = torch.zeros(num_users, dtype=torch.bool, device=users.device)
+    there[users] = True
+    return there.nonzero().view(-1), (there.cumsum(0) - 1)[users]
 
 
 def _in_order(policy: Policy, users: Tensor) -> Tensor:
