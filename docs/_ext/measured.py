@@ -60,7 +60,7 @@ def accuracy(*names: str, worlds: Iterable[str] = WORLDS) -> None:
             if name in rows:
                 lines.append([WORLDS[world], *_reached(rows, name)])
     header = ["Student and teacher", "Method", "Recall@50", "alone", "teacher", "Gap closed",
-              "p, R@50", "p, N@20", "Seeds"]  # fmt: skip
+              "p, R@50", "p, N@20", "Seeds", "Epoch"]  # fmt: skip
     if len(names) == 1:
         header.pop(1)
         for line in lines:
@@ -70,7 +70,8 @@ def accuracy(*names: str, worlds: Iterable[str] = WORLDS) -> None:
         lines,
         "CiteULike, leave-one-out, full ranking, width 20 from 200, means over seeds; *p* is of a "
         "paired t-test per user against the student alone, after Holm's correction, with the sign "
-        "of the difference. `benchmarks/compare_methods.py`; [all rows](../results.md).",
+        "of the difference; *epoch* is its time on one thread, over that of the student alone. "
+        "`benchmarks/compare_methods.py`; [all rows](../results.md).",
     )
 
 
@@ -78,7 +79,8 @@ def _reached(rows: dict[str, Any], name: str) -> list[str]:
     row = rows[name]
     means = [f"{found['recall@50']:.4f}" for found in (row, rows[ALONE], rows["teacher"])]
     tests = [_p_value(row, metric) for metric in ("recall@50", "ndcg@20")]
-    return [name, *means, f"{row['gap closed']:.0%}", *tests, str(row["seeds"])]
+    cost = f"{row['cost']:.1f}x" if "cost" in row else ""
+    return [name, *means, f"{row['gap closed']:.0%}", *tests, str(row["seeds"]), cost]
 
 
 def _p_value(row: dict[str, Any], metric: str) -> str:
