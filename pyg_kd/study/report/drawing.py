@@ -15,7 +15,7 @@ from pyg_kd.study.report.section import Figure, Section
 #: Colour of text and axes while a figure is drawn; replaced by that of the page.
 INK = "#1b1d1f"
 #: Distinct for most kinds of colour blindness, and of enough contrast on white and on near-black.
-COLORS = ("#2f7ebd", "#d9622b", "#2a9d6f", "#c0508f", "#8a6fd1", "#b08900", "#4a9fb5", "#8c8c8c")
+COLORS = ("#2f7ebd", "#d9622b", "#2a9d6f", "#c0508f", "#8a6fd1", "#b08900", "#3a8ea6", "#8c8c8c")
 INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 
 

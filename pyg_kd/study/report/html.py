@@ -39,15 +39,16 @@ def anchor(title: str, path: str = "") -> str:
 
 
 def _elements(section: Section, level: int, name: str) -> Iterator[str]:
+    heading = f"<h{level}>{inline(section.title)}</h{level}>"
     yield f'<section id="{name}">'
-    yield f"<h{level}>{inline(section.title)}</h{level}>"
+    yield f"<details><summary>{heading}</summary>" if section.folded else heading
     if section.text:
         yield blocks(section.text)
     yield from map(html_table, section.tables)
     yield from map(_figure, section.figures)
     for part in section.parts:
         yield to_html(part, level + 1, name)
-    yield "</section>"
+    yield "</details></section>" if section.folded else "</section>"
 
 
 def html_table(table: Table) -> str:
@@ -55,16 +56,16 @@ def html_table(table: Table) -> str:
     numeric = [_is_numeric(column) for column in zip(*table.rows, strict=True)]
     numeric = numeric or [False] * len(table.header)
     classes = [' class="number"' if is_number else "" for is_number in numeric]
-    caption = f"<caption>{inline(table.caption)}</caption>" if table.caption else ""
     head = "".join(
         f'<th scope="col"{kind}>{inline(name)}</th>'
         for name, kind in zip(table.header, classes, strict=True)
     )
     rows = "\n".join(_row([cell_text(cell) for cell in row], classes) for row in table.rows)
-    label = escape(table.caption or f"Table of {table.header[0]}")
+    label = escape(re.sub(r"[*`]", "", table.caption) or f"Table of {table.header[0]}")
+    caption = f"<figcaption>{inline(table.caption)}</figcaption>\n" if table.caption else ""
     return (
-        f'<div class="table" role="region" tabindex="0" aria-label="{label}">\n<table>{caption}\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        f'<figure>{caption}<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n'
+        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div></figure>"
     )
 
 
@@ -83,4 +84,10 @@ def _is_numeric(column: tuple[Cell, ...]) -> bool:
 
 def _figure(figure: Figure) -> str:
     caption = f"<figcaption>{inline(figure.caption)}</figcaption>" if figure.caption else ""
-    return f'<figure id="{figure.name}">{svg(figure, inline=True)}{caption}</figure>'
+    # On a phone, text shrinks to 8 pixels at least; a figure that is wider then scrolls.
+    least, most = (f"{factor * figure.size[0]:.1f}rem" for factor in (3.7, 7.0))
+    return (
+        f'<figure id="{figure.name}"><div class="scroll" tabindex="0"><div class="plot" '
+        f'style="min-width: {least}; max-width: {most}">{svg(figure, inline=True)}</div></div>'
+        f"{caption}</figure>"
+    )

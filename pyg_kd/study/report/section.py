@@ -68,7 +68,7 @@ class Figure:
     draw: Callable[[Canvas], object]
     caption: str
     alt: str
-    size: tuple[float, float] = (7.0, 4.0)
+    size: tuple[float, float] = (6.0, 3.6)
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "")
@@ -91,6 +91,7 @@ class Section:
         tables: Tables.
         figures: Figures.
         parts: Sections one level below.
+        folded: Show the heading alone until the reader opens it.
 
     Raises:
         ValueError: If ``title`` is empty.
@@ -106,6 +107,7 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     parts: Sequence[Section] = ()
+    folded: bool = False
 
     def __post_init__(self) -> None:
         if not self.title.strip():
