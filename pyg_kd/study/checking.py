@@ -137,13 +137,18 @@ def check_rows(config: Config) -> None:
 
 def _check_made(plan: Plan, place: Place, setting: Setting, name: str) -> None:
     tree = applied(plan.tree(place, lambda _: {}), setting)
-    make_trainer(tree["trainer"], f"{name}.trainer")
+    trainer = make_trainer(tree["trainer"], f"{name}.trainer")
+    if trainer.evaluate_every > trainer.max_epochs:
+        raise ValueError(
+            f"{name}.trainer: 'evaluate_every' must be at most 'max_epochs', "
+            f"{trainer.max_epochs} (got {trainer.evaluate_every})"
+        )
     check_model(Student(tree["class"], tree["dim"], tree["model"], tree["start"]), f"{name}.model")
     for component in tree["components"]:
         make_method(component, name)
-        weight = component["weight"] * tree["scale"]
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise ValueError(f"{name}: 'weight' must be a number (got {weight!r})")
+        for key, value in (("weight", component["weight"]), ("scale", tree["scale"])):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{name}: {key!r} must be a number (got {value!r})")
     if not is_trained(tree["class"]) and tree["components"]:
         raise ValueError(f"{name}: {tree['class']} is not trained, so it can't be distilled")
 

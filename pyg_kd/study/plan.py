@@ -131,15 +131,16 @@ class Plan:
             knowledge=knowledge,
         )
 
-    def search(self, place: Place, path: Path) -> Search:
-        """How the setting of a row is searched."""
+    def search(self, place: Place, folder: Path) -> Search:
+        """How the setting of a row is searched; trials of Optuna are kept in a folder."""
         teacher, budget = self.is_teacher(place), self.config.budget
         given = self.teacher(place).search if teacher else self.row(place).search
         if budget.search == OPTUNA and not teacher and given:
             assert isinstance(given, dict) and budget.trials is not None
-            name = "/".join(place)
-            seed = int(digest([name, self.config.seeds[0]]), 16)
-            return OptunaSearch(flat(given), budget.trials, path, name, seed)
+            name = digest([*place, self.config.seeds[0]])
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{name}.db"
+            return OptunaSearch(flat(given), budget.trials, path, "/".join(place), int(name, 16))
         settings = settings_of(given, place[2])
         return GridSearch(settings, budget.extensions, lambda s: self.possible(place, s))
 

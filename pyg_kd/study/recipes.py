@@ -41,7 +41,7 @@ def student_tree(
     if row.compress:
         labels = student_labels(sizes["items"], fused=fused)
         components = [{"method": "SoftLabel", "weight": 1.0, "options": labels}]
-        trainer |= student_training(sizes["users"])
+        trainer |= student_training(sizes["users"], row.trainer.get("max_epochs"))
         options |= {"init_std": INIT_STD}
     for component in components[:1]:
         component["weight"] = component["weight"] if row.weight is None else row.weight

@@ -24,7 +24,7 @@ from pyg_kd.study.worker import EXTRACT, TEST, TRAIN, Job
 T = TypeVar("T")
 U = TypeVar("U")
 
-KNOWLEDGE, SEARCHES = "knowledge", "search.db"
+KNOWLEDGE, SEARCHES = "knowledge", "searches"
 
 
 class OutOfTime(Exception):
