@@ -35,7 +35,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
-    "mathml",  # maths that needs neither scripts nor fonts of others
+    "mathml",  # maths that needs no scripts
+    "math_font",  # and looks the same everywhere
     "room",  # one page a subpackage
     "same_object",  # a name leads to where the object is documented
     "repository_links",  # the README of GitHub is the front page here

@@ -23,6 +23,14 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """A device; CUDA is skipped where there is none."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder that holds ``gowalla/`` and ``citeulike/``; skips where there is none."""

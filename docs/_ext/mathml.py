@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw by themselves: no script, no foreign font, no network.
+"""Formulas as MathML, which browsers draw by themselves: no script, no network.
 
 :func:`formula` turns LaTeX into MathML Core, the part that all browsers share: words are one
 upright identifier, cells are aligned by style, letters of other alphabets are characters. What it
