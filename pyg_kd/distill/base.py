@@ -64,6 +64,10 @@ class Distillation(nn.Module):
     #: ``teacher_x``. Binding decides, and sets ``self.needs`` and ``self.teacher_scores``.
     listed_scores: bool = False
 
+    #: Options to search with the data, by ``pyg-kd tune``: positive numbers, or tuples of them that
+    #: are scaled together, best searched around their values on a logarithmic scale.
+    tunes: tuple[str, ...] = ()
+
     _set_up = False
     _fresh = False
     _bound: tuple[tuple[str, ...], int] | None = None

@@ -65,6 +65,7 @@ class PreferenceConsistentDistillation(Distillation):
     """
 
     needs = ("teacher_x", "teacher_items")
+    tunes = ("softmax_temperature",)
 
     def __init__(
         self,

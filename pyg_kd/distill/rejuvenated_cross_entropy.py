@@ -75,6 +75,7 @@ class RejuvenatedCrossEntropy(Distillation):
     """
 
     needs: tuple[str, ...] = ("teacher_items", "teacher_x")
+    tunes = ("temperature", "scale")
     teacher_scores = listed_scores = True
 
     def __init__(

@@ -62,6 +62,7 @@ class RelaxedRankingDistillation(Distillation):
     """
 
     needs = ("teacher_items",)
+    tunes = ("scale",)
 
     def __init__(
         self,

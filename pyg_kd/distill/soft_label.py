@@ -117,6 +117,7 @@ class SoftLabel(Distillation):
             self.needs = ("teacher_items", "teacher_x")
         self.temperature, self.mixture = _mixture(temperature, mixture)
         self.temperature_score, self.share = temperature_score, share
+        self.tunes = ("temperature_score",) if self.teacher_scores else ("temperature",)
         self.own_weight, self.scale = own_weight, scale
         self.mass: Tensor
         self.lists: Tensor
