@@ -36,7 +36,7 @@ def findings(world: World, baseline: str, metric: str) -> list[str]:
     students = {n: row for n, row in rows.items() if row["role"] != TEACHER}
     found = [_best(students, baseline, metric)] if students else []
     found += [_runner_up(world["runner-up"].get(metric))]
-    found += [_teacher(rows, baseline, metric)]
+    found += [_teacher(rows, world["teacher"], baseline, metric)]
     found += _groups(students, baseline, metric)
     found += _cautions(students, metric)
     return [sentence for sentence in found if sentence]
@@ -50,7 +50,7 @@ def _best(students: Mapping[str, World], baseline: str, metric: str) -> str:
     name = max(students, key=lambda n: _mean(students[n], metric))
     row = students[name]
     text = f"The best row is **{name}**, with {metric_text(metric)} {_mean(row, metric):.4f}"
-    test = row["against baseline"].get(metric)
+    test = _beside(row, baseline, metric)
     if test is None:
         return f"{text}." if name != baseline else f"{text}: no method is above it."
     share = test["difference"] / _mean(students[baseline], metric)
@@ -75,13 +75,18 @@ def _runner_up(test: World | None) -> str:
     )
 
 
-def _teacher(rows: Mapping[str, World], baseline: str, metric: str) -> str:
+def _beside(row: World, name: str | None, metric: str) -> World | None:
+    """The comparison of a row with another."""
+    found: World | None = row["against"].get(name, {}).get(metric)
+    return found
+
+
+def _teacher(rows: Mapping[str, World], name: str | None, baseline: str, metric: str) -> str:
     """Where the teacher stands, between the student alone and the best row."""
-    name = next((n for n, row in rows.items() if row["role"] == TEACHER), None)
-    if name is None:
+    if name not in rows or name is None:
         return ""
     text = f"The teacher reaches {_mean(rows[name], metric):.4f}"
-    alone = rows.get(baseline, {}).get("against teacher", {}).get(metric)
+    alone = _beside(rows[baseline], name, metric) if baseline in rows else None
     if alone is not None:
         below = alone["difference"] < 0
         sure = "significantly" if _significant(alone) else "not significantly"
@@ -91,7 +96,7 @@ def _teacher(rows: Mapping[str, World], baseline: str, metric: str) -> str:
     above = [
         n
         for n, row in rows.items()
-        if (test := row["against teacher"].get(metric)) is not None
+        if (test := _beside(row, name, metric)) is not None
         and test["difference"] > 0
         and _significant(test)
         and n != baseline
@@ -105,8 +110,8 @@ def _teacher(rows: Mapping[str, World], baseline: str, metric: str) -> str:
 
 def _groups(students: Mapping[str, World], baseline: str, metric: str) -> list[str]:
     """Which rows do not differ from the baseline, and which are below it."""
-    tests = {n: row["against baseline"].get(metric) for n, row in students.items()}
-    tests = {n: test for n, test in tests.items() if test is not None}
+    beside = {n: _beside(row, baseline, metric) for n, row in students.items()}
+    tests = {n: test for n, test in beside.items() if test is not None}
     unclear = [n for n, test in tests.items() if not _significant(test)]
     below = [n for n, test in tests.items() if _significant(test) and test["difference"] < 0]
     found = []

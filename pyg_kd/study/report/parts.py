@@ -42,9 +42,21 @@ def study_section(found: Summary, sections: Sequence[Section] = ()) -> Section:
         sections: Further sections, put before what was run.
     """
     title = found.get("title") or f"Study: {found['name']}"
+    note = "\n\n".join(filter(None, [(found.get("note") or "").strip(), _unfinished(found)]))
     parts = [_summary(found), *(_world(found, world) for world in found["worlds"])]
     parts += [_reading(found), *sections, _what_was_run(found), _commands(found)]
-    return Section(title, found.get("note", ""), parts=parts)
+    return Section(title, note, parts=parts)
+
+
+def _unfinished(found: Summary) -> str:
+    """What a study that stopped early has not told yet."""
+    reasons: Mapping[str, str] = found.get("failed") or {}
+    failed = [f"{name} ({reason})" for name, reason in reasons.items()]
+    missing = found.get("missing") or 0
+    return " ".join([
+        *([f"**Not finished**: {missing} tested runs are missing."] if missing else []),
+        *([f"**Failed**: {'; '.join(failed)}."] if failed else []),
+    ])  # fmt: skip
 
 
 def world_name(found: Summary, world: Summary) -> str:
@@ -69,26 +81,41 @@ def _world(found: Summary, world: Summary) -> Section:
     """Accuracy, differences and costs of a world, with its figures."""
     metrics, baseline = found["metrics"], found["baseline"]
     name = anchor(f"{world['dataset']} {world['world']}")
-    text = f"{world['users']:,} test users." if "users" in world else ""
     pictures = [forest(world, baseline, metrics[0], f"forest-{name}")]
     tradeoff = pareto(world, metrics[0], f"cost-{name}")
     return Section(
         world_name(found, world),
-        text,
-        [accuracy(world, metrics)],
+        _sizes(found, world),
+        [accuracy(world, metrics, published(found, world))],
         pictures,
         [
-            *_differences(world, metrics, "against baseline", baseline),
-            *_differences(world, metrics, "against teacher", "the teacher"),
+            *(
+                _differences(world, metrics, beside, gaps=beside == baseline)
+                for beside in world["beside"]
+            ),
             Section("Settings and costs", "", [costs(world)], [tradeoff] if tradeoff else []),
         ],
     )
 
 
-def _differences(world: Summary, metrics: Sequence[str], beside: str, name: str) -> list[Section]:
-    tables = [differences(world, metric, beside, name) for metric in metrics]
+def published(found: Summary, world: Summary) -> dict[str, dict[str, float]]:
+    """Published figures by row and metric: of the study, or of the world."""
+    given = found.get("published") or {}
+    given = given.get(world["world"], given)
+    return {row: of for row, of in given.items() if row in world["rows"] and isinstance(of, dict)}
+
+
+def _sizes(found: Summary, world: Summary) -> str:
+    """The size of the data, as far as it is known."""
+    sizes = (found.get("sizes") or {}).get(world["dataset"]) or {}
+    counts = [f"{count:,} {name}" for name, count in sizes.items() if isinstance(count, int)]
+    return "; ".join([*counts, f"{world['users']:,} test users"]) + "."
+
+
+def _differences(world: Summary, metrics: Sequence[str], beside: str, *, gaps: bool) -> Section:
+    tables = [differences(world, metric, beside, gaps=gaps) for metric in metrics]
     some = [table for table in tables if table is not None]
-    return [Section(f"Beside {name}", tables=some)] if some else []
+    return Section(f"Beside {beside}", "" if some else "No row to compare.", some)
 
 
 def _reading(found: Summary) -> Section:

@@ -37,7 +37,7 @@ def forest(world: World, baseline: str, metric: str, name: str) -> Figure:
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        _reference_lines(axes, rows, baseline, metric)
+        _reference_lines(axes, rows, (baseline, world["teacher"]), metric)
         for place, row in enumerate(order):
             of = rows[row]["test"][metric]
             low, high = of["interval"]
@@ -63,9 +63,10 @@ def forest(world: World, baseline: str, metric: str, name: str) -> Figure:
     )
 
 
-def _reference_lines(axes: Axes, rows: Mapping[str, World], baseline: str, metric: str) -> None:
-    teacher = next((n for n, row in rows.items() if row["role"] == "teacher"), None)
-    for name, color, style in ((baseline, "C7", "--"), (teacher, "C1", "-")):
+def _reference_lines(
+    axes: Axes, rows: Mapping[str, World], names: tuple[str, str | None], metric: str
+) -> None:
+    for name, color, style in zip(names, ("C7", "C1"), ("--", "-"), strict=True):
         if name is not None and name in rows:
             value = rows[name]["test"][metric]["mean"]
             axes.axvline(value, color=color, ls=style, lw=1.3, label=name)

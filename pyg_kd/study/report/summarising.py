@@ -18,7 +18,8 @@ FORMAT = "pyg_kd.study.summary.1"
 
 #: Values of every user, by method and seed.
 Values = Mapping[str, Mapping[int, Tensor]]
-Teacher = Mapping[int, Tensor] | Tensor | None
+#: What rows are compared with: seed by seed, or one run with all.
+Standing = Mapping[int, Tensor] | Tensor
 
 
 def summary(
@@ -31,10 +32,10 @@ def summary(
 ) -> dict[str, Any]:
     r"""Means, intervals, tests and costs of a study: what its report is written from.
 
-    Every world has its rows: means and deviations over seeds, differences to the baseline and to
-    the teacher by :func:`~pyg_kd.evaluation.compare_runs`, the gap closed, what was chosen, what
-    it cost, and the commands that run it again. A teacher that was trained once is compared with
-    as it stands.
+    Every world has its rows: means and deviations over seeds, differences to the baseline, to the
+    teacher and to what else the study compares with, by :func:`~pyg_kd.evaluation.compare_runs`,
+    the gap closed, what was chosen, what it cost, and the commands that run it again. A teacher
+    that was trained once is compared with as it stands.
 
     Args:
         results: The study.
@@ -76,7 +77,7 @@ def summary(
 
 
 #: What a study says of itself.
-ABOUT = ("title", "note", "command", "sizes")
+ABOUT = ("title", "note", "command", "sizes", "published", "missing", "failed")
 
 
 def _metrics(results: Results, wanted: Sequence[str] | None) -> list[str]:
@@ -96,21 +97,20 @@ def _world(
     for record in results.finalists(dataset, world):
         records.setdefault(record.method, []).append(record)
     rows = {name: _row(of) for name, of in records.items()}
-    found: dict[str, Any] = {"dataset": dataset, "world": world, "runner-up": {}}
+    teacher = _teacher_name(rows)
+    found: dict[str, Any] = {"dataset": dataset, "world": world, "teacher": teacher}
+    found["runner-up"] = {}
+    names = dict.fromkeys([results.baseline, *results.about.get("against", []), teacher])
+    found["beside"] = [name for name in names if name in rows]
     for metric in metrics:
         values = results.values(dataset, world, metric)
         found["users"] = len(next(iter(next(iter(values.values())).values())))
         students = {n: of for n, of in values.items() if rows[n]["role"] != TEACHER}
-        teacher = _teacher(values, rows)
-        for name, of in mean_intervals(values, **draw).items():
-            seeds = {str(s): float(v.mean()) for s, v in sorted(values[name].items())}
-            rows[name]["test"][metric] = {
-                "mean": of.mean,
-                "deviation": of.deviation,
-                "interval": list(of.interval),
-                "seeds": seeds,
-            }
-        _tests(rows, students, teacher, results.baseline, metric, draw)
+        _means(rows, values, metric, draw)
+        for name in found["beside"]:
+            _differences(rows, students, name, _standing(values, name), metric, draw)
+        if teacher and results.baseline in students:
+            _gaps(rows, students, results.baseline, _standing(values, teacher), metric, draw)
         found["runner-up"][metric] = _runner_up(students, draw)
     found["fingerprints"] = _fingerprints([r for of in records.values() for r in of])
     return found | {"rows": rows}
@@ -136,62 +136,72 @@ def _row(records: Sequence[Record]) -> dict[str, Any]:
         "knowledge": first.fingerprints.get("knowledge"),
         "commands": {str(record.seed): record.command for record in records},
         "test": {},
-        "against baseline": {},
-        "against teacher": {},
+        "against": {},
         "gap closed": {},
     }
 
 
-def _teacher(values: Values, rows: Mapping[str, Mapping[str, Any]]) -> Teacher:
-    """The teacher by seed, or the one run that stands for all seeds."""
-    found = next((of for name, of in values.items() if rows[name]["role"] == TEACHER), None)
-    if found is None:
-        return None
+def _teacher_name(rows: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The row of the world's teacher; others teach single rows."""
+    teachers = [name for name, row in rows.items() if row["role"] == TEACHER]
+    return TEACHER if TEACHER in teachers else next(iter(teachers), None)
+
+
+def _standing(values: Values, name: str) -> Standing:
+    """A row by seed, or its one run, which stands for all seeds if others have several."""
+    found = values[name]
     most = max(len(of) for of in values.values())
     return next(iter(found.values())) if len(found) == 1 < most else found
 
 
-def _tests(
+def _means(
+    rows: dict[str, dict[str, Any]], values: Values, metric: str, draw: dict[str, Any]
+) -> None:
+    for name, of in mean_intervals(values, **draw).items():
+        rows[name]["test"][metric] = {
+            "mean": of.mean,
+            "deviation": of.deviation,
+            "interval": list(of.interval),
+            "seeds": {str(s): float(v.mean()) for s, v in sorted(values[name].items())},
+        }
+
+
+def _differences(
     rows: dict[str, dict[str, Any]],
     students: Values,
-    teacher: Teacher,
-    baseline: str,
+    name: str,
+    beside: Standing,
     metric: str,
     draw: dict[str, Any],
 ) -> None:
-    """Differences and gaps of every row, put into the rows."""
-    alone = students.get(baseline)
-    if alone is not None:
-        others = {n: of for n, of in students.items() if n != baseline and of.keys() & alone.keys()}
-        for name, test in compare_runs(alone, others, **draw).items():
-            rows[name]["against baseline"][metric] = comparison(test)
-        if teacher is not None:
-            for name, value in _gaps(others, alone, teacher, draw).items():
-                rows[name]["gap closed"][metric] = value
-    if teacher is not None:
-        several = isinstance(teacher, Mapping)
-        some = {
-            n: of for n, of in students.items() if not several or of.keys() & set(teacher)
-        }  # fmt: skip
-        for name, test in compare_runs(teacher, some, **draw).items():
-            rows[name]["against teacher"][metric] = comparison(test)
+    """What every student is above or below a row."""
+    some = {n: of for n, of in students.items() if n != name and _share(of, beside)}
+    for row, test in compare_runs(beside, some, **draw).items():
+        rows[row]["against"].setdefault(name, {})[metric] = comparison(test)
+
+
+def _share(runs: Mapping[int, Tensor], beside: Standing) -> bool:
+    return not isinstance(beside, Mapping) or bool(runs.keys() & beside.keys())
 
 
 def _gaps(
-    students: Values, alone: Mapping[int, Tensor], teacher: Teacher, draw: dict[str, Any]
-) -> dict[str, Any]:
+    rows: dict[str, dict[str, Any]],
+    students: Values,
+    baseline: str,
+    teacher: Standing,
+    metric: str,
+    draw: dict[str, Any],
+) -> None:
     """Gaps closed; none where the teacher is not above the student alone."""
+    alone = students[baseline]
+    some = {n: of for n, of in students.items() if n != baseline and _share(of, alone)}
     try:
-        found = gap_closed(students, alone, teacher, **draw)  # type: ignore[arg-type]
+        found = gap_closed(some, alone, teacher, **draw)
     except ValueError:
-        return {}
-    return {
-        name: {
-            "value": gap.value,
-            "interval": [end if isfinite(end) else None for end in gap.interval],
-        }
-        for name, gap in found.items()
-    }
+        return
+    for name, gap in found.items():
+        ends = [end if isfinite(end) else None for end in gap.interval]
+        rows[name]["gap closed"][metric] = {"value": gap.value, "interval": ends}
 
 
 def comparison(test: RunsComparison) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pyg_kd.study.records import TEACHER
 from pyg_kd.study.report.findings import strictest
 from pyg_kd.study.report.numbers import (
     interval,
@@ -22,8 +23,18 @@ from pyg_kd.study.report.section import Cell, Table
 World = Mapping[str, Any]
 
 
-def accuracy(world: World, metrics: Sequence[str]) -> Table:
-    """Means and deviations of every row, the best student in bold."""
+def accuracy(
+    world: World, metrics: Sequence[str], published: Mapping[str, Mapping[str, float]] | None = None
+) -> Table:
+    r"""Means and deviations of every row, the best student in bold.
+
+    Args:
+        world: Of a summary.
+        metrics: The metrics.
+        published: Published figures by row and metric, each with its own column.
+    """
+    published = published or {}
+    theirs = [m for m in metrics if any(m in of for of in published.values())]
     rows = world["rows"]
     best = {m: _best(rows, m) for m in metrics}
     lines: list[list[Cell]] = []
@@ -33,9 +44,15 @@ def accuracy(world: World, metrics: Sequence[str]) -> Table:
             name,
             *(_mean(of, name == best[m]) for m, of in zip(metrics, tested, strict=True)),
             max((len(of["seeds"]) for of in tested if of), default=None),
+            *(_published(row["test"].get(m), published.get(name, {}).get(m)) for m in theirs),
         ])  # fmt: skip
     return Table(
-        ["Row", *map(metric_text, metrics), "Seeds"],
+        [
+            "Row",
+            *map(metric_text, metrics),
+            "Seeds",
+            *(f"Published {metric_text(m)}" for m in theirs),
+        ],
         lines,
         "Means over seeds and their standard deviations; the best student in bold.",
     )
@@ -48,40 +65,54 @@ def _mean(of: World | None, best: bool) -> str:
     return f"**{text}**" if best else text
 
 
+def _published(ours: World | None, theirs: float | None) -> str | None:
+    """A published figure, and by how much ours differs."""
+    if theirs is None:
+        return None
+    return f"{theirs:.4f}" + (f" ({100 * (ours['mean'] / theirs - 1):+.1f} %)" if ours else "")
+
+
 def _best(rows: Mapping[str, World], metric: str) -> str | None:
     means = {
         name: row["test"][metric]["mean"]
         for name, row in rows.items()
-        if row["role"] != "teacher" and metric in row["test"]
+        if row["role"] != TEACHER and metric in row["test"]
     }
     return max(means, key=means.__getitem__, default=None)
 
 
-def differences(world: World, metric: str, beside: str, name: str) -> Table | None:
-    r"""Differences to a row with their tests, and the gap closed where there is one.
+def differences(world: World, metric: str, beside: str, *, gaps: bool = False) -> Table | None:
+    r"""Differences to a row with their tests.
 
     Args:
         world: Of a summary.
         metric: The metric.
-        beside: ``"against baseline"`` or ``"against teacher"``.
-        name: What to call that row.
+        beside: Name of that row.
+        gaps: Also tell of the gap closed, where there is one.
+
+    Returns:
+        The table; ``None`` where nothing was compared.
     """
-    rows = {n: row for n, row in world["rows"].items() if metric in row[beside]}
-    if not rows:
+    tests = {
+        n: of[metric]
+        for n, row in world["rows"].items()
+        if metric in (of := row["against"].get(beside, {}))
+    }
+    if not tests:
         return None
-    gaps = beside == "against baseline" and any(metric in r["gap closed"] for r in rows.values())
+    closed = {n: world["rows"][n]["gap closed"].get(metric) for n in tests} if gaps else {}
+    gaps = any(closed.values())
     header = ["Row", "Difference", "95 % interval", "p, both", "p, users", "p, seeds"]
     lines: list[list[Cell]] = []
-    for label, row in rows.items():
-        test = row[beside][metric]
+    for label, test in tests.items():
         ps = [short_p(test[k]["Holm"]) if k in test else None for k in ("both", "users", "seeds")]
         ends = interval(strictest(test)["interval"], sign=True)
         line: list[Cell] = [label, f"{test['difference']:+.4f}", ends, *ps]
-        lines.append([*line, *_gap(row["gap closed"].get(metric))] if gaps else line)
+        lines.append([*line, *_gap(closed[label])] if gaps else line)
     return Table(
         [*header, "Gap closed", "its 95 % interval"] if gaps else header,
         lines,
-        f"{metric_text(metric)} minus that of {name}.",
+        f"{metric_text(metric)} minus that of {beside}.",
     )
 
 

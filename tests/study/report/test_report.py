@@ -51,7 +51,7 @@ def test_means_deviations_and_seeds(results, found) -> None:
 
 def test_tests_are_those_of_scipy(results, found) -> None:
     alone, de = (table(results, name) for name in ("student alone", "DE"))
-    test = found["worlds"][0]["rows"]["DE"]["against baseline"][METRIC]
+    test = found["worlds"][0]["rows"]["DE"]["against"]["student alone"][METRIC]
     assert test["difference"] == pytest.approx((de - alone).mean())
     over_users = stats.ttest_rel(de.mean(0), alone.mean(0))
     assert test["users"]["p"] == pytest.approx(over_users.pvalue)
@@ -61,14 +61,14 @@ def test_tests_are_those_of_scipy(results, found) -> None:
     # The one teacher stands beside the students of all seeds.
     teacher = table(results, "teacher")
     assert teacher.shape == (1, 300)
-    against = found["worlds"][0]["rows"]["DE"]["against teacher"][METRIC]
+    against = found["worlds"][0]["rows"]["DE"]["against"]["teacher"][METRIC]
     assert against["difference"] == pytest.approx((de - teacher).mean())
     assert against["seeds in common"] == 5
     gap = found["worlds"][0]["rows"]["DE"]["gap closed"][METRIC]
     expected = (de.mean() - alone.mean()) / (teacher.mean() - alone.mean())
     assert gap["value"] == pytest.approx(expected)
     assert gap["interval"][0] < expected < gap["interval"][1]
-    assert "teacher" not in found["worlds"][0]["rows"]["teacher"]["against baseline"]
+    assert found["worlds"][0]["rows"]["teacher"]["against"] == {}
 
 
 def test_costs_are_medians(results, found) -> None:
@@ -176,12 +176,42 @@ def test_one_seed_and_no_gap(tmp_path) -> None:
     found = summary(study, [METRIC], num_replicates=99, progress=False)
     (world,) = found["worlds"]
     assert world["rows"]["DE"]["gap closed"] == {}
-    assert "both" not in world["rows"]["DE"]["against baseline"][METRIC]
+    assert "both" not in world["rows"]["DE"]["against"]["student alone"][METRIC]
     text = " ".join(findings(world, "student alone", METRIC))
     assert "there is no gap to close" in text and "Rows of one seed" in text
-    beside = differences(world, METRIC, "against baseline", "student alone")
+    beside = differences(world, METRIC, "student alone", gaps=True)
     assert "Gap closed" not in beside.header and beside.rows[0][3] is None
     assert write_report(found, tmp_path / "report").exists()
+
+
+def test_what_a_study_says_of_itself(tmp_path) -> None:
+    study = write_study(
+        tmp_path,
+        seeds=(0, 1),
+        worlds=("mf",),
+        num_users=40,
+        note="A note.",
+        against=["student alone", "DE"],
+        published={"mf": {"RRD": {METRIC: 0.1}, "unknown": {METRIC: 0.2}}},
+        missing=3,
+        failed={"FTD": "out of memory"},
+        sizes={"movielens": {"users": 943, "items": 1682}},
+    )
+    found = summary(study, [METRIC], num_replicates=99, progress=False)
+    (world,) = found["worlds"]
+    assert set(world["rows"]["RRD"]["against"]) == {"student alone", "DE", "teacher"}
+    assert set(world["rows"]["DE"]["against"]) == {"student alone", "teacher"}
+    section = study_section(found)
+    assert section.text.startswith("A note.") and "3 tested runs are missing" in section.text
+    assert "FTD (out of memory)" in section.text
+    table = section.parts[1].tables[0]
+    assert section.parts[1].text == "943 users; 1,682 items; 40 test users."
+    assert table.header[-1] == "Published NDCG@20"
+    cells = {row[0]: row[-1] for row in table.rows}
+    ours = world["rows"]["RRD"]["test"][METRIC]["mean"]
+    assert cells["RRD"] == f"0.1000 ({100 * (ours / 0.1 - 1):+.1f} %)" and cells["DE"] is None
+    titles = [part.title for part in section.parts[1].parts]
+    assert titles == ["Beside student alone", "Beside DE", "Beside teacher", "Settings and costs"]
 
 
 def test_few_seeds_are_said_to_be_few(tmp_path) -> None:
@@ -201,9 +231,9 @@ def test_tables(found) -> None:
     assert spent["RRD"][3] == "weight" and spent["DE"][3] == "" and spent["DE"][2] == 3
     assert spent["DE"][1] == "weight 0.03, weight decay 0.001"
     assert spent["teacher"][8] == "2.0 MB" and spent["DE"][8] == "200.0 kB"
-    beside = differences(world, METRIC, "against teacher", "the teacher")
+    beside = differences(world, METRIC, "teacher")
     assert "student alone" in [row[0] for row in beside.rows]
-    assert differences({"rows": {}}, METRIC, "against teacher", "the teacher") is None
+    assert differences({"rows": {}}, METRIC, "teacher") is None
 
 
 def test_every_run_has_its_command(found) -> None:
