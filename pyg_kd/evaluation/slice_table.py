@@ -50,7 +50,7 @@ class SliceTable:
     Args:
         title: What the groups are.
         metric: The metric, like ``"recall@20"``.
-        rows: All together, then group by group.
+        rows: Group by group, often after ``"all"`` together.
     """
 
     title: str
@@ -69,7 +69,7 @@ class SliceTable:
     @property
     def worst(self) -> Slice:
         """The group with the lowest retention; without a reference, with the lowest value."""
-        groups = [row for row in self.rows[1:] if row.users] or list(self.rows)
+        groups = [row for row in self.rows if row.users and row.name != ALL] or list(self.rows)
         known = [row for row in groups if row.retention is not None]
         return min(known or groups, key=lambda row: (row.value, row.retention)[bool(known)] or 0.0)
 
