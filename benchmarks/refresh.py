@@ -32,6 +32,7 @@ from pyg_kd.datasets import MovieLens100K, SyntheticStream
 from pyg_kd.json_files import read_json, write_json
 from pyg_kd.study.refresh import (
     POLICIES,
+    DistilAgain,
     FineTune,
     NamedTeacher,
     NewTeacher,
@@ -49,7 +50,14 @@ METRIC = "recall@20"
 TEACHERS = [NamedTeacher("als", place) for place in range(3)]
 #: Epochs of a student from scratch: fewer than those of ``compress``, as 11 are trained a seed.
 EPOCHS = 100
-TUNED, RATES = (3, 10, 40), (0.0005, 0.002, 0.01)
+#: What is tried of fine-tuning: epochs, learning rates, and what own interactions count.
+GRID: dict[str, tuple[float, ...]] = {
+    "tuning_epochs": (3, 10, 40),
+    "tuning_lr": (0.0005, 0.002, 0.01),
+    "tuning_own_weight": (0.0, 0.5, 2.0),
+}
+#: What own interactions count for a student who is distilled again from the old teacher.
+OWN = (0.25, 1.0, 4.0)
 DAY = 86_400
 
 
@@ -73,20 +81,28 @@ def spans(data: HeteroData) -> dict[str, float]:
     return found | {"days of all": float(time.max() - time.min()) / DAY}
 
 
-def chosen(data: HeteroData, cache: Path) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe chosen on validation targets, what was tried, and what is best at its edge."""
+def chosen(data: HeteroData, cache: Path) -> tuple[Recipe, SoftLabelStudent, dict[str, Any]]:
+    """A recipe and the student that is distilled again, chosen on validation targets, and how."""
     path = cache / "choice.json"
     if not path.exists():
         write_json(path, _tried(data))
     tried = read_json(path)
     place = max(tried["teacher"], key=tried["teacher"].get)
     best = max(tried["tuning"], key=tried["tuning"].get)
-    epochs, rate = best.split(" epochs from ")
-    student = SoftLabelStudent(epochs=EPOCHS, tuning_epochs=int(epochs), tuning_lr=float(rate))
-    edges = {"tuning_epochs": int(epochs) in (min(TUNED), max(TUNED)),
-             "tuning_lr": float(rate) in (min(RATES), max(RATES))}  # fmt: skip
+    values = dict(zip(GRID, map(float, best.split(", ")), strict=True))
+    student = SoftLabelStudent(
+        epochs=EPOCHS, tuning_epochs=int(values["tuning_epochs"]), tuning_lr=values["tuning_lr"],
+        tuning_own_weight=values["tuning_own_weight"],
+    )  # fmt: skip
+    # No weight is the end of what there is, not of what was tried.
+    edges = {
+        name: value in (min(GRID[name]), max(GRID[name])) and value > 0
+        for name, value in values.items()
+    }
+    own = max(tried["own weight"], key=tried["own weight"].get)
+    again = SoftLabelStudent(epochs=EPOCHS, own_weight=float(own))
     found = {**tried, "at the edge": [name for name, edge in edges.items() if edge]}
-    return Recipe(NamedTeacher("als", int(place)), student), found
+    return Recipe(NamedTeacher("als", int(place)), student), again, found
 
 
 def _tried(data: HeteroData) -> dict[str, dict[str, float]]:
@@ -104,14 +120,21 @@ def _tried(data: HeteroData) -> dict[str, dict[str, float]]:
     recipe = Recipe(NamedTeacher("als", int(best)), SoftLabelStudent(epochs=EPOCHS))
     base = Task(steps[:1], recipe, 0).from_scratch()
     tuning = {}
-    for epochs, rate in product(TUNED, RATES):
-        student = SoftLabelStudent(epochs=EPOCHS, tuning_epochs=epochs, tuning_lr=rate)
+    for epochs, rate, own in product(*GRID.values()):
+        student = SoftLabelStudent(
+            epochs=EPOCHS, tuning_epochs=int(epochs), tuning_lr=rate, tuning_own_weight=own
+        )
         task = Task([steps[0], early[1]], replace(recipe, student=student), 0)
         served = FineTune()(base, task)
-        tuning[f"{epochs} epochs from {rate}"] = measures.of_validation(
+        tuning[f"{epochs}, {rate}, {own}"] = measures.of_validation(
             served.student, served.popularity, 1
         )
-    return {"teacher": values, "tuning": tuning}
+    own_weight = {}
+    for own in OWN:
+        task = Task([steps[0], early[1]], recipe, 0)
+        served = DistilAgain(SoftLabelStudent(epochs=EPOCHS, own_weight=own))(base, task)
+        own_weight[str(own)] = measures.of_validation(served.student, served.popularity, 1)
+    return {"teacher": values, "tuning": tuning, "own weight": own_weight}
 
 
 def main() -> None:
@@ -125,8 +148,10 @@ def main() -> None:
     parser.add_argument("--only", action="store_true", help="write nothing but the cache")
     args = parser.parse_args()
     data, cache = data_of(args.data, args.root), args.cache / args.data
-    recipe, tried = chosen(data, cache)
-    policies = [*POLICIES, FineTune(replay=0.2), NewTeacher(every=2)]
+    recipe, again, tried = chosen(data, cache)
+    policies = [
+        *POLICIES, FineTune(replay=0.2), DistilAgain(again, "own items"), NewTeacher(every=2)
+    ]  # fmt: skip
     report = run_refresh(
         data, policies, blocks=BLOCKS, recipe=recipe, metric=METRIC, seeds=args.seeds,
         folder=cache / "runs",

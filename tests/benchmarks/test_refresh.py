@@ -35,19 +35,25 @@ def test_how_long_users_stay(refresh):
 def test_the_best_on_validation_targets_is_chosen(refresh, tmp_path):
     tried = {
         "teacher": {"0": 0.1, "1": 0.3, "2": 0.2},
-        "tuning": {"3 epochs from 0.002": 0.2, "10 epochs from 0.01": 0.1},
+        "tuning": {"3, 0.002, 0.0": 0.2, "10, 0.01, 0.5": 0.1},
+        "own weight": {"0.25": 0.2, "1.0": 0.3},
     }
     (tmp_path / "choice.json").write_text(json.dumps(tried))
-    recipe, found = refresh.chosen(None, tmp_path)
+    recipe, again, found = refresh.chosen(None, tmp_path)
     assert recipe.teacher == refresh.NamedTeacher("als", 1)
-    assert recipe.student.tuning_epochs == 3 and recipe.student.tuning_lr == 0.002
+    assert recipe.student == refresh.SoftLabelStudent(
+        epochs=100, tuning_epochs=3, tuning_lr=0.002, tuning_own_weight=0.0
+    )
+    assert again.own_weight == 1.0 and again.epochs == 100
     assert found["at the edge"] == ["tuning_epochs"]
 
 
 @pytest.mark.slow
 def test_what_is_tried_is_measured(refresh, monkeypatch):
     monkeypatch.setattr(refresh, "EPOCHS", 2)
-    monkeypatch.setattr(refresh, "TUNED", (1,))
+    grid = {"tuning_epochs": (1,), "tuning_lr": (0.01,), "tuning_own_weight": (0.0, 0.5, 2.0)}
+    monkeypatch.setattr(refresh, "GRID", grid)
+    monkeypatch.setattr(refresh, "OWN", (1.0,))
     data = SyntheticStream(num_users=120, num_items=60, num_edges=1_500)[0]
     tried = refresh._tried(data)
     assert set(tried["teacher"]) == {"0", "1", "2"} and len(tried["tuning"]) == 3

@@ -8,8 +8,6 @@ from pyg_kd.study.refresh.policies import (
     FoldInOnly,
     Never,
     NewTeacher,
-    Served,
-    Task,
 )
 from pyg_kd.study.refresh.recipe import NamedTeacher, Recipe, SoftLabelStudent
 from pyg_kd.study.refresh.report import RefreshReport
@@ -17,6 +15,7 @@ from pyg_kd.study.refresh.run import run_refresh
 from pyg_kd.study.refresh.section import refresh_section
 from pyg_kd.study.refresh.summary import Row, forgetting, harmonic_mean
 from pyg_kd.study.refresh.tables import Lists, Tables
+from pyg_kd.study.refresh.task import Served, Task
 
 __all__ = [
     "DistilAgain",

@@ -11,8 +11,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import Neighbors, as_edges, interactions, sorted_neighbors
 from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
-from pyg_kd.study.refresh.policies import Served
 from pyg_kd.study.refresh.tables import Teacher
+from pyg_kd.study.refresh.task import Served
 from pyg_kd.transforms import TimeStep
 from pyg_kd.transforms.split import interaction_store
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_count, require_positive
+from pyg_kd.checks import require_at_least, require_count, require_positive
 from pyg_kd.distill.soft_label import SoftLabel
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.knowledge import extract_knowledge, graph_fingerprint
@@ -62,8 +62,12 @@ class SoftLabelStudent:
     Args:
         dim: Width of the student.
         epochs: Epochs of a student from scratch; by default those of ``compress``.
+        own_weight: What a user's own interactions count beside the teacher's list from scratch;
+            0 hides them from the loss, as in ``compress``.
         tuning_epochs: Epochs of a student that goes on.
         tuning_lr: The learning rate from which it goes on.
+        tuning_own_weight: What they count when it goes on, which is how it learns of new ones
+            what the teacher does not know.
 
     Raises:
         ValueError: If an option is out of range.
@@ -71,12 +75,15 @@ class SoftLabelStudent:
 
     dim: int = 20
     epochs: int | None = None
+    own_weight: float = 0.0
     tuning_epochs: int = 30
     tuning_lr: float = 0.005
+    tuning_own_weight: float = 1.0
 
     def __post_init__(self) -> None:
         require_count(dim=self.dim, tuning_epochs=self.tuning_epochs)
         require_positive(tuning_lr=self.tuning_lr)
+        require_at_least(0, own_weight=self.own_weight, tuning_own_weight=self.tuning_own_weight)
         if self.epochs is not None:
             require_count(epochs=self.epochs)
 
@@ -87,14 +94,17 @@ class SoftLabelStudent:
             torch.manual_seed(seed)
             model = MF(graph, self.dim, init_std=INIT_STD)
         options = student_training(num_users, self.epochs)
+        weight = self.own_weight if start is None else self.tuning_own_weight
         if start is not None:
             with torch.no_grad():
                 model.user_embedding.copy_(start[USER])
                 model.item_embedding.copy_(start[ITEM])
             options = student_training(num_users, self.tuning_epochs) | {"lr": self.tuning_lr}
-        labels = SoftLabel(**student_labels(num_items, fused=False))
+        labels = student_labels(num_items, fused=False)
+        if weight:
+            labels |= {"own": "ignore", "own_weight": weight}
         trainer = Trainer(**options, seed=seed, progress=False)
-        trainer.fit(model, graph, distillations=[(labels, 1.0)])
+        trainer.fit(model, graph, distillations=[(SoftLabel(**labels), 1.0)])
         return model
 
 

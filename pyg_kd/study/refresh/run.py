@@ -12,10 +12,11 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_choice
 from pyg_kd.progress import Progress
 from pyg_kd.study.refresh.measures import Measures
-from pyg_kd.study.refresh.policies import POLICIES, Policy, Served, Task
+from pyg_kd.study.refresh.policies import POLICIES, Policy
 from pyg_kd.study.refresh.recipe import Recipe
 from pyg_kd.study.refresh.report import RefreshReport
 from pyg_kd.study.refresh.state import Folder, key_of
+from pyg_kd.study.refresh.task import Served, Task
 from pyg_kd.transforms import TimeBlocks, TimeStep
 
 #: The name of what all policies start from.

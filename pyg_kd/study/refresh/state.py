@@ -16,9 +16,9 @@ from pyg_kd.files import atomic_write
 from pyg_kd.graph import interactions
 from pyg_kd.json_files import read_json, write_json
 from pyg_kd.knowledge.requirements import hash_tensor
-from pyg_kd.study.refresh.policies import Served
 from pyg_kd.study.refresh.recipe import Recipe
 from pyg_kd.study.refresh.tables import Lists, Tables, Teacher
+from pyg_kd.study.refresh.task import Served
 from pyg_kd.transforms import TimeBlocks
 from pyg_kd.transforms.split import edge_times
 

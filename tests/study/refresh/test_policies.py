@@ -12,6 +12,7 @@ from pyg_kd.study.refresh import (
     NewTeacher,
     Recipe,
     Served,
+    SoftLabelStudent,
     Tables,
     Task,
     folded,
@@ -80,6 +81,23 @@ def test_distilling_again_is_a_new_student_of_the_old_teacher(
     assert served.teacher is base.teacher and (served.trained_at, served.taught_at) == (2, 0)
     known = interactions(steps[2].test).by_user().degree > 0
     assert torch.equal(served.student.has_user, known)
+
+
+def test_another_student_may_be_distilled_again(
+    steps: list[TimeStep], recipe: Recipe, base: Served
+) -> None:
+    """The same teacher and another student: it raises what users have."""
+    student = SoftLabelStudent(dim=4, epochs=60, own_weight=5.0)
+    policy = DistilAgain(student, "own items")
+    task = Task(steps, recipe, 5)
+    served = policy(base, task)
+    assert policy.name == "distil again, own items" and "student" in task.cost.seconds
+    plain = DistilAgain(SoftLabelStudent(dim=4, epochs=60))(base, Task(steps, recipe, 5))
+    user, item = interactions(steps[2].test).edge_index
+    scores = [
+        float((s.student.user[user] * s.student.item[item]).sum(1).mean()) for s in (served, plain)
+    ]
+    assert scores[0] > scores[1] + 0.3
 
 
 def test_a_new_teacher_is_what_a_first_one_would_be(
