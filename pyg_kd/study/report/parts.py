@@ -107,7 +107,8 @@ def published(found: Summary, world: Summary) -> dict[str, dict[str, float]]:
 
 def _sizes(found: Summary, world: Summary) -> str:
     """The size of the data, as far as it is known."""
-    sizes = (found.get("sizes") or {}).get(world["dataset"]) or {}
+    every: Mapping[str, Mapping[str, Any]] = found.get("sizes") or {}
+    sizes = every.get(world["dataset"], {})
     counts = [f"{count:,} {name}" for name, count in sizes.items() if isinstance(count, int)]
     return "; ".join([*counts, f"{world['users']:,} test users"]) + "."
 
