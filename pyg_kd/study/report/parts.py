@@ -100,8 +100,8 @@ def _world(found: Summary, world: Summary) -> Section:
 
 def published(found: Summary, world: Summary) -> dict[str, dict[str, float]]:
     """Published figures by row and metric: of the study, or of the world."""
-    given = found.get("published") or {}
-    given = given.get(world["world"], given)
+    every: Mapping[str, Any] = found.get("published") or {}
+    given: Mapping[str, Any] = every.get(world["world"], every)
     return {row: of for row, of in given.items() if row in world["rows"] and isinstance(of, dict)}
 
 
