@@ -1,12 +1,18 @@
 """Evidence: studies that rerun, ablations, refresh policies and simulated experiments."""
 
+from pyg_kd.study.conducting import run_study
+from pyg_kd.study.config import read_config
 from pyg_kd.study.records import Record
 from pyg_kd.study.report import summary, write_report
 from pyg_kd.study.results import Results
+from pyg_kd.study.verifying import verify_study
 
 __all__ = [
     "Record",
     "Results",
+    "read_config",
+    "run_study",
     "summary",
+    "verify_study",
     "write_report",
 ]

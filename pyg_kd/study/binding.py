@@ -49,9 +49,9 @@ def bound(kind: Any, given: object, place: str) -> Any:
     return kind(**{n: _value(v, hints[n], f"{place}.{n}".strip(".")) for n, v in given.items()})
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: str, known: Collection[object]) -> str:
     """What may have been meant, as the end of a message."""
-    near = get_close_matches(name, list(known), 1)
+    near = get_close_matches(name, [str(one) for one in known], 1)
     return f", did you mean {near[0]!r}?" if near else f": one of {', '.join(map(str, known))}"
 
 
