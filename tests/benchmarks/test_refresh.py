@@ -42,9 +42,9 @@ def test_the_best_on_validation_targets_is_chosen(refresh, tmp_path):
     recipe, again, found = refresh.chosen(None, tmp_path)
     assert recipe.teacher == refresh.NamedTeacher("als", 1)
     assert recipe.student == refresh.SoftLabelStudent(
-        epochs=100, tuning_epochs=3, tuning_lr=0.002, tuning_own_weight=0.0
+        epochs=80, tuning_epochs=3, tuning_lr=0.002, tuning_own_weight=0.0
     )
-    assert again.own_weight == 1.0 and again.epochs == 100
+    assert again.own_weight == 1.0 and again.epochs == 80
     assert found["at the edge"] == ["tuning_epochs"]
 
 
