@@ -69,10 +69,12 @@ class FineTune:
         teacher = task.up_to_date(served.teacher, served.taught_at)
         student = task.fold_in(served.trained, served.trained_at, "fold-in")
         users = self._users(task)
-        with task.cost.of("student"):
-            student = task.recipe.new_student(
-                task.graph, teacher, task.seed, users=users, start=student
-            )
+        # A teacher of lists knows nobody who came later, and maybe only they were active.
+        if bool((users & teacher.has_user & student.has_user).any()):
+            with task.cost.of("student"):
+                student = task.recipe.new_student(
+                    task.graph, teacher, task.seed, users=users, start=student
+                )
         return replace(
             served, student=student, trained=student, trained_at=task.number,
             popularity=task.popularity(),

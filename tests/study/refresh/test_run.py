@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_kd.datasets import from_interactions
 from pyg_kd.study.refresh import (
     DistilAgain,
     FineTune,
@@ -172,6 +173,24 @@ def test_a_report_is_shown(report: RefreshReport, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     save_figures(section, tmp_path)
     assert len([*tmp_path.iterdir()]) >= 2
+
+
+@pytest.mark.parametrize("teacher", ["als", "ease"])
+def test_users_who_come_once(teacher: str) -> None:
+    """As on MovieLens: nearly all interactions of a block are of users who had none before."""
+    user = torch.arange(80).repeat_interleave(10)
+    generator = torch.Generator().manual_seed(0)
+    item = torch.stack([torch.randperm(40, generator=generator)[:10] for _ in range(80)])
+    data = from_interactions([user.tolist(), item.flatten().tolist()], time=list(range(800)))
+    recipe = Recipe(NamedTeacher(teacher), SoftLabelStudent(dim=4, epochs=2, tuning_epochs=2))
+    found = _run(data, recipe=recipe)
+    assert all(count["targets of new users"] > 0.9 * count["targets"] for count in found.counts)
+    for record in found.records:
+        told = record["next"]
+        assert told["users new"]["users"] >= told["all"]["users"] - 1
+    # They get what is popular by now, whatever else is refreshed.
+    told = [found.record(policy, 2, 0)["next"]["users new"]["value"] for policy in found.policies]
+    assert len(set(told[1:])) == 1
 
 
 def test_without_anything_held_out(stream: HeteroData) -> None:
