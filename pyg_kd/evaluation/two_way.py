@@ -13,7 +13,8 @@ the last term three times, and a handful of runs, resampled, vary too little by 
 - users are drawn with replacement, and their mean deviations are shrunk by what the noise
   :math:`e` adds to them, as in the reflated bootstrap of
   `"A novel bootstrap procedure for assessing the relationship between class size and achievement"
-  <https://doi.org/10.1111/1467-9876.00415>`_;
+  <https://doi.org/10.1111/1467-9876.00415>`_, but never below what makes the interval as wide as
+  one over users alone;
 - runs are weighted rather than drawn: by normal weights that add up to one, over the root of a
   chi-squared variable of :math:`k - 1` degrees of freedom, as in the exchangeable bootstrap of
   `"Exchangeably weighted bootstraps of the general empirical process"
@@ -158,8 +159,11 @@ def replicates(values: Array, draws: Draws, columns: slice | list[int] | None = 
     found = components(values)
     by_run = values.mean(1)
     users = draws.users if columns is None else draws.users[:, columns]
-    shrunk = users @ _matched(found.means, found.users)
-    weights = draw_runs(len(values), len(users), draws.seed)
+    num_runs, num_users = values.shape[:2]
+    # Noise that the runs, by luck, don't show: no interval is narrower than one over users.
+    hidden = _nonnegative((found.noise - num_users * found.runs) / num_runs)
+    shrunk = users @ _matched(found.means, found.users + hidden)
+    weights = draw_runs(num_runs, len(users), draws.seed)
     means: Array = by_run.mean(0) + shrunk + weights @ by_run
     return means
 

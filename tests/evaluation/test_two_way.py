@@ -154,6 +154,16 @@ def test_two_seeds_of_one_method_are_not_two_methods() -> None:
     assert by_both / sims <= 0.01 + 3 * sqrt(0.01 * 0.99 / sims)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(3, 5), st.sampled_from([0.0, 0.02, 0.3]))
+def test_never_narrower_than_either_alone(seed: int, k: int, runs: float) -> None:
+    values = crossed(np.random.default_rng(seed), k, 100, 0.3, runs, 1.0)
+    low, high = percentiles(bootstrap(values, 4_000, seed))
+    for sample in (values.mean(0), values.mean(1)):
+        half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / sqrt(len(sample))
+        assert high - low > 0.8 * 2 * half  # ends of 4,000 replicates vary by 5 %
+
+
 def test_what_differs_is_found() -> None:
     rng = np.random.default_rng(5)
     values = 0.05 + crossed(rng, 5, 1_000, 0.3, 0.005, 0.3)
