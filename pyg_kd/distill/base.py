@@ -68,6 +68,11 @@ class Distillation(nn.Module):
     #: are scaled together, best searched around their values on a logarithmic scale.
     tunes: tuple[str, ...] = ()
 
+    #: Node types of whose representations it reads rows alone, and those only by
+    #: :func:`~pyg_kd.functional.gather_rows` and :func:`~pyg_kd.functional.list_scores`: a step
+    #: then need not take the time of all rows.
+    row_wise: tuple[str, ...] = ()
+
     _set_up = False
     _fresh = False
     _bound: tuple[tuple[str, ...], int] | None = None

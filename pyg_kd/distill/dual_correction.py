@@ -99,6 +99,7 @@ class DualCorrection(Distillation):
         require_count(refresh_every=refresh_every, num_ranked=num_ranked)
         require_positive(epsilon=epsilon, scale=scale, item_weight=item_weight)
         self.needs = tuple(RANKING[side] for side in self._sides)
+        self.row_wise = self._sides if sides != "both" else ()  # a list is of the other side
         self.corrections = nn.ModuleDict()
 
     @property

@@ -41,6 +41,7 @@ class HintRegression(Distillation):
     """
 
     needs = ("teacher_x",)
+    row_wise: tuple[str, ...] = (USER, ITEM)
 
     def __init__(self, *, projector: Projector = "linear") -> None:
         super().__init__()

@@ -52,6 +52,7 @@ class PersonalizedHintRegression(Distillation):
     """
 
     needs = ("teacher_x",)
+    row_wise: tuple[str, ...] = (USER, ITEM)
 
     def __init__(
         self, *, hidden: int | None = None, enrich: bool = True, shared: bool = True

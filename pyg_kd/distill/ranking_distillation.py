@@ -63,6 +63,7 @@ class RankingDistillation(Distillation):
     """
 
     needs = ("teacher_items",)
+    row_wise: tuple[str, ...] = (USER,)
 
     def __init__(
         self,

@@ -75,6 +75,7 @@ class RejuvenatedCrossEntropy(Distillation):
     """
 
     needs: tuple[str, ...] = ("teacher_items", "teacher_x")
+    row_wise: tuple[str, ...] = (USER,)
     tunes = ("temperature", "scale")
     teacher_scores = listed_scores = True
 

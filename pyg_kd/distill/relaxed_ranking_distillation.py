@@ -62,6 +62,7 @@ class RelaxedRankingDistillation(Distillation):
     """
 
     needs = ("teacher_items",)
+    row_wise: tuple[str, ...] = (USER,)
     tunes = ("scale",)
 
     def __init__(

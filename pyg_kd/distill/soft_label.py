@@ -78,6 +78,7 @@ class SoftLabel(Distillation):
     """
 
     needs: tuple[str, ...] = ("teacher_items",)
+    row_wise: tuple[str, ...] = (USER,)
 
     def __init__(
         self,

@@ -107,6 +107,7 @@ class TopologyDistillation(Distillation):
         self.positive_pairs_only = not paper if positive_pairs_only is None else positive_pairs_only
         self.detach_prototypes = not paper if detach_prototypes is None else detach_prototypes
         self.temperature = temperature_range(temperature)
+        self.row_wise = (USER, ITEM) if entities == "batch" else ()
         self.experts: DistillationExperts | None = None
         if mode == "hierarchical":
             self.experts = DistillationExperts(

@@ -54,6 +54,7 @@ class UnbiasedDistillation(Distillation):
     """
 
     needs = ("teacher_x",)
+    row_wise: tuple[str, ...] = (USER,)
     tunes = ("temperature",)
     ranks = True
     teacher_scores = True

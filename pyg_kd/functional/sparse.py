@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag
 from torch_geometric.index import index2ptr
 
+from pyg_kd.functional.row_tables import before_reading, is_row_table
 from pyg_kd.graph import Neighbors, check_ids, entries_of
 
 with warnings.catch_warnings():
@@ -147,9 +148,11 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     r"""Rows of ``x`` (``[n, d]``) at ``index`` (int64 ``[...]``): ``[..., d]``.
 
     Equals ``x[index]``, but backward runs the kernel of an embedding table, which sums repeated
-    rows in a fraction of the time of an indexed add.
+    rows in a fraction of the time of an indexed add. Of a table of rows it returns the gradients
+    of these rows alone.
     """
-    return embedding(index, x)
+    before_reading(x, index)
+    return embedding(index, x, sparse=is_row_table(x))
 
 
 def row_matmul(matrix: CSR, rows: Tensor, x: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class CatalogueSoftmax(nn.Module):
 
     #: Called with ``(x_dict, graph, batch)``: a user's items are those of the graph.
     reads_graph = True
+    row_wise = (USER,)
 
     def __init__(
         self,

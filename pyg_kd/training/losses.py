@@ -26,6 +26,8 @@ class BPR(nn.Module):
         L = - \sum_{(u, p, n)} \log \sigma(s_{up} - s_{un})
     """
 
+    row_wise = (USER, ITEM)
+
     def forward(self, x_dict: XDict, batch: Batch) -> Tensor:
         """The loss of the batch's triples."""
         x_user = gather_rows(x_dict[USER], batch.user)
@@ -56,6 +58,8 @@ class SampledSoftmax(nn.Module):
         negatives: ``"uniform"`` (default), ``"in_batch"`` (the other positives), or ``"both"``.
         normalize: Score by the cosine (default), not by the inner product.
     """
+
+    row_wise = (USER, ITEM)
 
     def __init__(
         self,

@@ -104,6 +104,12 @@ class Objective(nn.Module):
                 method.on_epoch_start(epoch, max_epochs, x_dict)
 
     @property
+    def row_wise(self) -> set[str]:
+        """Node types of whose representations every term reads rows alone."""
+        found = {USER, ITEM}.intersection(getattr(self.loss, "row_wise", ()))
+        return found.intersection(*(method.row_wise for method in self.distillations))
+
+    @property
     def reads(self) -> bool:
         """Whether a term of the sum reads the model's representations."""
         return self.loss is not None or len(self.methods) > 0 or self.model.own_loss_reads

@@ -52,6 +52,7 @@ class Options:
     final_lr: float
     average: float | None
     weight_decay: float
+    sparse: bool | None
     loss: LossName | nn.Module | None
     base_weight: float
     num_negatives: int
@@ -88,6 +89,8 @@ class Options:
         if self.average is not None:
             require_positive(average=self.average)
         require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
+        if self.sparse is not None and not isinstance(self.sparse, bool):
+            raise TypeError(f"'sparse' must be True, False or None (got {self.sparse!r})")
         if self.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
             raise ValueError(
                 f"'accelerator' is {self.accelerator!r}, but PyTorch finds no CUDA device"

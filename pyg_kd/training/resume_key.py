@@ -31,6 +31,7 @@ RESUME_KEYS = (
     "final_lr",
     "average",
     "weight_decay",
+    "sparse",
     "base_weight",
     "num_negatives",
     "seed",

@@ -31,6 +31,8 @@ from pyg_kd.training.objective import Objective
 from pyg_kd.training.observer import Observer
 from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
+from pyg_kd.training.row_adam import RowAdam
+from pyg_kd.training.rows import row_tables
 from pyg_kd.training.schedule import rate_factor, warmup_steps
 from pyg_kd.training.validation import Validation
 
@@ -64,13 +66,13 @@ class Run:
             world_size=fabric.world_size,
         )
         objective.to(fabric.device)
-        optimizer = torch.optim.Adam(
+        self.adam = RowAdam(
             objective.parameter_groups(),
+            row_tables(objective, self.data, options, fabric.world_size),
             lr=options.lr,
             weight_decay=options.weight_decay,
-            fused=True,
         )
-        self.module, self.optimizer = fabric.setup(objective, optimizer)
+        self.module, self.optimizer = fabric.setup(objective, self.adam)
         self.average = WeightAverage(
             objective.model,
             options.average,
@@ -123,17 +125,18 @@ class Run:
         self.objective.on_epoch_start(self.data, self.epoch, self.options.max_epochs)
         self.loader.epoch = self.epoch
         sums = torch.zeros(1 + len(self.objective.methods), device=self.fabric.device)
-        for number, batch in enumerate(self.loader):
-            step = self.epoch * len(self.loader) + number
-            self.set_rate(step)
-            self.optimizer.zero_grad(set_to_none=True)
-            total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
-            # Gradients are averaged over processes, losses are sums over the batch.
-            self.fabric.backward(total * self.fabric.world_size)
-            self.optimizer.step()
-            self.average.update(step)
-            sums += terms
-            progress.update()
+        with self.adam.deferring():
+            for number, batch in enumerate(self.loader):
+                step = self.epoch * len(self.loader) + number
+                self.set_rate(step)
+                self.optimizer.zero_grad(set_to_none=True)
+                total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
+                # Gradients are averaged over processes, losses are sums over the batch.
+                self.fabric.backward(total * self.fabric.world_size)
+                self.optimizer.step()
+                self.average.update(step)
+                sums += terms
+                progress.update()
         seconds = time.perf_counter() - start
         sums = torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum"))
         values = (sums / self.loader.num_visits).tolist()

@@ -60,6 +60,13 @@ class Trainer:
             default there is none.
         weight_decay: L2 penalty, added to the gradient of all parameters but those of modules that
             say ``decays = False``.
+        sparse: Let a step take the time of the rows of embedding tables that it reads, not that of
+            all rows: the steps of other rows are made up for when they are read, to the same
+            result but for rounding (:class:`~pyg_kd.training.row_adam.RowAdam`). By default that
+            is done where it is faster and there is no weight decay, which counts only for rows
+            that are read. It needs a model whose representations are tables, as those of
+            :class:`~pyg_kd.models.MF`, losses that are ``row_wise``, one process and no
+            ``average``.
         loss: ``"bpr"``, ``"sampled_softmax"``, ``"own"`` for the model's own objective, or a
             module called with ``(x_dict, batch)``. By default the model's choice.
         base_weight: Weight :math:`w_0` of the base loss.
@@ -102,6 +109,7 @@ class Trainer:
         final_lr: float = 0.01,
         average: float | None = None,
         weight_decay: float = 0.0,
+        sparse: bool | None = None,
         loss: LossName | nn.Module | None = None,
         base_weight: float = 1.0,
         num_negatives: int = 1,
@@ -121,7 +129,7 @@ class Trainer:
         self.max_epochs, self.batch_size, self.batch_by = max_epochs, batch_size, batch_by
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule, self.warmup, self.final_lr = schedule, warmup, final_lr
-        self.average = average
+        self.average, self.sparse = average, sparse
         self.loss, self.base_weight, self.num_negatives = loss, base_weight, num_negatives
         self.seed, self.metric = seed, metric
         self.evaluate_every, self.patience, self.evaluator = evaluate_every, patience, evaluator

@@ -66,6 +66,7 @@ class CollaborativeDistillation(Distillation):
     """
 
     needs = ("teacher_x",)
+    row_wise: tuple[str, ...] = (USER,)
     ranks = True
     teacher_scores = True
 

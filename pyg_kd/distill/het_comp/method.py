@@ -75,6 +75,7 @@ class HetComp(Distillation):
     """
 
     needs = ("teacher_trajectory", "teacher_observed")
+    row_wise: tuple[str, ...] = (USER,)
 
     def __init__(
         self,

@@ -1,0 +1,72 @@
+"""Which tables of a model are trained by the rows that a batch reads."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch_geometric.data import HeteroData
+
+from pyg_kd.models.base import Recommender
+from pyg_kd.models.inference import inference
+from pyg_kd.training.objective import Objective
+from pyg_kd.training.options import Options
+from pyg_kd.typing import ITEM, USER
+
+#: A step of a row takes as long as one of so many rows by Adam as it is (measured: 50 to 60).
+COST = 50
+
+#: Where tables have fewer rows, there is next to nothing to save.
+LEAST_ROWS = 100_000
+
+#: Precisions in which moments are added up as Adam does.
+PRECISIONS = ("32-true", "32", "64-true", "64", "bf16-mixed")
+
+
+def row_tables(
+    objective: Objective, data: HeteroData, options: Options, num_processes: int
+) -> list[nn.Parameter]:
+    r"""The tables whose steps are deferred until their rows are read.
+
+    ``options.sparse`` decides: with ``False`` none, with ``True`` all that allow it, with ``None``
+    those where it saves time and changes nothing, so none under weight decay.
+
+    Raises:
+        ValueError: If ``options.sparse`` is ``True`` and no table allows it.
+    """
+    if options.sparse is False:
+        return []
+    reason = _obstacle(objective, options, num_processes)
+    tables = {} if reason else _tables(objective.model, data)
+    found = {key: table for key, table in tables.items() if key in objective.row_wise}
+    if options.sparse is None:
+        read = {USER: options.batch_size, ITEM: options.batch_size * (1 + options.num_negatives)}
+        slow = {k for k, t in found.items() if len(t) < max(COST * read[k], LEAST_ROWS)}
+        return [t for k, t in found.items() if k not in slow and not options.weight_decay]
+    if not found:
+        model = type(objective.model).__name__
+        reason = reason or (
+            f"the representations of {model} are not tables of its own"
+            if not tables
+            else "every table is read as a whole by one of the losses"
+        )
+        raise ValueError(f"'sparse' cannot be True: {reason}")
+    return list(found.values())
+
+
+def _obstacle(objective: Objective, options: Options, num_processes: int) -> str | None:
+    if num_processes > 1:
+        return f"gradients of rows are not exchanged between processes (got {num_processes})"
+    if options.average is not None:
+        return f"an average over the steps reads whole tables (got average={options.average})"
+    if str(options.precision) not in PRECISIONS:
+        return f"'precision' must be one of {PRECISIONS} for it (got {options.precision!r})"
+    if not objective.reads:
+        return "the loss does not read the model's representations"
+    return None
+
+
+def _tables(model: Recommender, data: HeteroData) -> dict[str, nn.Parameter]:
+    """The representations that are parameters as they are, by node type."""
+    with inference(model):
+        x_dict = model(data)
+    own = {id(p): p for p in model.parameters() if p.requires_grad}
+    return {key: own[id(x)] for key, x in x_dict.items() if id(x) in own and x.dim() == 2}
