@@ -5,6 +5,7 @@ from pyg_kd.datasets.citeulike import CiteULike
 from pyg_kd.datasets.gowalla import Gowalla
 from pyg_kd.datasets.lightgcn_benchmark import LightGCNBenchmark
 from pyg_kd.datasets.movielens_100k import MovieLens100K
+from pyg_kd.datasets.stream_tastes import taste_probabilities
 from pyg_kd.datasets.synthetic import SyntheticInteractions
 from pyg_kd.datasets.synthetic_stream import SyntheticStream
 from pyg_kd.datasets.tables import from_interactions
@@ -20,4 +21,5 @@ __all__ = [
     "SyntheticStream",
     "Yelp2018",
     "from_interactions",
+    "taste_probabilities",
 ]

@@ -102,7 +102,7 @@ def taste_probabilities(data: HeteroData, users: object, period: int) -> Tensor:
         ValueError: If a user or the period is out of range, or the graph does not tell tastes.
 
     Example:
-        >>> from pyg_kd.datasets import SyntheticStream
+        >>> from pyg_kd.datasets import SyntheticStream, taste_probabilities
         >>> data = SyntheticStream(num_users=20, num_items=30, num_edges=100)[0]
         >>> taste_probabilities(data, [0, 1], period=3).sum(1)
         tensor([1.0000, 1.0000], dtype=torch.float64)

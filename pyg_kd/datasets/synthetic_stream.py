@@ -53,7 +53,7 @@ class SyntheticStream(InMemoryDataset):
     * ``data.period_start``, int64 ``[P + 1]``, when periods start and the last one ends, and
       ``data.affinity``.
 
-    :func:`~pyg_kd.datasets.stream_tastes.taste_probabilities` makes probabilities of them. The
+    :func:`~pyg_kd.datasets.taste_probabilities` makes probabilities of them. The
     same options give the same graph. Memory is linear in the edges, and in the users and items
     times the periods.
 

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kd.datasets import SyntheticInteractions, SyntheticStream
-from pyg_kd.datasets.stream_tastes import taste_probabilities
+from pyg_kd.datasets import SyntheticInteractions, SyntheticStream, taste_probabilities
 from pyg_kd.graph import interactions
 from pyg_kd.typing import INTERACTS, ITEM, USER
 

@@ -75,7 +75,7 @@ class RefreshReport:
         return None if average is None else harmonic_mean(self.new(policy, step, seed), average)
 
     def forgotten(self, policy: str, step: int, seed: int) -> float | None:
-        """The :func:`~pyg_kd.study.refresh.summary.forgetting` of earlier blocks after a step."""
+        """The :func:`~pyg_kd.study.refresh.forgetting` of earlier blocks after a step."""
         held = [self.record(policy, s, seed)["held"] for s in range(step + 1)]
         return forgetting(held) if held[0] else None
 

@@ -46,7 +46,7 @@ def run_refresh(
 
     Args:
         data: A user-item graph with ``time`` on its edges.
-        policies: Names out of :data:`~pyg_kd.study.refresh.policies.POLICIES`, or policies with
+        policies: Names out of :data:`~pyg_kd.study.refresh.POLICIES`, or policies with
             options.
         blocks: How the timeline is cut; by default half of it is the base, five blocks follow,
             and a tenth of every block is held out for measuring what is forgotten. Each seed
