@@ -13,7 +13,7 @@ from pyg_kd.metrics.ranking_metrics import check_lengths, check_metrics, parse_m
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.building import ALS, STARTS, is_trained, make_method, make_trainer, model_class
 from pyg_kd.study.config import Config, Dataset, Row, Student, Teacher
-from pyg_kd.study.data import PUBLISHED, check_names, dataset_class, transform_of
+from pyg_kd.study.data import PUBLISHED, check_names, dataset_class, table_path, transform_of
 from pyg_kd.study.plan import GRID, OPTUNA, Plan
 from pyg_kd.study.recipes import STUDENT_NAMES, TEACHER_NAMES
 from pyg_kd.study.settings import Setting, applied, flat, is_space, settings_of
@@ -24,8 +24,12 @@ from pyg_kd.training.teachers import Name
 SIZES = {"users": 1_000, "items": 1_000}
 
 
-def check_config(config: Config) -> None:
+def check_config(config: Config, roots: Mapping[str, str] | None = None) -> None:
     r"""Raise unless everything that a study names is there, and takes its options.
+
+    Args:
+        config: The study.
+        roots: Folders of the files of data sets, by their names in the study.
 
     Raises:
         ValueError: With the place of the mistake.
@@ -37,13 +41,15 @@ def check_config(config: Config) -> None:
     require_count(0, extensions=config.budget.extensions)
     if config.budget.search not in (GRID, OPTUNA):
         raise ValueError(f"budget.search must be grid or optuna (got {config.budget.search!r})")
+    for name in roots or ():
+        _one_of(name, config.datasets, "roots")
     for name in ("seeds", "datasets", "worlds", "teachers"):
         if not getattr(config, name):
             raise ValueError(f"{name!r} must hold one or more (got none)")
     if len(set(config.seeds)) < len(config.seeds):
         raise ValueError(f"'seeds' must differ (got {config.seeds})")
     for name, dataset in config.datasets.items():
-        check_dataset(dataset, f"datasets.{name}")
+        check_dataset(dataset, f"datasets.{name}", (roots or {}).get(name))
     for name, teacher in config.teachers.items():
         check_teacher(teacher, f"teachers.{name}")
         for member in teacher.trajectories:
@@ -59,14 +65,14 @@ def check_config(config: Config) -> None:
     check_rows(config)
 
 
-def check_dataset(dataset: Dataset, place: str) -> None:
+def check_dataset(dataset: Dataset, place: str, root: str | None = None) -> None:
     """Raise unless a data set can be read and split."""
     if (dataset.data is None) == (dataset.table is None):
         raise ValueError(f"{place} must name 'data' or a 'table', one of them")
     if dataset.data is not None:
         check_names(dataset_class(dataset.data, place), dataset.options, f"{place}.options")
-    elif not Path(str(dataset.table)).expanduser().is_file():
-        raise FileNotFoundError(f"{place}: there is no file '{dataset.table}'")
+    elif not table_path(dataset, root).is_file():
+        raise FileNotFoundError(f"{place}: there is no file '{table_path(dataset, root)}'")
     for given in dataset.transforms:
         transform_of(given, f"{place}.transforms")
     if dataset.split != PUBLISHED:

@@ -93,7 +93,7 @@ def run_study(
         ...     run_study(config, out, executor=InProcess(), progress=False)
         Results('tiny', 3 runs, 3 tested)
     """
-    made, command = checked(config), _command(config)
+    made, command = checked(config, roots), _command(config)
     _check_names(made, datasets=datasets, worlds=worlds, methods=methods, seeds=seeds)
     require_count(jobs=jobs, threads=threads)
     if minutes is not None:
@@ -183,13 +183,16 @@ def _write(path: Path, made: Config, command: str, about: Mapping[str, Any]) -> 
     write_json(path / STUDY, {**head, **about})
 
 
-def checked(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
+def checked(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config,
+    roots: Mapping[str, str] | None = None,
+) -> Config:
     """A configuration, read where it is a file, and checked."""
     if isinstance(config, (str, os.PathLike)):
         config = read_config(Path(config))
     elif isinstance(config, Mapping):
         config = as_config(config)
-    check_config(config)
+    check_config(config, roots)
     return config
 
 

@@ -57,7 +57,7 @@ def read_graphs(dataset: Dataset, root: str | None = None) -> Graphs:
 
     Args:
         dataset: What it is.
-        root: The folder of its files, instead of ``options.root``.
+        root: The folder of its files, instead of ``options.root`` or that of the table.
 
     Raises:
         ValueError: If its parts do not fit, or a part has no targets.
@@ -130,10 +130,15 @@ def check_names(kind: Any, options: Mapping[str, Any], place: str, given: int = 
             )
 
 
+def table_path(dataset: Dataset, root: str | None = None) -> Path:
+    """The file of a data set that is a table; a folder that is given holds it under its name."""
+    path = Path(str(dataset.table)).expanduser()
+    return path if root is None else Path(root).expanduser() / path.name
+
+
 def _read(dataset: Dataset, root: str | None) -> Any:
     if dataset.table is not None:
-        path = Path(dataset.table if root is None else Path(root) / dataset.table).expanduser()
-        return [datasets.from_interactions(path, **dataset.columns)]
+        return [datasets.from_interactions(table_path(dataset, root), **dataset.columns)]
     kind = dataset_class(str(dataset.data), "datasets")
     if "root" not in signature(kind).parameters or root is None:
         return kind(**dataset.options)

@@ -58,7 +58,7 @@ def verify_study(
     Raises:
         ValueError: If there is no such run, or nothing to compare with.
     """
-    made = checked(config)
+    made = checked(config, roots)
     stored = stored_runs(made, config, Path(out).expanduser())
     keys = _drawn(stored, wanted, draw)
     known: dict[Place, Setting] = {}
