@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from render_parts import table
+
+from pyg_kd.study.report.numbers import short_p, signed_p
+
 DATA = {
     "citeulike": "CiteULike, leave-one-out",
     "gowalla": "Gowalla, LightGCN split",
@@ -61,22 +65,6 @@ def compress_p(test: dict[str, Any] | None) -> str:
     seeds = test.get("p over seeds")
     over = "" if seeds is None else f"; over seeds {short_p(seeds)}"
     return signed_p(test["difference"], test["p"]) + over
-
-
-def signed_p(difference: float, p: float) -> str:
-    """A p-value with the sign of the difference."""
-    return f"{'+' if difference > 0 else '-'} {short_p(p)}"
-
-
-def short_p(p: float) -> str:
-    """A p-value in one digit."""
-    return "<1e-6" if p < 1e-6 else format(p, ".1g")
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def serving(result: dict[str, Any], machine: str) -> str:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from render_engine import DATA, SHOWN, signed_p, table
+from render_engine import DATA, SHOWN
+from render_parts import table
 from report import RESULTS
+
+from pyg_kd.study.report.numbers import signed_p
 
 FIGURE = RESULTS / "frontier.png"
 TITLES = {"citeulike": "CiteULike", "gowalla": "Gowalla", "movielens-100k": "MovieLens-100K"}

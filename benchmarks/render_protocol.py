@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from render_engine import signed_p, table
+from render_parts import table, with_deviation
+
+from pyg_kd.study.report.numbers import setting_text, signed_p
 
 SHOWN = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@20": "R@20", "ndcg@20": "N@20"}
 ALONE = "student alone"
@@ -63,7 +65,7 @@ def comparison(found: dict[str, Any]) -> str:
         test = row.get("against", {}).get(ALONE, {}).get("ndcg@20", {})
         rows.append([
             name,
-            setting(row["setting"]),
+            setting_text(row["setting"]),
             *(with_deviation(row, metric) for metric in SHOWN),
             *(p_value(test, which) for which in ("p users", "p seeds")),
             str(row["seeds"]),
@@ -71,28 +73,6 @@ def comparison(found: dict[str, Any]) -> str:
             *([beside(row, published.get(name))] if published else []),
         ])  # fmt: skip
     return table(header, rows)
-
-
-def setting(chosen: dict[str, Any]) -> str:
-    """What was chosen, in words."""
-    flat = {
-        key: value
-        for part, values in chosen.items()
-        for key, value in (values if isinstance(values, dict) else {part: values}).items()
-    }
-    return ", ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in flat.items())
-
-
-def shown(value: Any) -> str:
-    """A number or several, short."""
-    if isinstance(value, list):
-        return " and ".join(map(shown, value))
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
-
-
-def with_deviation(row: dict[str, Any], metric: str) -> str:
-    deviation = row[f"{metric} deviation"]
-    return f"{row[metric]:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
 def p_value(test: dict[str, Any], which: str) -> str:

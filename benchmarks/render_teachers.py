@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from render_engine import DATA, SHOWN, table
+from render_engine import DATA, SHOWN
+from render_parts import table
 
 TITLES = {
     **DATA,
