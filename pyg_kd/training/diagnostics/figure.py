@@ -58,7 +58,9 @@ def plot_diagnostics(history: History, figure: Figure | None = None) -> Figure:
             raise ImportError(
                 "plot_diagnostics needs Matplotlib: pip install 'pyg_kd[plot]'"
             ) from error
-        figure = plt.figure(figsize=(4.5 * min(len(found), 3), 3.2 * -(-len(found) // 3)))
+        rows = -(-len(found) // 3)
+        size = (4.5 * min(len(found), 3), 3.2 * rows)
+        figure = plt.figure(figsize=size, layout="constrained")
     columns = min(len(found), 3)
     axes = figure.subplots(-(-len(found) // columns), columns, squeeze=False)
     for ax in axes.flat[len(found) :]:
@@ -73,7 +75,6 @@ def plot_diagnostics(history: History, figure: Figure | None = None) -> Figure:
         ax.set_title(title, fontsize="medium")
         ax.set_ylabel("")
         ax.legend(fontsize="x-small")
-    figure.tight_layout()
     return figure
 
 
