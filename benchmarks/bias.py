@@ -8,7 +8,7 @@ Split 8:1:1 for every user. A teacher of width 200 by BPR is distilled into stud
 RRD, by soft labels as ``compress`` does, by RCE-KD and by UnKD, which is meant to remove the bias;
 beside them the student alone. On MovieLens each has two settings, and the one with the best
 validation NDCG@10 at the first seed is run with the others; on CiteULike settings are those that
-``protocol.py`` and ``compare_methods.py`` chose on validation targets. Every seed has its own
+configurations of studies chose on validation targets. Every seed has its own
 teacher. On MovieLens, soft labels also teach from teachers of other kinds, more and less biased
 ones, to see whether a student's bias follows its teacher's.
 
@@ -28,7 +28,6 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from protocol_data import split
 from report import RESULTS, write
 
 import pyg_kd as kd
@@ -46,9 +45,12 @@ from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.models import EASE, GFCF, MF, Recommender
 from pyg_kd.models.inference import inference
+from pyg_kd.study.config import Dataset
+from pyg_kd.study.data import read_graphs
 from pyg_kd.training import AlternatingLeastSquares, Trainer
 from pyg_kd.training.compression import INIT_STD, LABELS, student_training
 
+DATASETS = {"citeulike": "CiteULike", "movielens-100k": "MovieLens100K"}
 SEEDS = (0, 1, 2)
 DIM, TEACHER_DIM, K = 20, 200, 20
 METRIC = "ndcg@10"
@@ -257,7 +259,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bias"))
     parser.add_argument("--write", action="store_true", help="test, and write the results")
     args = parser.parse_args()
-    graphs, digest = split(args.data, args.root)
+    dataset = Dataset(data=DATASETS[args.data], split={"UserSplit": {"val": 0.1, "test": 0.1}})
+    split = read_graphs(dataset, args.root)
+    graphs, digest = list(split), split.fingerprints["split"]
     bias = Bias(args.data, graphs, args.out)
     for seed in args.seeds:
         for row in bias.rows():

@@ -1,7 +1,7 @@
 """What is done where the options leave it open: recipes by model and by the size of the data.
 
 They are those of :func:`pyg_kd.compress`, ``docs/results.md`` and
-``benchmarks/compare_methods.py``.
+``benchmarks/configs/compare_methods.yaml``.
 """
 
 from __future__ import annotations
