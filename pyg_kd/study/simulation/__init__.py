@@ -6,6 +6,8 @@ from pyg_kd.study.simulation.ab import ABResult, ab_test
 from pyg_kd.study.simulation.click_rates import RewardModel, fit_click_rates, missing_support
 from pyg_kd.study.simulation.clicks import Cascade, ClickModel, PositionBias
 from pyg_kd.study.simulation.expected import expected_clicks
+from pyg_kd.study.simulation.experiment import Experiment, Outcome, simulate
+from pyg_kd.study.simulation.feedback import Week, feedback_loop
 from pyg_kd.study.simulation.interleaving import (
     Interleaved,
     Preference,
@@ -27,6 +29,7 @@ from pyg_kd.study.simulation.power import (
     sample_size,
     simulated_power,
 )
+from pyg_kd.study.simulation.section import feedback_section
 from pyg_kd.study.simulation.sequential import group_sequential_bounds, peeking_error
 from pyg_kd.study.simulation.world import TasteWorld
 
@@ -36,10 +39,12 @@ __all__ = [
     "ClickLog",
     "ClickModel",
     "EpsilonShuffle",
+    "Experiment",
     "FixedLists",
     "Interleaved",
     "LatencyEffect",
     "OffPolicyResult",
+    "Outcome",
     "PlackettLuce",
     "Policy",
     "PositionBias",
@@ -48,9 +53,12 @@ __all__ = [
     "Ratio",
     "RewardModel",
     "TasteWorld",
+    "Week",
     "aa_check",
     "ab_test",
     "expected_clicks",
+    "feedback_loop",
+    "feedback_section",
     "fit_click_rates",
     "group_sequential_bounds",
     "interleaving_test",
@@ -63,6 +71,7 @@ __all__ = [
     "sample_size",
     "serve",
     "served_lists",
+    "simulate",
     "simulated_power",
     "team_draft",
 ]

@@ -114,6 +114,12 @@ class FixedLists(Policy):
         self.check(users, lists)
         return (self.pool[users, : self.k] == lists).all(1).double()
 
+    def probability(self, users: Tensor, lists: Tensor) -> Tensor:
+        """1 where an item is at its own position, float64 ``[n, k]``."""
+        self.check(users, lists)
+        own = self.pool[users, : self.k]
+        return ((own == lists) & (own >= 0)).double()
+
 
 class EpsilonShuffle(Policy):
     r"""With probability :math:`\epsilon` a random order of the pool, otherwise the best ``k``.
@@ -154,6 +160,14 @@ class EpsilonShuffle(Policy):
     def marginals(self, users: Tensor) -> Tensor:
         """How likely each candidate is at each position, float64 ``[n, M, k]``."""
         return (1 - self.epsilon) * _in_order(self, users) + self.epsilon / self.pool.size(1)
+
+    def probability(self, users: Tensor, lists: Tensor) -> Tensor:
+        """How likely each item is at its position, float64 ``[n, k]``."""
+        self.check(users, lists)
+        pool = self.pool[users]
+        known = (lists[:, :, None] == pool[:, None, :]).any(2)
+        own = (lists == pool[:, : self.k]).double()
+        return (1 - self.epsilon) * own + self.epsilon / pool.size(1) * known.double()
 
     def list_probability(self, users: Tensor, lists: Tensor) -> Tensor:
         """How likely a whole list is, float64 ``[n]``."""

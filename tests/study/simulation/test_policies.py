@@ -101,7 +101,8 @@ def test_what_is_never_served_has_no_probability() -> None:
         stranger = torch.full((1, policy.k), 9)
         assert policy.probability(ONE, stranger).eq(0).all()
         assert policy.list_probability(ONE, stranger).eq(0).all()
-        assert FixedLists(torch.tensor([[3, -1]])).probability(ONE, torch.tensor([[3, -1]]))[0, 0]
+        padded = FixedLists(torch.tensor([[3, -1]]))
+        assert padded.probability(ONE, torch.tensor([[3, -1]])).tolist() == [[1, 0]]
 
 
 def test_bad_pools_and_options() -> None:
