@@ -43,7 +43,7 @@ format: $(VENV)/.stamp-test
 docs: export OMP_NUM_THREADS ?= 2
 docs: $(VENV)/.stamp-docs
 	$(BIN)/python -m sphinx -b html -W --keep-going -d docs/_build/doctrees docs docs/_build/html
-	@echo "Open docs/_build/html/index.html"
+	$(BIN)/python docs/_ext/check_site.py docs/_build/html
 
 # Asks every external link, so it needs the network and is no part of `docs`.
 linkcheck: $(VENV)/.stamp-docs

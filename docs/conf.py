@@ -34,6 +34,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "source_links",  # one way only
     "sphinx_copybutton",
     "mathml",  # maths that needs no scripts
     "math_font",  # and looks the same everywhere

@@ -2,13 +2,15 @@
 
 A table with one line for every exported name, then their docstrings. A name that the package above
 exports too is described there; here the table leads to it. With ``:named:`` the names are those of
-the option, for modules whose other names are nobody's business.
+the option, for modules whose other names are nobody's business. With ``:below:`` a section follows
+for every subpackage that exports more, but for those named by the option.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 import sys
 from types import ModuleType
@@ -32,19 +34,25 @@ def exported(module: ModuleType) -> list[str]:
 
 
 def above(module: ModuleType, entry: str) -> bool:
-    """Whether the package above exports the same object."""
+    """Whether a package above exports the same object."""
     parent, _, _ = module.__name__.rpartition(".")
     if parent in ("", "pyg_kd"):
         return False
     package = importlib.import_module(parent)
-    return entry in package.__all__ and getattr(package, entry) is getattr(module, entry)
+    same = getattr(package, entry, None) is getattr(module, entry)
+    return (entry in package.__all__ and same) or above(package, entry) if same else False
+
+
+def words(argument: str | None) -> list[str]:
+    """The words of an option that may have none."""
+    return (argument or "").split()
 
 
 class Room(SphinxDirective):
     """The directive: ``room:: pyg_kd.distill``."""
 
     required_arguments = 1
-    option_spec: ClassVar[dict[str, Any]] = {"named": str.split}
+    option_spec: ClassVar[dict[str, Any]] = {"named": str.split, "below": words}
 
     def run(self) -> list[nodes.Node]:
         """The nodes of the table and of the docstrings."""
@@ -55,7 +63,31 @@ class Room(SphinxDirective):
         for entry in entries:
             if name != "pyg_kd" and not above(module, entry):
                 lines += described(name, module, entry)
-        return self.parse_text_to_nodes(StringList(lines, name), allow_section_headings=False)
+        found = self.parse_text_to_nodes(StringList(lines, name), allow_section_headings=False)
+        if "below" in self.options:
+            found += [self.section(part) for part in below(module, self.options["below"])]
+        return found
+
+    def section(self, name: str) -> nodes.Node:
+        """A subpackage, with its docstring and its names."""
+        module = importlib.import_module(name)
+        first = (inspect.getdoc(module) or "").split("\n\n")[0]
+        lines = [first, "", f".. room:: {name}"]
+        section = nodes.section(ids=[nodes.make_id(name)])
+        section += nodes.title("", "", nodes.literal("", name))
+        section += self.parse_text_to_nodes(StringList(lines, name))
+        self.state.document.note_implicit_target(section, section)
+        return section
+
+
+def below(module: ModuleType, left_out: list[str]) -> list[str]:
+    """The packages below that export what the packages above don't."""
+    prefix = f"{module.__name__}."
+    packages = [m.name for m in pkgutil.walk_packages(module.__path__, prefix) if m.ispkg]
+    skipped = tuple(f"{prefix}{name}" for name in left_out)
+    found = [importlib.import_module(name) for name in packages if not name.startswith(skipped)]
+    return [part.__name__ for part in found if any(
+        not above(part, entry) for entry in getattr(part, "__all__", ()))]  # fmt: skip
 
 
 def table(module: ModuleType, entries: list[str]) -> list[str]:
@@ -88,7 +120,7 @@ def described(name: str, module: ModuleType, entry: str) -> list[str]:
     if inspect.isroutine(found):
         return [f".. autofunction:: {name}.{entry}", ""]
     return [
-        f".. py:data:: {name}.{entry}",
+        f".. py:data:: {entry}",
         "",
         *(f"   {line}" for line in comment(found, entry)),
         "",

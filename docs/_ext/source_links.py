@@ -1,0 +1,24 @@
+"""Sources without links back: they would name a module that describes nothing under that name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+BACK = re.compile(r'<a class="viewcode-back"[^>]*>.*?</a>', re.DOTALL)
+
+
+def without_way_back(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Drop the links from a page of sources to the API."""
+    if pagename.startswith("_modules/"):
+        context["body"] = BACK.sub("", context["body"])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Look at every page."""
+    app.connect("html-page-context", without_way_back)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
