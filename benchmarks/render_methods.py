@@ -70,8 +70,9 @@ def compare_methods(result: dict[str, Any]) -> str:
     draw_methods(result)
     parts = [
         "## All methods, CiteULike, width 20 from 200\n",
-        "`python benchmarks/compare_methods.py`: leave-one-out split, full ranking, means and "
-        "standard deviations over seeds.\n",
+        "`pyg-kd study benchmarks/configs/compare_methods.yaml`: leave-one-out split, full "
+        "ranking, means and standard deviations over seeds. The rows were run by the script that "
+        "this configuration replaces, with the same recipes.\n",
         "*Setting* is the weight of a method (IR-RRD: that of RRD, twice the one of IR), the "
         "`own_weight` of SoftLabel, or the weight decay of a row without a teacher. Unless a table "
         "says otherwise, it was chosen by validation Recall@50 at the first seed. Every method, "

@@ -19,8 +19,9 @@ TITLES = {
     "yelp_lightgcn": "Yelp, LightGCN",
 }
 INTRODUCTION = (
-    "`python benchmarks/protocol.py CONFIG`, one file in `benchmarks/configs` for each table: the "
-    "protocol of RCE-KD and the papers beside it. Every user's interactions are split 8:1:1 at "
+    "`pyg-kd study benchmarks/configs/NAME.yaml`, one file for each table: the protocol of RCE-KD "
+    "and the papers beside it. The rows were run by the script that these configurations replace, "
+    "with the same recipes. Every user's interactions are split 8:1:1 at "
     "random, all unseen items are ranked, students are 20 wide, and teacher and student are of one "
     "kind. Every method, and the student alone too, had {settings} settings at the first seed, of "
     "which validation NDCG@10 chose one; test targets were read once, for the chosen settings. "

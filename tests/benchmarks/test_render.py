@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,47 @@ def cost(render):
     return render_cost
 
 
-def test_the_page_is_what_render_writes(render, methods, monkeypatch, tmp_path):
+def test_the_pages_are_what_render_writes(render, methods, monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(render, "PAGE", tmp_path / "results.md")
     monkeypatch.setattr(methods, "FIGURE", tmp_path / "methods.png")
-    render.main()
-    assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text()
+    for path, text in render.texts().items():
+        assert (ROOT / path).read_text() == text, f"run benchmarks/render.py: {path}"
+
+
+def test_every_link_of_the_contents_leads_to_a_section(render):
+    page = (ROOT / "docs" / "results.md").read_text()
+    links = re.findall(r"^- \[(.+)\]\(#(.+)\)$", page, flags=re.MULTILINE)
+    titles = re.findall(r"^## (.+)$", page, flags=re.MULTILINE)
+    assert [title for title, _ in links] == titles and len({link for _, link in links}) > 10
+    assert render.anchor("ConCF, CiteULike, 2,536 users & items") == (
+        "concf-citeulike-2536-users--items"
+    )
+
+
+def test_a_report_has_its_page_and_its_link(render, monkeypatch):
+    page = render.Section("Some analysis", "Text.")
+    monkeypatch.setattr(render, "reports", lambda: {"some": page})
+    found = render.texts()
+    assert "[Some analysis](results/some.md)" in found["docs/results.md"]
+    assert found["benchmarks/reports/some/report.md"].startswith("# Some analysis\n\nText.")
+    assert "include} ../../benchmarks/reports/some/report.md" in found["docs/results/some.md"]
+
+
+def test_a_study_is_summed_up(render, monkeypatch, tmp_path):
+    pytest.importorskip("pyarrow")
+    from pyg_kd.study import summary
+    from tests.study.report.example_study import write_study
+
+    study = write_study(tmp_path, seeds=(0, 1, 2), worlds=("mf",), num_users=60, title="A demo")
+    found = summary(study, ["ndcg@20"], num_replicates=99, progress=False)
+    monkeypatch.setattr(render, "studies", lambda: {"demo": found})
+    pages = render.texts()
+    page = pages["docs/results.md"]
+    part = page[page.index("## Studies") : page.index("## Three lines")]
+    assert "### A demo" in part and "[The whole report](results/demo.md)" in part
+    assert "The best row is **SoftLabel, whole catalogue**" in part and "| DE | 0.1" in part
+    assert "| DE | +0.0" in part and "Gap closed" in part
+    assert "## Commands" in pages["benchmarks/reports/demo/report.md"]
 
 
 def test_rows_from_before_a_change_are_named_until_they_are_run_again(methods, cost):
