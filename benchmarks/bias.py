@@ -45,8 +45,8 @@ from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.models import EASE, GFCF, MF, Recommender
 from pyg_kd.models.inference import inference
-from pyg_kd.study.config import Dataset
 from pyg_kd.study.data import read_graphs
+from pyg_kd.study.schema import Dataset
 from pyg_kd.training import AlternatingLeastSquares, Trainer
 from pyg_kd.training.compression import INIT_STD, LABELS, student_training
 

@@ -31,7 +31,7 @@ def bound(kind: Any, given: object, place: str) -> Any:
         ValueError: If a name is unknown or missing, or a value is of another type.
 
     Example:
-        >>> from pyg_kd.study.config import Budget
+        >>> from pyg_kd.study.schema import Budget
         >>> bound(Budget, {"trails": 3}, "budget")
         Traceback (most recent call last):
         ValueError: budget: there is no 'trails', did you mean 'trials'?

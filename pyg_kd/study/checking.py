@@ -12,10 +12,10 @@ from pyg_kd.knowledge.controls import CONTROLS
 from pyg_kd.metrics.ranking_metrics import check_lengths, check_metrics, parse_metric
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.building import ALS, STARTS, is_trained, make_method, make_trainer, model_class
-from pyg_kd.study.config import Config, Dataset, Row, Student, Teacher
 from pyg_kd.study.data import PUBLISHED, check_names, dataset_class, table_path, transform_of
 from pyg_kd.study.plan import GRID, OPTUNA, Plan
 from pyg_kd.study.recipes import STUDENT_NAMES, TEACHER_NAMES
+from pyg_kd.study.schema import Config, Dataset, Row, Student, Teacher
 from pyg_kd.study.settings import Setting, applied, flat, is_space, settings_of
 from pyg_kd.study.store import Place
 from pyg_kd.training.teachers import Name

@@ -16,13 +16,15 @@ from pyg_kd.locks import locked
 from pyg_kd.provenance import machine
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.checking import check_config
-from pyg_kd.study.config import Config, as_config, read_config
+from pyg_kd.study.config import as_config, read_config
 from pyg_kd.study.data import read_graphs
+from pyg_kd.study.limits import Limits
 from pyg_kd.study.plan import Plan
 from pyg_kd.study.processes import Executor, Processes
 from pyg_kd.study.records import Record
 from pyg_kd.study.results import STUDY, STUDY_FORMAT, Results
-from pyg_kd.study.running import Limits, Running
+from pyg_kd.study.running import Running
+from pyg_kd.study.schema import Config
 from pyg_kd.study.store import Store
 
 
@@ -144,7 +146,7 @@ def _outcome(running: Running, found: list[Record], before: Mapping[str, Any]) -
     return {
         "finalists": sorted(keys),
         "missing": len(wanted) - len(found),
-        "failed": running.failed,
+        "failed": running.failures.told,
     }
 
 

@@ -16,7 +16,7 @@ from pyg_kd.datasets.graph import edges_digest, interaction_graph
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.graph import interactions
 from pyg_kd.study.binding import nearest
-from pyg_kd.study.config import Dataset
+from pyg_kd.study.schema import Dataset
 
 PUBLISHED = "published"
 

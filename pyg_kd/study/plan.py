@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pyg_kd.study.building import ALS, is_trained, make_method, make_trainer
-from pyg_kd.study.config import Config, Row, Teacher
 from pyg_kd.study.optuna_search import OptunaSearch
 from pyg_kd.study.recipes import Recipe, Tree, recipe_of, student_tree, teacher_tree, with_parts
 from pyg_kd.study.records import STUDENT, TEACHER, digest
+from pyg_kd.study.schema import Config, Row, Teacher
 from pyg_kd.study.search import GridSearch, Search
 from pyg_kd.study.settings import Setting, applied, flat, settings_of
 from pyg_kd.study.store import Place

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pyg_kd.study.config import Component, Row, Student, Teacher
+from pyg_kd.study.schema import Component, Row, Student, Teacher
 from pyg_kd.study.settings import Setting, applied
 from pyg_kd.training.compression import INIT_STD, student_labels, student_training
 

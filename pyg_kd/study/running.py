@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pyg_kd.progress import Progress
-from pyg_kd.study.config import Config
+from pyg_kd.study.failures import Failures
+from pyg_kd.study.limits import Limits, OutOfTime, expected_runs
+from pyg_kd.study.memo import Memo, in_threads
 from pyg_kd.study.plan import Plan
 from pyg_kd.study.processes import Executor, RunFailed
 from pyg_kd.study.recipes import Recipe
 from pyg_kd.study.records import STUDENT, TEACHER, Record
+from pyg_kd.study.schema import Config
 from pyg_kd.study.search import Told, best_of
 from pyg_kd.study.settings import Setting
-from pyg_kd.study.store import Place, Store, key_of
+from pyg_kd.study.store import Place, Store, wanted_record
 from pyg_kd.study.worker import EXTRACT, TEST, TRAIN, Job
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 KNOWLEDGE, SEARCHES = "knowledge", "searches"
-
-
-class OutOfTime(Exception):
-    """No run is started any more."""
-
-
-class Limits(NamedTuple):
-    """What is run, and for how long.
-
-    Args:
-        until: No run is started after this time of :func:`time.monotonic`.
-        datasets: These data sets alone; all by default.
-        worlds: These worlds alone.
-        methods: These rows alone, with those that they depend on.
-        seeds: These seeds alone; settings are chosen at the first of the study all the same.
-    """
-
-    until: float = float("inf")
-    datasets: Collection[str] | None = None
-    worlds: Collection[str] | None = None
-    methods: Collection[str] | None = None
-    seeds: Collection[int] | None = None
-
-    def wants(self, place: Place) -> bool:
-        """Whether a row is to be run."""
-        given = (self.datasets, self.worlds, self.methods)
-        return all(of is None or name in of for name, of in zip(place, given, strict=True))
 
 
 class Running:
@@ -89,14 +63,13 @@ class Running:
         self.threads, self.jobs = threads, jobs
         self.config: Config = plan.config
         self.searches: dict[Place, dict[str, Any]] = {}
-        self.failed: dict[str, str] = {}
-        self.stopped = False
-        self._results: dict[object, Future[Any]] = {}
-        self._lock = threading.Lock()
+        self.failures, self.stopped = Failures(self.config.name), False
+        self.once, self.lock = Memo(anew=OutOfTime), threading.Lock()
         self.places = [place for place in plan.places() if limits.wants(place)]
         worlds = {(*place[:2], TEACHER): None for place in self.places}
         self.above = list(worlds | {plan.above(place): None for place in self.places})
-        self.progress = Progress(self.config.name, self._expected(), unit="run", shown=progress)
+        total = expected_runs(plan, [*self.above, *self.places], limits, known)
+        self.progress = Progress(self.config.name, total, unit="run", shown=progress)
 
     def __call__(self) -> list[Record]:
         """Run what is missing: the tested runs of the rows that are wanted."""
@@ -128,13 +101,13 @@ class Running:
             RunFailed: If no setting could be run.
             OutOfTime: If there was no time for all.
         """
-        return self._once(("choice", place), lambda: self._choose(place))
+        return self.once(("choice", place), lambda: self._choose(place))
 
     def run(self, place: Place, setting: Setting, seed: int) -> Record:
         """A run of a row, trained if it is not there."""
         recipe = self.plan.recipe(place, setting, seed, self.chosen)
         wanted = self._wanted(place, setting, seed, recipe)
-        found = self._once(("run", wanted.key), lambda: self._run(place, wanted))
+        found = self.once(("run", wanted.key), lambda: self._run(place, wanted))
         if found.validation is None and found.error is not None:
             raise RunFailed(found.error)
         return found
@@ -170,7 +143,7 @@ class Running:
         """A run that is there, or that of a twin, or a new one; twins wait for each other."""
         found = self.store.find(wanted.key)
         if found is None:
-            first = self._once(("twin", wanted.recipe_key), lambda: self._train(place, wanted))
+            first = self.once(("twin", wanted.recipe_key), lambda: self._train(place, wanted))
             found = self.store.find(wanted.key) or self.store.adopt(wanted) or first
         self._done()
         return found
@@ -217,7 +190,7 @@ class Running:
                 self._do(Job(**{**vars(job), "knowledge": path, "lengths": lengths}))
             return path
 
-        return self._once(("knowledge", name), extract)
+        return self.once(("knowledge", name), extract)
 
     def _do(self, job: Job) -> None:
         """Have a job done, unless time is up; tests are always done."""
@@ -230,7 +203,7 @@ class Running:
         return [
             (place, seed)
             for seed in self.config.seeds
-            if self.limits.seeds is None or seed in self.limits.seeds
+            if self.limits.wants_seed(seed)
             for place in [*self.above, *self.places]
             if seed in self.plan.seeds(place)
         ]
@@ -275,69 +248,23 @@ class Running:
         return self.store.finished(record.key)
 
     def _wanted(self, place: Place, setting: Setting, seed: int, recipe: Recipe) -> Record:
-        """The record of a run, as far as it is known beforehand."""
-        key = key_of(place, recipe)
         role = TEACHER if self.plan.is_teacher(place) else STUDENT
-        names = (self.config.name, *place)
-        command = f"{self.command} --run {key}"
-        return Record(key, *names, seed, role, setting, recipe, command=command)
-
-    def _once(self, name: object, make: Callable[[], T]) -> T:
-        """What ``make`` returns, computed once; others wait for it."""
-        with self._lock:
-            future = self._results.get(name)
-            mine = future is None
-            if future is None:
-                future = self._results[name] = Future()
-        if mine:
-            try:
-                future.set_result(make())
-            except BaseException as error:
-                future.set_exception(error)
-                if isinstance(error, OutOfTime):  # asked again when all is tested
-                    with self._lock:
-                        self._results.pop(name)
-        found: T = future.result()
-        return found
+        return wanted_record(self.config.name, place, seed, role, setting, recipe, self.command)
 
     def _map(self, function: Callable[[U], T], values: Iterable[U], threads: int) -> list[T]:
-        values = list(values)
-        if not values:
-            return []
-        with ThreadPoolExecutor(max(1, min(threads, len(values)))) as pool:
-            try:
-                return list(pool.map(function, values))
-            except (OutOfTime, RunFailed):
-                raise
-            except BaseException:
-                self.stop()
-                raise
+        return in_threads(function, values, threads, self._unless_told)
+
+    def _unless_told(self, error: BaseException) -> None:
+        """Stop for what is neither a failed run nor the end of the time."""
+        if not isinstance(error, (OutOfTime, RunFailed)):
+            self.stop()
 
     def _fail(self, place: Place, setting: Setting | None, seed: int | None, error: object) -> None:
-        name = "/".join(place) + ("" if seed is None else f", seed {seed}")
-        name += f", {setting}" if setting else ""
-        if name not in self.failed and not self.stopped:
-            self.failed[name] = str(error)
-            print(f"{self.config.name}: {name} failed: {error}", file=sys.stderr, flush=True)
-
-    def _expected(self) -> int:
-        """How many runs there are, before grids grow."""
-        seeds = self.config.seeds if self.limits.seeds is None else list(self.limits.seeds)
-        first = self.config.seeds[0]
-        total = 0
-        for place in [*self.above, *self.places]:
-            further = len({*seeds, first} & {*self.plan.seeds(place)}) - 1
-            row = None if self.plan.is_teacher(place) else self.plan.row(place)
-            trials = 1
-            if place not in self.known and (row is None or row.like is None):
-                budget = self.config.budget
-                search = None if budget.search == "optuna" else self.plan.search(place, Path())
-                trials = budget.trials or 1 if search is None else len(search.propose([])) or 1
-            total += trials + further
-        return total
+        if not self.stopped:
+            self.failures.add(place, setting, seed, error)
 
     def _done(self) -> None:
-        with self._lock:
+        with self.lock:
             if self.progress.done >= self.progress.total:
                 self.progress.total += 1  # a grid has grown
             self.progress.update()

@@ -6,6 +6,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pyg_kd.study.records import RECORD, Record, digest
 from pyg_kd.study.results import RUNS
@@ -63,6 +64,15 @@ class Store:
         return self.finished(wanted.key)
 
 
-def key_of(place: Place, recipe: dict[str, object]) -> str:
-    """The name of a run: the digest of its row and its recipe."""
-    return digest({"row": list(place), "recipe": recipe})
+def wanted_record(
+    study: str,
+    place: Place,
+    seed: int,
+    role: str,
+    setting: dict[str, Any],
+    recipe: dict[str, Any],
+    command: str,
+) -> Record:
+    """The record of a run as far as it is known beforehand, under the digest of row and recipe."""
+    key = digest({"row": list(place), "recipe": recipe})
+    return Record(key, study, *place, seed, role, setting, recipe, command=f"{command} --run {key}")

@@ -15,11 +15,12 @@ from pyg_kd.json_files import read_json
 from pyg_kd.progress import Progress
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.conducting import checked, planned
-from pyg_kd.study.config import Config
+from pyg_kd.study.limits import Limits
 from pyg_kd.study.processes import Executor, Processes, RunFailed
 from pyg_kd.study.records import Record
 from pyg_kd.study.results import STUDY, Results
-from pyg_kd.study.running import Limits, Running
+from pyg_kd.study.running import Running
+from pyg_kd.study.schema import Config
 from pyg_kd.study.settings import Setting
 from pyg_kd.study.store import Place, Store
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pyg_kd.study.config import Dataset
 from pyg_kd.study.processes import Processes, RunFailed
 from pyg_kd.study.records import RECORD, USERS, Record
+from pyg_kd.study.schema import Dataset
 from pyg_kd.study.worker import Job
 from tests.study.tiny import CONFIG, conduct, tiny
 

@@ -11,9 +11,9 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import extract_knowledge, save_knowledge
 from pyg_kd.models import EASE, MF
 from pyg_kd.study import Results
-from pyg_kd.study.config import Dataset
 from pyg_kd.study.data import read_graphs
 from pyg_kd.study.records import RECORD, USERS
+from pyg_kd.study.schema import Dataset
 from pyg_kd.study.verifying import run_summary, verify_study
 from pyg_kd.training import AlternatingLeastSquares, Trainer
 from tests.study.tiny import CONFIG, Counting, conduct, tiny

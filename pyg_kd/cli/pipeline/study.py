@@ -9,8 +9,9 @@ from pyg_kd.cli.console import note, show_json
 from pyg_kd.cli.options.study import Again, Studied, Studying
 from pyg_kd.json_files import write_json
 from pyg_kd.study.conducting import run_study
-from pyg_kd.study.config import Config, read_config
+from pyg_kd.study.config import read_config
 from pyg_kd.study.results import Results
+from pyg_kd.study.schema import Config
 from pyg_kd.study.verifying import results_path, run_summary, verify_study
 
 OK, DIFFERENT = 0, 1
