@@ -7,14 +7,11 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kd.transforms.split import (
-    TEST,
-    TRAIN,
-    VAL,
     Split,
     checked_edges,
     edge_times,
     has_targets,
-    rank_in_user,
+    held_out,
     split_graph,
 )
 
@@ -65,12 +62,8 @@ class LeaveOneOut(BaseTransform):
         time = edge_times(data) if self.by_time else None
         degree = torch.bincount(user, minlength=num_users)
         num_test = (degree >= 2).long() * (not has_targets(data))
-        num_left_out = num_test + (degree - num_test >= 2)
-        rank = rank_in_user(user, num_users, self.seed, time)
-        part = torch.full_like(user, TRAIN)
-        part[rank < num_left_out[user]] = VAL
-        part[rank < num_test[user]] = TEST
-        return split_graph(data, part)
+        num_val = (degree - num_test >= 2).long()
+        return split_graph(data, held_out(user, num_val, num_test, self.seed, time))
 
     def __repr__(self) -> str:
         return f"LeaveOneOut(seed={self.seed}, by_time={self.by_time})"

@@ -1,16 +1,18 @@
-"""What the splits share: the ranks of edges within users, and the three graphs."""
+"""What the splits share: which edges of a user are held out, and the three graphs."""
 
 from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
 from pyg_kd.edge_types import interaction_type
-from pyg_kd.graph import as_edges, interactions
+from pyg_kd.graph import as_edges, interactions, on_numpy
 from pyg_kd.transforms.attributes import edge_attributes, of_targets, take
 from pyg_kd.transforms.relations import edges_of, without_pairs_
 
@@ -34,7 +36,10 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
     num_edges = edge_index.size(1)
     if num_edges == 0:
         raise ValueError("'data' must have edges to split (got none)")
-    repeated = num_edges - (edge_index[0] * num_items + edge_index[1]).unique().numel()
+    key = edge_index[0] * num_items + edge_index[1]
+    repeated = 0
+    if not bool((key[1:] > key[:-1]).all()):  # edges that ascend need no sort
+        repeated = num_edges - key.unique().numel()
     if repeated:
         raise ValueError(
             f"'data' must have no repeated edges (got {repeated}): pyg_kd.transforms.UserItem() "
@@ -82,28 +87,51 @@ def interaction_store(data: HeteroData) -> EdgeStorage:
     return store
 
 
-def rank_in_user(user: Tensor, num_users: int, seed: int, time: Tensor | None = None) -> Tensor:
-    r"""Rank the edges of every user, at random or latest first.
+def held_out(
+    user: Tensor,
+    num_val: Tensor,
+    num_test: Tensor,
+    seed: int,
+    time: Tensor | None = None,
+) -> Tensor:
+    r"""Hold out edges of every user, at random or latest first: test targets, then validation.
 
     Args:
         user: The user of each edge, int64 ``[E]``.
-        num_users: Number of users.
+        num_val: How many of each user's edges become validation targets, int64 ``[U]``.
+        num_test: The same of test targets; both together at most all.
         seed: Seed of the order, or of the order among equal times.
-        time: If given, the latest edge of a user has the rank 0.
+        time: If given, the latest edges are held out.
 
     Returns:
-        The ranks, int64 ``[E]``, ``0..n-1`` within a user of ``n`` edges.
+        ``TRAIN``, ``VAL`` or ``TEST`` for each edge, int8 ``[E]``.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(user.numel(), generator=generator).to(user.device)
     if time is not None:
         order = order[time[order].argsort(stable=True, descending=True)]
-    order = order[user[order].argsort(stable=True)]
-    degree = torch.bincount(user, minlength=num_users)
-    start = degree.cumsum(0) - degree
-    rank = torch.empty_like(user)
-    rank[order] = torch.arange(user.numel(), device=user.device) - start[user[order]]
-    return rank
+    grouped, first = _by_user(order, user, num_val.numel())
+    part = torch.full_like(user, TRAIN, dtype=torch.int8)
+    for number, start, count in ((TEST, first, num_test), (VAL, first + num_test, num_val)):
+        shift = start - (count.cumsum(0) - count)
+        place = shift.repeat_interleave(count)
+        place += torch.arange(place.numel(), device=user.device)
+        part[grouped[place]] = number
+    return part
+
+
+def _by_user(order: Tensor, user: Tensor, num_users: int) -> tuple[Tensor, Tensor]:
+    """Edges user by user in a given order, ``[E]``, and where each user's begin, ``[U]``."""
+    if not on_numpy(user):
+        degree = torch.bincount(user, minlength=num_users)
+        return order[user[order].argsort(stable=True)], degree.cumsum(0) - degree
+    # A counting sort, where PyTorch compares: the data of a sparse matrix, row by row.
+    size = len(order)
+    number = np.int32 if size < 2**31 else np.int64
+    row = user.numpy().astype(number)[order.numpy()]
+    entries = (row, np.arange(size, dtype=number))
+    csr = coo_array((order.numpy().astype(number), entries), shape=(num_users, size)).tocsr()
+    return torch.from_numpy(csr.data).long(), torch.from_numpy(csr.indptr[:-1]).long()
 
 
 def split_graph(data: HeteroData, part: Tensor) -> Split:
@@ -114,7 +142,7 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
     Args:
         data: The graph. If it has an ``edge_label_index``, the test graph keeps it as its
             targets.
-        part: ``TRAIN``, ``VAL`` or ``TEST`` for each edge, int64 ``[E]``.
+        part: ``TRAIN``, ``VAL`` or ``TEST`` for each edge, integers ``[E]``.
     """
     own_targets, store = has_targets(data), interaction_store(data)
     edge_index = as_edges(store.edge_index)

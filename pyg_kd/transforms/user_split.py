@@ -8,14 +8,11 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kd.transforms.split import (
-    TEST,
-    TRAIN,
-    VAL,
     Split,
     check_fractions,
     checked_edges,
     has_targets,
-    rank_in_user,
+    held_out,
     split_graph,
 )
 
@@ -81,11 +78,7 @@ class UserSplit(BaseTransform):
         num_val = _rounded(degree, self.val).minimum(degree - 1 - num_test)
         if self.val_users < 1:
             num_val[self._without_targets(num_users).to(num_val.device)] = 0
-        rank = rank_in_user(user, num_users, self.seed)
-        part = torch.full_like(user, TRAIN)
-        part[rank < (num_test + num_val)[user]] = VAL
-        part[rank < num_test[user]] = TEST
-        return split_graph(data, part)
+        return split_graph(data, held_out(user, num_val, num_test, self.seed))
 
     def _without_targets(self, num_users: int) -> Tensor:
         """The users without validation targets, int64."""

@@ -12,7 +12,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kd.datasets import from_interactions
 from pyg_kd.transforms import LeaveOneOut, TemporalSplit, UserSplit
-from pyg_kd.transforms.split import rank_in_user
+from pyg_kd.transforms.split import TEST, TRAIN, VAL, held_out
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 SPLITS = [UserSplit(0.2, 0.2), LeaveOneOut(), LeaveOneOut(by_time=True), TemporalSplit(0.2, 0.2)]
@@ -193,20 +193,26 @@ def test_bad_fractions(
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_rank_in_user(timed: bool) -> None:
+@pytest.mark.parametrize("numpy", [False, True])
+def test_held_out(timed: bool, numpy: bool, monkeypatch) -> None:
+    monkeypatch.setattr("pyg_kd.transforms.split.on_numpy", lambda x: numpy)
     user = torch.tensor([3, 0, 3, 0, 3, 1, 3, 3])
-    time = torch.tensor([5, 1, 9, 2, 7, 0, 7, 1])
-    rank = rank_in_user(user, 5, seed=0, time=time if timed else None)
+    time = torch.tensor([5, 1, 9, 2, 7, 0, 8, 1])
+    num_val, num_test = torch.tensor([1, 0, 0, 2, 0]), torch.tensor([1, 1, 0, 2, 0])
+    part = held_out(user, num_val, num_test, seed=0, time=time if timed else None)
     for u in range(5):
-        mine = rank[user == u].tolist()
-        assert sorted(mine) == [*range(len(mine))]
-        if timed:
-            latest_first = [t for _, t in sorted(zip(mine, time[user == u].tolist(), strict=True))]
-            assert latest_first == sorted(latest_first, reverse=True)
+        mine = part[user == u].tolist()
+        assert mine.count(VAL) == num_val[u] and mine.count(TEST) == num_test[u]
+    if timed:
+        assert part.tolist() == [VAL, VAL, TEST, TEST, VAL, TEST, TEST, TRAIN]
 
 
-def test_random_ranks_are_uniform() -> None:
+def test_held_out_edges_are_uniform_and_the_same_on_every_path(monkeypatch) -> None:
     user = torch.arange(4_000) // 4
-    rank = rank_in_user(user, 1_000, seed=0).view(1_000, 4)
-    share = torch.stack([(rank == r).float().mean(dim=0) for r in range(4)])
-    assert (share - 0.25).abs().max() < 0.05
+    one = torch.ones(1_000, dtype=torch.long)
+    part = held_out(user, one, one, seed=0)
+    for number in (VAL, TEST):
+        share = (part.view(1_000, 4) == number).float().mean(dim=0)
+        assert (share - 0.25).abs().max() < 0.05
+    monkeypatch.setattr("pyg_kd.transforms.split.on_numpy", lambda x: False)
+    assert torch.equal(held_out(user, one, one, seed=0), part)
