@@ -53,14 +53,15 @@ def k_means(
 
 def _first_centres(x: Tensor, num_clusters: int, generator: Generator) -> Tensor:
     """Each centre is a row drawn by its squared distance to those before."""
-    rows = [int(torch.randint(len(x), (1,), generator=generator))]
+    rows = [int(torch.randint(len(x), (1,), generator=generator, device="cpu"))]
     nearest = torch.full((len(x),), torch.inf, device=x.device, dtype=torch.double)
     for _ in range(num_clusters - 1):
         distance = (x - x[rows[-1]]).square().sum(1).double()
         nearest = torch.minimum(nearest, distance)
         nearest[rows] = 0  # exactly, so that none is drawn twice
         mass = nearest.cumsum(0)
-        at = torch.rand(1, generator=generator, dtype=torch.double).to(x.device) * mass[-1]
+        drawn = torch.rand(1, generator=generator, dtype=torch.double, device="cpu")
+        at = drawn.to(x.device) * mass[-1]
         place = int(torch.searchsorted(mass, at, right=True))
         if place >= len(x) or float(mass[-1]) == 0:  # all other rows are copies of centres
             free = torch.ones(len(x), dtype=torch.bool, device=x.device)

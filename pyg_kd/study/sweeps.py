@@ -258,7 +258,7 @@ def bend(values: Sequence[float], retention: Sequence[float]) -> float | None:
 
 def verdict(found: Sweep) -> str:
     """Where the sweep breaks, in a sentence."""
-    kept = f"{found.threshold:.0%} of the reference"
+    kept = f"{100 * found.threshold:.0f} % of the reference"
     if found.range is None:
         return f"No {found.name} keeps {kept}."
     low, high = found.range

@@ -92,7 +92,9 @@ def cold_split(
             raise ValueError(f"{name!r} must be below 1 (got {share})")
     edges, generator = interactions(data), Generator().manual_seed(seed)
     pairs = _pairs(edges)
-    cold_item = _chosen(torch.arange(edges.num_items), items, edges.num_items, generator)
+    cold_item = _chosen(
+        torch.arange(edges.num_items, device="cpu"), items, edges.num_items, generator
+    )
     warm_degree = torch.bincount(pairs[0][~cold_item[pairs[1]]], minlength=edges.num_users)
     enough = (warm_degree > user_shots).nonzero().squeeze(1)
     cold_user = _chosen(enough, users, edges.num_users, generator)
@@ -121,7 +123,7 @@ def _arranged(
     item, item_place = _numbered(cold_item, torch.ones_like(cold_item))
     num_users, num_items = len(user) - int(cold_user.sum()), len(item) - int(cold_item.sum())
     # In a random order, in which edges are shown, or become targets.
-    pairs = pairs[:, torch.randperm(pairs.size(1), generator=generator)]
+    pairs = pairs[:, torch.randperm(pairs.size(1), generator=generator, device="cpu")]
     pairs = torch.stack([user_place[pairs[0]], item_place[pairs[1]]])
     new_user, new_item = pairs[0] >= num_users, pairs[1] >= num_items
     warm = ~new_user & ~new_item
@@ -149,17 +151,17 @@ def _pairs(edges: Interactions) -> Tensor:
 
 def _chosen(among: Tensor, share: float, size: int, generator: Generator) -> Tensor:
     """A share of some nodes at random, one at least, bool ``[size]``."""
-    chosen = torch.zeros(size, dtype=torch.bool)
+    chosen = torch.zeros(size, dtype=torch.bool, device="cpu")
     count = max(round(share * len(among)), 1)
-    chosen[among[torch.randperm(len(among), generator=generator)[:count]]] = True
+    chosen[among[torch.randperm(len(among), generator=generator, device="cpu")[:count]]] = True
     return chosen
 
 
 def _numbered(cold: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """The nodes that are kept, the warm ones first, and the place of each; -1 for others."""
     nodes = torch.cat([(kept & ~cold).nonzero(), cold.nonzero()]).squeeze(1)
-    place = torch.full((len(cold),), -1)
-    place[nodes] = torch.arange(len(nodes))
+    place = torch.full((len(cold),), -1, device=cold.device)
+    place[nodes] = torch.arange(len(nodes), device=cold.device)
     return nodes, place
 
 
@@ -169,7 +171,7 @@ def _rank(node: Tensor, among: Tensor) -> Tensor:
     place = among.nonzero().squeeze(1)
     order = node[place].sort(stable=True)
     first = torch.searchsorted(order.values, order.values)
-    rank[place[order.indices]] = torch.arange(len(place)) - first
+    rank[place[order.indices]] = torch.arange(len(place), device=node.device) - first
     return rank
 
 
@@ -184,14 +186,14 @@ def _held(pairs: Tensor, warm: Tensor, test: float, num_users: int) -> Tensor:
 def _grouped(row: Tensor, col: Tensor, num_rows: int) -> Neighbors:
     """``col`` by ``row``, in the order in which they come."""
     order = row.sort(stable=True).indices
-    ptr = torch.zeros(num_rows + 1, dtype=torch.long)
+    ptr = torch.zeros(num_rows + 1, dtype=torch.long, device=row.device)
     ptr[1:] = torch.bincount(row, minlength=num_rows).cumsum(0)
     return Neighbors(ptr, col[order])
 
 
 def first_of(rows: Neighbors, count: int) -> Neighbors:
     """The first few neighbours of each row, ascending."""
-    place = torch.arange(len(rows.col)) - rows.ptr[rows.row]
+    place = torch.arange(len(rows.col), device=rows.col.device) - rows.ptr[rows.row]
     kept = place < count
     size = int(rows.col.max()) + 1 if len(rows.col) else 1
     return sorted_neighbors(rows.row[kept], rows.col[kept], len(rows.degree), size)

@@ -236,7 +236,7 @@ def _popular(split: ColdSplit, known: HeteroData, wanted: HeteroData, k: int) ->
     """Recall of the items that are the most popular in training."""
     task = ranking_task(known, wanted)
     degree = interactions(split.train).by_item().degree.float().cpu()
-    ones = torch.ones(len(split.user) - split.num_users, 1)
+    ones = torch.ones(len(split.user) - split.num_users, 1, device="cpu")
     popular = Recommender.from_embeddings(known, ones, degree[:, None])
     return target_ranks(popular, known, wanted, min(k, task.num_items)).recall()[0].numpy()
 

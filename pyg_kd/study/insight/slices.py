@@ -60,9 +60,9 @@ def worst_of(table: SliceTable, reference: str = "teacher") -> str:
     if worst.retention is None or every.retention is None:
         return f"By {table.title}, the {reference} finds nothing."
     return (
-        f"By {table.title}, least is kept in *{worst.name}*: {worst.retention:.0%} of the "
+        f"By {table.title}, least is kept in *{worst.name}*: {100 * worst.retention:.0f} % of the "
         f"{reference}'s {table.metric} ({_ends(worst.retention_interval, 2)}), "
-        f"{every.retention:.0%} in *{every.name}*."
+        f"{100 * every.retention:.0f} % in *{every.name}*."
     )
 
 

@@ -37,7 +37,7 @@ def sweep_section(found: Sweep, title: str = "") -> Section:
     figure = Figure(
         _file_name(title),
         lambda canvas: draw_sweep(found, canvas),
-        f"Retention by {found.name}; dotted: {found.threshold:.0%} of the reference.",
+        f"Retention by {found.name}; dotted: {100 * found.threshold:.0f} % of the reference.",
         f"A curve of retention over the {found.name}, with 95 % intervals.",
     )
     return Section(title, verdict(found), [Table(header, rows)], [figure])

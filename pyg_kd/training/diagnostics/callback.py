@@ -143,8 +143,8 @@ class Diagnostics(Observer):
         edges = interactions(data)
         side = edges.by_user() if node_type == USER else edges.by_item()
         known = side.degree.nonzero().squeeze(1)
-        generator = torch.Generator().manual_seed(self.seed)
-        chosen = torch.randperm(len(known), generator=generator)[: self.num_entities]
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        chosen = torch.randperm(len(known), generator=generator, device="cpu")[: self.num_entities]
         return known[chosen.sort().values.to(known.device)]
 
     def _batch(self, data: HeteroData) -> Batch:

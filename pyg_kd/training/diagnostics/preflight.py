@@ -220,8 +220,8 @@ def _notes(opponents: tuple[Opponent, ...], popular: float) -> tuple[str, ...]:
         )
     if popular > POPULAR:
         notes.append(
-            f"Its lists share {popular:.0%} of their items with the most popular ones: it teaches "
-            "popularity."
+            f"Its lists share {100 * popular:.0f} % of their items with the most popular ones: it "
+            "teaches popularity."
         )
     if not notes:
         notes.append("The teacher beats all of them: it has something to teach.")

@@ -47,7 +47,7 @@ def test_slices_tell_where_most_is_lost(world):
     tables = slices(student, train, test, reference=teacher)
     text = written(slices_section(tables))
     for table in tables.values():
-        assert f"least is kept in *{table.worst.name}*: {table.worst.retention:.0%}" in text
+        assert f"least is kept in *{table.worst.name}*: {100 * table.worst.retention:.0f} %" in text
     alone = slices_section(slices(student, train, test))
     assert not alone.figures and "least is kept" not in to_markdown(alone)
 
