@@ -126,17 +126,23 @@ class RefreshReport:
                 found.append((np.array(told["user"]), np.array(told["value of users"])))
         return found
 
-    def groups(self, policy: str) -> dict[str, float | None]:
-        """The metric by when users and items came, in means over refreshes and seeds."""
-        found = {}
+    def groups(self, policy: str) -> dict[str, tuple[float | None, int]]:
+        """The metric by when users and items came, over all users of all refreshes and seeds.
+
+        Returns:
+            For ``"users from the base"``, ``"users joined"``, ..., ``"items new"`` the mean,
+            :obj:`None` without any, and the number of values.
+        """
+        found: dict[str, tuple[float | None, int]] = {}
         for name in (f"{side} {group}" for side in ("users", "items") for group in GROUPS):
             told = [
-                self.record(policy, step, seed)["next"][name]["value"]
+                self.record(policy, step, seed)["next"][name]
                 for step in self.refreshes
                 for seed in self.seeds
             ]
-            known = [value for value in told if value is not None]
-            found[name] = mean(known) if known else None
+            count = sum(cell["users"] for cell in told)
+            total = sum(cell["users"] * cell["value"] for cell in told if cell["users"])
+            found[name] = (total / count if count else None, count)
         return found
 
     def staleness(self) -> list[dict[str, float]]:

@@ -43,10 +43,10 @@ def _summary(report: RefreshReport) -> Table:
         interval = "" if row.interval is None else "{:+.4f} to {:+.4f}".format(*row.interval)
         rows.append([
             row.policy, row.new, row.new_sd, row.gain, interval, row.average, row.harmonic,
-            row.forgetting, round(row.seconds, 1), "yes" if row.undominated else "",
+            row.forgetting, round(row.seconds, 2), "yes" if row.undominated else "",
         ])  # fmt: skip
-    seeds = len(report.seeds)
-    caption = f"Means over {len(report.refreshes)} refreshes and {seeds} seeds"
+    seeds = "one seed" if len(report.seeds) == 1 else f"{len(report.seeds)} seeds"
+    caption = f"Means over {len(report.refreshes)} refreshes and {seeds}"
     return Table(header, rows, caption)
 
 
@@ -66,11 +66,15 @@ def _steps(report: RefreshReport) -> Table:
 def _groups(report: RefreshReport) -> Table:
     header = ["Policy", *(f"{side} {g}" for side in ("Users", "Items") for g in GROUPS)]
     rows: list[list[Cell]] = [
-        [policy, *report.groups(policy).values()] for policy in report.policies
+        [policy, *(value for value, _ in report.groups(policy).values())]
+        for policy in report.policies
     ]
+    counts = report.groups(report.policies[0]).values()
+    rows.append(["*values*", *(count for _, count in counts)])
     caption = (
         "By when users and items came: with a message in the base block, since, or not yet. New "
-        "users get the most popular items; new items are not listed"
+        "users get the most popular items; new items are not listed. *Values* are users, counted "
+        "at each refresh and seed at which they have such targets"
     )
     return Table(header, rows, caption)
 
@@ -118,7 +122,7 @@ def draw_blocks(figure: Canvas, report: RefreshReport) -> None:
     axes.set_xticks([step + 1 for step in steps])
     axes.set_xlabel("block")
     axes.set_ylabel(report.metric)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def draw_cost(figure: Canvas, report: RefreshReport) -> None:
@@ -126,10 +130,9 @@ def draw_cost(figure: Canvas, report: RefreshReport) -> None:
     axes = figure.subplots()
     rows = report.summary()
     front = sorted((row.seconds, row.new) for row in rows if row.undominated)
-    axes.plot(*zip(*front, strict=True), color="C7", linewidth=1, zorder=0)
+    axes.plot(*zip(*front, strict=True), color="C7", linewidth=1, zorder=0, linestyle="--")
     for number, row in enumerate(rows):
-        axes.scatter([row.seconds], [row.new], color=f"C{number}")
-        axes.annotate(row.policy, (row.seconds, row.new), xytext=(5, 5), textcoords="offset points")
+        axes.scatter([row.seconds], [row.new], color=f"C{number}", label=row.policy)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_xlabel("CPU seconds of a refresh")
     axes.set_ylabel(f"{report.metric} on the next block")
-    axes.margins(x=0.2, y=0.15)

@@ -77,6 +77,19 @@ def test_a_summary_is_made_of_the_records(report: RefreshReport) -> None:
     assert low <= rows["new teacher"].gain <= high
 
 
+def test_groups_count_every_user_once(report: RefreshReport) -> None:
+    cells = [report.record("fold-in", step, seed)["next"] for step in (1, 2) for seed in (0, 1)]
+    groups = report.groups("fold-in")
+    total = sum(len(cell["user"]) for cell in cells)
+    assert sum(count for name, (_, count) in groups.items() if "users" in name) == total
+    values = [value for cell in cells for value in cell["value of users"]]
+    pooled = [
+        (value, count) for name, (value, count) in groups.items() if "users" in name and count
+    ]
+    assert sum(v * n for v, n in pooled if v is not None) / total == pytest.approx(mean(values))
+    assert groups["users new"][0] is None or groups["users new"][1] > 0
+
+
 def test_staleness_compares_with_a_fresh_model(report: RefreshReport) -> None:
     first, second = report.staleness()
     assert (first["age"], first["pairs"]) == (1, 4) and (second["age"], second["pairs"]) == (2, 2)
