@@ -6,10 +6,12 @@
 
 Half of all interactions, by their times, are the base block, and five blocks of equal size follow;
 a tenth of each is held out for measuring what is forgotten. ``stable`` and ``drifting`` are
-synthetic streams of the same size: in the second, each liked group of each user changes twice in
-two years in the mean, and popularity rises and falls. The setting of the teacher is chosen on the
-validation targets of the base block, epochs and learning rate of fine-tuning on those of the first
-block, both with the first seed. The student is that of ``compress``, of width 20, with one teacher.
+synthetic streams of the same size, in which users join all the time: in the second, each liked
+group of each user changes twice in two years in the mean, and popularity rises and falls. The
+student is that of ``compress``, of width 20, with one teacher and fewer epochs. Chosen on
+validation targets, with the first seed, are the setting of the teacher on those of the base
+block, and epochs, learning rate and the weight of own interactions where the student of an old
+teacher learns of new interactions, on those of the first block.
 
 Every step is kept in the cache, so that a run that was interrupted goes on. Times of CPU are those
 of the run that computed a step.
@@ -66,7 +68,8 @@ def data_of(name: str, root: str | None) -> HeteroData:
     if name == "movielens-100k":
         return MovieLens100K(root)[0]
     change = {"drift": 2.0, "swing": 1.0} if name == "drifting" else {"drift": 0.0, "swing": 0.0}
-    return SyntheticStream(num_users=600, num_items=300, num_edges=18_000, **change)[0]
+    sizes = {"num_users": 600, "num_items": 300, "num_edges": 18_000}
+    return SyntheticStream(joining=0.9, **sizes, **change)[0]
 
 
 def spans(data: HeteroData) -> dict[str, float]:

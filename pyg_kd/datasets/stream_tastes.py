@@ -22,7 +22,7 @@ class Truth(NamedTuple):
     item_of_place: Tensor  # [I] items, ordered by group
     mass: Tensor  # [P, I] cumulated popularity in that order
     group_end: Tensor  # [P, G + 1] cumulated popularity of whole groups, from 0
-    joined: Tensor  # [U] from 0 to 1/2
+    joined: Tensor  # [U] from 0 to 1
     activity: Tensor  # [U] cumulated activity
     affinity: float
 
@@ -35,6 +35,7 @@ def truth_of(
     drift: float,
     swing: float,
     periods: int,
+    joining: float,
     generator: Generator,
 ) -> Truth:
     r"""Draw what a stream is drawn from.
@@ -47,6 +48,7 @@ def truth_of(
         drift: How often a liked group is drawn anew in all periods together.
         swing: How far the logarithm of popularity rises and falls.
         periods: Number of periods.
+        joining: The part of the time in which users join.
         generator: Of all draws.
     """
     group = torch.randperm(num_items, generator=generator) % num_groups
@@ -59,7 +61,7 @@ def truth_of(
     mass = popularity[place].t().cumsum(1)
     count = torch.bincount(group, minlength=num_groups).cumsum(0)
     end = torch.cat([mass.new_zeros(periods, 1), mass[:, count - 1]], 1)
-    joined = torch.rand(num_users, generator=generator, dtype=torch.double) / 2
+    joined = torch.rand(num_users, generator=generator, dtype=torch.double) * joining
     activity = torch.randn(num_users, generator=generator, dtype=torch.double).exp().cumsum(0)
     liked = _tastes(num_users, num_groups, drift, periods, generator)
     return Truth(liked, group, popularity, place, mass, end, joined, activity, affinity)

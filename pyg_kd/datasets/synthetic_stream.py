@@ -26,7 +26,8 @@ class SyntheticStream(InMemoryDataset):
 
     Two years are cut into ``num_periods`` equal periods. As in
     :class:`~pyg_kd.datasets.SyntheticInteractions` every item belongs to one group, every user
-    likes two groups, joins in the first year, and acts at random times after that. At the border
+    likes two groups, joins at a random time in the first part of the two years, the ``joining``,
+    and acts at random times after that. At the border
     of two periods each liked group of each user is drawn anew with probability
     :math:`1 - e^{-\delta / P}`, with :math:`\delta` the ``drift`` and :math:`P` the number of
     periods: over the two years it is :math:`\delta` times in the mean. The popularity of the item
@@ -68,6 +69,7 @@ class SyntheticStream(InMemoryDataset):
         drift: How often a liked group is drawn anew in two years.
         swing: How far the logarithm of an item's popularity rises and falls.
         num_periods: Number of periods.
+        joining: The part of the two years in which users join, from 0 to 1, 1 excluded.
         transform: Applied to the graph on every access.
         pre_transform: Applied to the graph once.
 
@@ -93,6 +95,7 @@ class SyntheticStream(InMemoryDataset):
         drift: float = 1.0,
         swing: float = 1.0,
         num_periods: int = 24,
+        joining: float = 0.5,
         transform: Callable[[HeteroData], Any] | None = None,
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
     ) -> None:
@@ -102,6 +105,8 @@ class SyntheticStream(InMemoryDataset):
         check_sizes(num_users, num_items)
         if not 0 <= affinity <= 1:
             raise ValueError(f"'affinity' must lie in 0..1 (got {affinity})")
+        if not 0 <= joining < 1:
+            raise ValueError(f"'joining' must lie in 0..1, 1 excluded (got {joining})")
         if not num_users <= num_edges <= num_users * num_items:
             raise ValueError(
                 f"'num_edges' must lie in {num_users}..{num_users * num_items}, from one edge a "
@@ -110,7 +115,7 @@ class SyntheticStream(InMemoryDataset):
         super().__init__(None if root is None else str(root), transform, pre_transform)
         generator = Generator().manual_seed(seed)
         sizes = (num_users, num_items, min(num_groups, num_items))
-        truth = truth_of(*sizes, affinity, drift, swing, num_periods, generator)
+        truth = truth_of(*sizes, affinity, drift, swing, num_periods, joining, generator)
         data = _graph(truth, num_edges, generator)
         if pre_transform is not None:
             data = pre_transform(data)

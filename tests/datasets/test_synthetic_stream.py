@@ -83,6 +83,18 @@ def test_tastes_change_at_the_rate_of_the_drift() -> None:
     assert bool((changed - expected).abs().max() < 4.5 * error)
 
 
+def test_users_join_over_a_part_of_the_time() -> None:
+    """Of many interactions, the first comes soon after joining."""
+    sizes = {"num_users": 300, "num_items": 2_000, "num_edges": 60_000}
+    for joining in (0.0, 0.5, 0.9):
+        store = SyntheticStream(joining=joining, **sizes)[0][INTERACTS]
+        busy = torch.bincount(store.edge_index[0]) > 100
+        first = torch.full((300,), 2**40).scatter_reduce(0, store.edge_index[0], store.time, "amin")
+        share = (first[busy] - 1_500_000_000).double() / 63_072_000
+        assert joining * 0.8 <= float(share.max()) <= joining + 0.1
+        assert float(share.mean()) == pytest.approx(joining / 2, abs=0.08)
+
+
 def test_popularity_rises_and_falls() -> None:
     data = SyntheticStream(swing=1.5, num_periods=48)[0]
     log = data[ITEM].popularity_at.log().numpy()
@@ -137,6 +149,7 @@ def test_interactions_follow_the_tastes_of_their_time() -> None:
         ({"drift": -1.0}, r"'drift' must be 0 or more \(got -1.0\)"),
         ({"swing": float("inf")}, r"'swing' must be 0 or more and finite \(got inf\)"),
         ({"num_periods": 0}, r"'num_periods' must be a positive integer \(got 0\)"),
+        ({"joining": 1.0}, r"'joining' must lie in 0..1, 1 excluded \(got 1.0\)"),
         ({"affinity": 1.5}, r"'affinity' must lie in 0..1 \(got 1.5\)"),
         ({"num_users": 3, "num_items": 4, "num_edges": 13}, r"'num_edges' .* 3..12.*got 13"),
     ],
