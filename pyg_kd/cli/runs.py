@@ -7,6 +7,7 @@ NAME.safetensors        the state of a model
 NAME.history.json       its training, epoch by epoch
 teacher.report.json     what an ensemble of teachers is made of
 checkpoints/NAME/       while it is trained
+tuning.json             the trials of a search
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from pyg_kd.provenance import described, machine, versions
 yaml: Any = import_module("yaml")  # which publishes no types
 
 CONFIG, RECORD, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.json", "checkpoints"
+#: The trials of a search.
+TRIALS = "tuning.json"
 
 #: What a run may leave in its folder, and ``--overwrite`` may remove.
 OWN = (
     CONFIG, RECORD, METRICS, CHECKPOINTS, LOCK, "bundle", "teacher", "titles.csv",
-    "*.safetensors", "*.history.json", "*.report.json",
+    "*.safetensors", "*.history.json", "*.report.json", TRIALS, "trials.csv", "best.yaml", "report",
 )  # fmt: skip
 
 RUNNING, COMPLETE = "running", "complete"
@@ -85,7 +88,7 @@ class Run:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been trained yet."""
-        patterns = ("*.safetensors", "*.history.json", f"{CHECKPOINTS}/*/*.pt")
+        patterns = ("*.safetensors", "*.history.json", f"{CHECKPOINTS}/*/*.pt", TRIALS)
         return not any(path for pattern in patterns for path in self.path.glob(pattern))
 
     def state(self, name: str) -> Path:

@@ -63,6 +63,9 @@ def test_the_page_runs(folder, distilled, capsys):
             Path(target).write_text(out)
     torch.set_num_threads(threads)
     shown = {line.split()[1] for line in [*found, *FIVE.splitlines()]}
+    # Searches and studies take longer, and have pages of their own.
+    pages = [(ROOT / "docs" / "how_to" / name).read_text() for name in ("tune.md", "studies.md")]
+    shown |= {line.split()[1] for page in pages for line in commands(page)}
     assert shown == set(app.COMMANDS)
     made = {path.name for path in folder.iterdir()}
     assert {"run-16", "run-mf", "run-td", "run-theirs", "lists.csv", "vectors", "pulled"} <= made

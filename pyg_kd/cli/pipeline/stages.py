@@ -113,13 +113,13 @@ class Stages(NamedTuple):
         return make_model(kind, graph, dim, options, seed)
 
     def _distilled(self, name: str, teacher: Recommender, options: dict[str, Any]) -> Recommender:
-        graph, val = self._knowledge(teacher), self.graphs.val
+        graph, val = self.knowledge(teacher), self.graphs.val
         pairs = [(method.make(), method.weight) for method in self.choices.methods]
         model = self._made("student")
         fit(self.run, name, model, graph, val, options, self.machine, pairs)
         return model
 
-    def _knowledge(self, teacher: Recommender) -> HeteroData:
+    def knowledge(self, teacher: Recommender) -> HeteroData:
         """The training graph with what the methods need of a teacher."""
         if isinstance(teacher, Listed):
             return teacher.graph

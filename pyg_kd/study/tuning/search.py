@@ -101,7 +101,7 @@ def search(
                 trial = work.run(objective)
                 shown.update(min(round(trial.seconds), max(total - shown.done, 0)))
                 if (found := work.found()).complete:
-                    shown.note(trials=len(found.trials), best=found.best.value or 0.0)
+                    shown.note(trials=len(found.trials), best=found.best_value)
         except KeyboardInterrupt:
             interrupted = True
             if not work.found().complete:

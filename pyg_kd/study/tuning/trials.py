@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,6 +72,11 @@ class Tuning:
         return max(self.complete, key=lambda trial: (trial.value or 0.0, -trial.number))
 
     @property
+    def best_value(self) -> float:
+        """The value of the best trial."""
+        return -math.inf if self.best.value is None else self.best.value
+
+    @property
     def default(self) -> Trial | None:
         """The trial of the recipe, if it is complete."""
         return next((trial for trial in self.complete if trial.number == 0), None)
@@ -88,7 +94,7 @@ class Tuning:
         return [n for n, found in self.space.items() if found.at_edge(self.best.numbers[n])]
 
     def __repr__(self) -> str:
-        best = f"{self.best.value:.4f}" if self.complete else "nothing yet"
+        best = f"{self.best_value:.4f}" if self.complete else "nothing yet"
         return f"Tuning({len(self.trials)} trials, {self.metric}={best})"
 
 
