@@ -61,7 +61,7 @@ def _best(students: Mapping[str, World], baseline: str, metric: str) -> str:
     gap = row["gap closed"].get(metric)
     if gap is not None:
         ends = percent_interval(gap["interval"])
-        text += f"; it closes {percent(gap['value'])} of the gap to the teacher ({ends})"
+        text += f"; it closes {percent(gap['value'])} of the gap to the teacher (interval {ends})"
     return f"{text}."
 
 

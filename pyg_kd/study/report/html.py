@@ -11,7 +11,8 @@ from pyg_kd.study.report.markdown import cell_text
 from pyg_kd.study.report.markup import blocks, inline
 from pyg_kd.study.report.section import Cell, Figure, Section, Table
 
-NUMBER = re.compile(r"[+\-−<>≈~]?\s?\d")
+#: What stands in a column of numbers.
+NUMBER = re.compile(r"[+\-−<>≈~]?\s?\d|unbounded$")
 
 
 def to_html(section: Section, level: int = 1, path: str = "") -> str:
@@ -77,7 +78,7 @@ def _row(cells: list[str], classes: list[str]) -> str:
 
 
 def _is_numeric(column: tuple[Cell, ...]) -> bool:
-    """Whether all that a column holds begins with a number."""
+    """Whether all that a column holds begins with a number, or has no bounds."""
     texts = [text for text in map(cell_text, column) if text]
     return bool(texts) and all(NUMBER.match(text.lstrip("*")) for text in texts)
 

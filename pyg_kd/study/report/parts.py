@@ -114,9 +114,14 @@ def _sizes(found: Summary, world: Summary) -> str:
 
 
 def _differences(world: Summary, metrics: Sequence[str], beside: str, *, gaps: bool) -> Section:
-    tables = [differences(world, metric, beside, gaps=gaps) for metric in metrics]
-    some = [table for table in tables if table is not None]
-    return Section(f"Beside {beside}", "" if some else "No row to compare.", some)
+    """The first metric's table, and the others' folded."""
+    every = [differences(world, metric, beside, gaps=gaps) for metric in metrics]
+    tables = [table for table in every if table is not None]
+    title = f"Beside {beside}"
+    if not tables:
+        return Section(title, "No row to compare.")
+    others = [Section("Other metrics", tables=tables[1:], folded=True)] if tables[1:] else []
+    return Section(title, tables=tables[:1], parts=others)
 
 
 def _reading(found: Summary) -> Section:

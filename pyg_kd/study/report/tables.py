@@ -102,10 +102,11 @@ def differences(world: World, metric: str, beside: str, *, gaps: bool = False) -
         return None
     closed = {n: world["rows"][n]["gap closed"].get(metric) for n in tests} if gaps else {}
     gaps = any(closed.values())
-    header = ["Row", "Difference", "95 % interval", "p, both", "p, users", "p, seeds"]
+    kinds = [k for k in ("both", "users", "seeds") if any(k in test for test in tests.values())]
+    header = ["Row", "Difference", "95 % interval", *(f"p, {kind}" for kind in kinds)]
     lines: list[list[Cell]] = []
     for label, test in tests.items():
-        ps = [short_p(test[k]["Holm"]) if k in test else None for k in ("both", "users", "seeds")]
+        ps = [short_p(test[k]["Holm"]) if k in test else None for k in kinds]
         ends = interval(strictest(test)["interval"], sign=True)
         line: list[Cell] = [label, f"{test['difference']:+.4f}", ends, *ps]
         lines.append([*line, *_gap(closed[label])] if gaps else line)
