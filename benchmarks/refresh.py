@@ -54,12 +54,12 @@ TEACHERS = [NamedTeacher("als", place) for place in range(3)]
 EPOCHS = 80
 #: What is tried of fine-tuning: epochs, learning rates, and what own interactions count.
 GRID: dict[str, tuple[float, ...]] = {
-    "tuning_epochs": (5, 20),
-    "tuning_lr": (0.002, 0.01),
+    "tuning_epochs": (3, 10, 30),
+    "tuning_lr": (0.001, 0.003, 0.01),
     "tuning_own_weight": (0.0, 0.5, 2.0),
 }
 #: What own interactions count for a student who is distilled again from the old teacher.
-OWN = (0.5, 2.0)
+OWN = (0.25, 1.0, 4.0)
 DAY = 86_400
 
 
@@ -122,21 +122,22 @@ def _tried(data: HeteroData) -> dict[str, dict[str, float]]:
     best = max(values, key=lambda place: values[place])
     recipe = Recipe(NamedTeacher("als", int(best)), SoftLabelStudent(epochs=EPOCHS))
     base = Task(steps[:1], recipe, 0).from_scratch()
-    tuning = {}
+    task = Task([steps[0], early[1]], recipe, 0)
+    teacher, start = task.up_to_date(base.teacher, 0), task.fold_in(base.trained, 0, "fold-in")
+    users, popularity = FineTune().learnt_from(task), task.popularity()
+    tuning, own_weight = {}, {}
     for epochs, rate, own in product(*GRID.values()):
         student = SoftLabelStudent(
             epochs=EPOCHS, tuning_epochs=int(epochs), tuning_lr=rate, tuning_own_weight=own
         )
-        task = Task([steps[0], early[1]], replace(recipe, student=student), 0)
-        served = FineTune()(base, task)
-        tuning[f"{epochs}, {rate}, {own}"] = measures.of_validation(
-            served.student, served.popularity, 1
+        tuned = Recipe(recipe.teacher, student).new_student(
+            task.graph, teacher, 0, users=users, start=start
         )
-    own_weight = {}
+        tuning[f"{epochs}, {rate}, {own}"] = measures.of_validation(tuned, popularity, 1)
     for own in OWN:
-        task = Task([steps[0], early[1]], recipe, 0)
-        served = DistilAgain(SoftLabelStudent(epochs=EPOCHS, own_weight=own))(base, task)
-        own_weight[str(own)] = measures.of_validation(served.student, served.popularity, 1)
+        again = Recipe(recipe.teacher, SoftLabelStudent(epochs=EPOCHS, own_weight=own))
+        tables = replace(task, recipe=again).distil(teacher)
+        own_weight[str(own)] = measures.of_validation(tables, popularity, 1)
     return {"teacher": values, "tuning": tuning, "own weight": own_weight}
 
 

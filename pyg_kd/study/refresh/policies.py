@@ -68,7 +68,7 @@ class FineTune:
         """What is served next."""
         teacher = task.up_to_date(served.teacher, served.taught_at)
         student = task.fold_in(served.trained, served.trained_at, "fold-in")
-        users = self._users(task)
+        users = self.learnt_from(task)
         # A teacher of lists knows nobody who came later, and maybe only they were active.
         if bool((users & teacher.has_user & student.has_user).any()):
             with task.cost.of("student"):
@@ -80,7 +80,7 @@ class FineTune:
             popularity=task.popularity(),
         )  # fmt: skip
 
-    def _users(self, task: Task) -> Tensor:
+    def learnt_from(self, task: Task) -> Tensor:
         """Users with an interaction in the last block, and some others, bool ``[U]``."""
         before, after = (interactions(step.test).by_user().degree for step in task.steps[-2:])
         active = after > before

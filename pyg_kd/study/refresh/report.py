@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from statistics import mean, stdev
 from typing import Any
@@ -34,12 +34,24 @@ class RefreshReport:
         policies: Names of the policies; gains are over the first.
         records: One of each step, policy and seed, and one of the base for each seed.
         counts: What each step knows, and how many users and items are new in the next block.
+        rows: The summary, where values of single users, which intervals need, were not kept.
     """
 
     metric: str
     policies: list[str]
     records: list[dict[str, Any]]
     counts: list[dict[str, int]]
+    rows: list[Row] | None = None
+
+    @staticmethod
+    def from_dict(told: Mapping[str, Any]) -> RefreshReport:
+        """The report of which :meth:`to_dict` told."""
+        rows = []
+        for row in told["summary"]:
+            interval = row["interval"]
+            rows.append(Row(**{**row, "interval": None if interval is None else tuple(interval)}))
+        policies = [row.policy for row in rows]
+        return RefreshReport(told["metric"], policies, told["records"], told["counts"], rows)
 
     @property
     def seeds(self) -> list[int]:
@@ -91,6 +103,8 @@ class RefreshReport:
 
     def summary(self) -> list[Row]:
         """One row for each policy."""
+        if self.rows is not None:
+            return self.rows
         rows = [self._row(policy) for policy in self.policies]
         best = undominated([row.seconds for row in rows], [row.new for row in rows])
         return [replace(row, undominated=kept) for row, kept in zip(rows, best, strict=True)]

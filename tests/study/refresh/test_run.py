@@ -206,6 +206,14 @@ def test_users_who_come_once(teacher: str) -> None:
     assert len(set(told[1:])) == 1
 
 
+def test_a_report_from_its_json(report: RefreshReport) -> None:
+    again = RefreshReport.from_dict(json.loads(report.to_json()))
+    assert again.summary() == report.summary()
+    assert str(again) == str(report) and again.staleness() == report.staleness()
+    assert again.to_json() == report.to_json()
+    assert to_markdown(refresh_section(again)) == to_markdown(refresh_section(report))
+
+
 def test_without_anything_held_out(stream: HeteroData) -> None:
     found = _run(stream, policies=["never", "fold-in"], blocks=TimeBlocks(increments=2))
     (row, _) = found.summary()
