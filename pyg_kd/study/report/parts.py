@@ -132,7 +132,8 @@ def _reading(found: Summary) -> Section:
 
 def _what_was_run(found: Summary) -> Section:
     """Configuration, data, machine and versions."""
-    yaml = need("yaml", "study", "a report").safe_dump(found["config"], sort_keys=False, width=90)
+    dump = need("yaml", "study", "a report").safe_dump
+    yaml = dump(given(found["config"]), sort_keys=False, width=90)
     hardware, versions = found["hardware"], found["versions"]
     about: list[tuple[str, str]] = [
         ("command", f"`{found['command']}`") if found.get("command") else ("study", found["name"]),
@@ -149,6 +150,19 @@ def _what_was_run(found: Summary) -> Section:
         tables=[Table(["What", "Value"], [list(pair) for pair in about]), *labelled],
         parts=[Section("Configuration", f"```yaml\n{yaml}```", folded=True)],
     )
+
+
+def given(value: Any) -> Any:
+    r"""A configuration without what was left empty.
+
+    Example:
+        >>> given({"dim": 8, "start": None, "options": {}, "student": {"model": None, "dim": 0}})
+        {'dim': 8, 'student': {'dim': 0}}
+    """
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: given(of) for key, of in value.items()}
+    return {key: of for key, of in kept.items() if of is not None and of != {} and of != []}
 
 
 def _commands(found: Summary) -> Section:
