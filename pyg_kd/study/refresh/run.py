@@ -9,7 +9,7 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_choice
+from pyg_kd.checks import require_choice, require_count
 from pyg_kd.progress import Progress
 from pyg_kd.study.refresh.measures import Measures
 from pyg_kd.study.refresh.policies import POLICIES, Policy
@@ -60,8 +60,9 @@ def run_refresh(
 
     Raises:
         TypeError: If ``policies`` or ``seeds`` is no list.
-        ValueError: If a policy is unknown or named twice, a metric is unknown, the graph has no
-            times, or ``folder`` holds results of something else.
+        ValueError: If a policy is unknown or named twice, seeds are negative or equal, there are
+            fewer than two increments, a metric is unknown, the graph has no times, or ``folder``
+            holds results of something else.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticStream
@@ -73,9 +74,10 @@ def run_refresh(
         ['never', 'fold-in']
     """
     chosen = _policies(policies)
-    if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds:
-        raise TypeError(f"'seeds' must be a list of integers (got {seeds!r})")
+    _check_seeds(seeds)
     blocks = TimeBlocks(probe=0.1) if blocks is None else blocks
+    if blocks.increments < 2:
+        raise ValueError(f"'blocks' must have two increments or more (got {blocks.increments})")
     recipe = Recipe() if recipe is None else recipe
     kept = Folder(None if folder is None else Path(folder), key_of(data, blocks, recipe, metric))
     total = len(seeds) * (1 + len(chosen) * (blocks.increments - 1))
@@ -157,6 +159,14 @@ class _Lazy:
     def get(self) -> Served:
         found: Served = self.make()
         return found
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds:
+        raise TypeError(f"'seeds' must be a list of integers (got {seeds!r})")
+    require_count(0, **{f"seeds[{place}]": seed for place, seed in enumerate(seeds)})
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"'seeds' must be different (got {list(seeds)})")
 
 
 def _policies(policies: Sequence[str | Policy]) -> list[Policy]:

@@ -229,6 +229,9 @@ def test_without_anything_held_out(stream: HeteroData) -> None:
         ({"policies": [3]}, TypeError, r"'policies' must be names or policies \(got 3\)"),
         ({"policies": ["never", "never"]}, ValueError, "'policies' must have different names"),
         ({"seeds": []}, TypeError, r"'seeds' must be a list of integers \(got \[\]\)"),
+        ({"seeds": [0, -1]}, ValueError, r"'seeds\[1\]' must be an integer of 0 or more"),
+        ({"seeds": [0, 0]}, ValueError, r"'seeds' must be different \(got \[0, 0\]\)"),
+        ({"blocks": TimeBlocks(increments=1)}, ValueError, "'blocks' must have two increments"),
         ({"metric": "recall"}, ValueError, "'metric' must look like 'recall@20'"),
     ],
 )
