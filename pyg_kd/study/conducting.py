@@ -77,6 +77,7 @@ def run_study(
         ImportError: If the extra ``study`` is not installed.
 
     Example:
+        >>> from tempfile import TemporaryDirectory
         >>> from pyg_kd.study.processes import InProcess
         >>> config = {
         ...     "name": "tiny",
@@ -111,7 +112,7 @@ def run_study(
         running = Running(
             plan,
             Store(path),
-            executor or Processes(jobs),
+            executor or Processes(),
             limits=limits,
             roots=roots or {},
             known={},

@@ -18,7 +18,7 @@ class RunFailed(RuntimeError):
 
 
 class Executor(Protocol):
-    """Does jobs, several at a time."""
+    """Does jobs, called from several threads."""
 
     def __call__(self, job: Job) -> None:
         """Do a job; raise :class:`RunFailed` if it fails."""
@@ -50,41 +50,36 @@ class Processes:
 
     The processes are forked from one that has imported the package already, where the system can
     do that. A process whose study is gone ends itself.
-
-    Args:
-        jobs: Processes at a time.
     """
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self) -> None:
         methods = multiprocessing.get_all_start_methods()
         self.context: Any = multiprocessing.get_context(
             "forkserver" if "forkserver" in methods else "spawn"
         )
         if "forkserver" in methods:
             self.context.set_forkserver_preload(["pyg_kd.study.worker"])
-        self.free = threading.Semaphore(jobs)
         self.lock = threading.Lock()
         self.running: set[BaseProcess] = set()
         self.closed = False
 
     def __call__(self, job: Job) -> None:
-        """Do a job, once there is room for it."""
-        with self.free:
-            reader, writer = self.context.Pipe(duplex=False)
-            process = self.context.Process(target=_main, args=(job, writer), daemon=True)
+        """Do a job."""
+        reader, writer = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=_main, args=(job, writer), daemon=True)
+        with self.lock:
+            if self.closed:
+                raise RunFailed("the study was stopped")
+            process.start()
+            self.running.add(process)
+        writer.close()
+        try:
+            process.join()
+        finally:
             with self.lock:
-                if self.closed:
-                    raise RunFailed("the study was stopped")
-                process.start()
-                self.running.add(process)
-            writer.close()
-            try:
-                process.join()
-            finally:
-                with self.lock:
-                    self.running.discard(process)
-            if process.exitcode:
-                raise RunFailed(_reason(reader, process.exitcode))
+                self.running.discard(process)
+        if process.exitcode:
+            raise RunFailed(_reason(reader, process.exitcode))
 
     def close(self) -> None:
         """End the processes that still run."""

@@ -65,6 +65,7 @@ class Running:
         self.searches: dict[Place, dict[str, Any]] = {}
         self.failures, self.stopped = Failures(self.config.name), False
         self.once, self.lock = Memo(anew=OutOfTime), threading.Lock()
+        self.room = threading.Semaphore(jobs)
         self.places = [place for place in plan.places() if limits.wants(place)]
         worlds = {(*place[:2], TEACHER): None for place in self.places}
         self.above = list(worlds | {plan.above(place): None for place in self.places})
@@ -193,10 +194,11 @@ class Running:
         return self.once(("knowledge", name), extract)
 
     def _do(self, job: Job) -> None:
-        """Have a job done, unless time is up; tests are always done."""
-        if self.stopped or (job.kind != TEST and time.monotonic() > self.limits.until):
-            raise OutOfTime
-        self.executor(job)
+        """Have a job done once there is room, unless time is up by then; tests are always done."""
+        with self.room:
+            if self.stopped or (job.kind != TEST and time.monotonic() > self.limits.until):
+                raise OutOfTime
+            self.executor(job)
 
     def finalists(self) -> list[tuple[Place, int]]:
         """Rows and seeds to be trained, seed by seed, so that rows stay comparable."""

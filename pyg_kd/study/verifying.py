@@ -72,7 +72,7 @@ def verify_study(
         running = Running(
             plan,
             Store(Path(folder)),
-            executor or Processes(1),
+            executor or Processes(),
             limits=Limits(datasets=()),
             roots=roots or {},
             known=known,

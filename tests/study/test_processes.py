@@ -90,7 +90,7 @@ def test_what_goes_wrong_in_a_process_is_told(tmp_path: Path) -> None:
     wrong = Record(**{**vars(record), "recipe": {**record.recipe, "split": "0" * 64}})
     data = results.config["datasets"]["made"]
     job = Job("train", tmp_path, wrong, Dataset(**data))
-    executor = Processes(1)
+    executor = Processes()
     with pytest.raises(RunFailed, match=r"ValueError: the split has the digest .* is of 0000"):
         executor(job)
     executor.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,20 @@ def test_time_that_is_up_starts_nothing_and_tests_what_is_there(tmp_path: Path) 
     assert results.seeds == [0] and results.about["missing"] == 0
     results = conduct(CONFIG, tmp_path, minutes=1e-9)
     assert results.seeds == [0] and results.about["missing"] == 3
+
+
+class Slow(Counting):
+    """Takes its time over every job."""
+
+    def __call__(self, job: Any) -> None:
+        time.sleep(0.15)
+        super().__call__(job)
+
+
+def test_runs_that_wait_for_room_are_not_started_when_time_is_up(tmp_path: Path) -> None:
+    executor = Slow()
+    conduct(CONFIG, tmp_path, executor, minutes=0.2 / 60)
+    assert 1 <= len(executor.done) <= 3
 
 
 def test_only_what_is_asked_for_is_run(tmp_path: Path) -> None:
