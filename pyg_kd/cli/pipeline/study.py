@@ -28,9 +28,11 @@ def run_or_verify(studied: Studied, studying: Studying, again: Again) -> int:
     results = Results(out) if studying.report_only else _run(studied, studying, out)
     show_json(_told(results))
     if studying.report or studying.report_only:
+        from pyg_kd.study.ablation import ablation_sections
         from pyg_kd.study.report import write_report
 
-        note(f"wrote {write_report(results, results.path)}")
+        sections = ablation_sections(results)
+        note(f"wrote {write_report(results, results.path, sections)}")
     if studying.save:
         _save(results, config, studied.file)
     return DIFFERENT if results.about.get("failed") else OK

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from math import inf
 from typing import Any
 
 from pyg_kd.study.ablation.config import ablation_rows, control_rows
 from pyg_kd.study.ablation.effects import Ablation, Effect, ablate
+from pyg_kd.study.ablation.section import ablation_section
+from pyg_kd.study.report import Section
 from pyg_kd.study.results import Results
 
 PAIR = " x "
@@ -60,6 +63,24 @@ def ablation_of(
         metric=metric,
         num_replicates=num_replicates,
     )
+
+
+def ablation_sections(results: Results) -> list[Section]:
+    """The ablation of a study on each data set and in each world, where all rows were tested."""
+    ablation = results.config.get("ablation")
+    if not ablation:
+        return []
+    found = []
+    places = list(product(results.datasets, results.worlds))
+    for number, (dataset, world) in enumerate(places):
+        tested = {record.method for record in results.finalists(dataset, world)}
+        if set(ablation_rows(ablation).values()) <= tested:
+            of = f": {dataset}, {world}" if len(places) > 1 else ""
+            made = ablation_of(results, dataset=dataset, world=world)
+            base = ablation_rows(ablation)[frozenset()]
+            name = f"ablation-{number}" if number else "ablation"
+            found.append(ablation_section(made, f"Ablation{of}", name=name, base=base))
+    return found
 
 
 def ablation_to_json(found: Ablation) -> dict[str, Any]:
