@@ -40,12 +40,12 @@ from pyg_kd.evaluation import (
     popularity_bias,
     slices,
 )
-from pyg_kd.evaluation.intervals import t_interval
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.models import EASE, GFCF, MF, Recommender
 from pyg_kd.models.inference import inference
 from pyg_kd.study.data import read_graphs
+from pyg_kd.study.insight.bias import amplification
 from pyg_kd.study.schema import Dataset
 from pyg_kd.training import AlternatingLeastSquares, Trainer
 from pyg_kd.training.compression import INIT_STD, LABELS, student_training
@@ -59,8 +59,8 @@ SHOWN = ("recall@20", "ndcg@20")
 
 #: The trainer of each data set, from grids over rate and decay on validation targets.
 COMMON: dict[str, dict[str, Any]] = {
-    "citeulike": {"batch_size": 8192, "lr": 0.02, "weight_decay": 0.03, "max_epochs": 60},
-    "movielens-100k": {"batch_size": 4096, "lr": 0.01, "weight_decay": 0.1, "max_epochs": 60},
+    "citeulike": {"batch_size": 8192, "lr": 0.02, "weight_decay": 0.03, "max_epochs": 40},
+    "movielens-100k": {"batch_size": 4096, "lr": 0.01, "weight_decay": 0.1, "max_epochs": 40},
 }
 TEACHERS: dict[str, dict[str, Any]] = {
     "citeulike": {"lr": 0.01, "weight_decay": 0.02},
@@ -68,7 +68,7 @@ TEACHERS: dict[str, dict[str, Any]] = {
 }
 BASE = {"loss": "bpr", "schedule": "cosine", "warmup": 0.02, "evaluate_every": 10, "patience": None}
 #: Epochs of the soft labels, over users; those that `compress` takes where there is none.
-LABEL_EPOCHS: dict[str, int | None] = {"citeulike": 60, "movielens-100k": None}
+LABEL_EPOCHS: dict[str, int | None] = {"citeulike": 40, "movielens-100k": None}
 
 #: The weights of each method; temperatures of the soft labels, decay of the student alone.
 SETTINGS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -177,10 +177,19 @@ class Bias:
         others = [f"{m} of {t}" for t in OTHERS for m in FOLLOWERS]
         return [TEACHER, *SETTINGS[self.name], *(others if self.name == "movielens-100k" else [])]
 
-    def summary(self) -> dict[str, Any]:
-        """Slices and bias of every row, the means of all seeds."""
+    def runs(self, seeds: list[int]) -> dict[str, list[Recommender]]:
+        """The models of every row, seed by seed; students of other teachers have the first."""
+        found: dict[str, list[Recommender]] = {}
+        for seed in seeds:
+            for row in self.rows():
+                if " of " not in row or seed == seeds[0]:
+                    found.setdefault(row, []).append(self.model(row, self.choice(row), seed)[0])
+        return found
+
+    def summary(self, seeds: list[int]) -> dict[str, Any]:
+        """Slices and bias of every row, the means of the seeds."""
         train, _, test = self.graphs
-        models = {r: [self.model(r, self.choice(r), s)[0] for s in SEEDS] for r in self.rows()}
+        models = self.runs(seeds)
         activity = activity_groups(train)
         found: dict[str, Any] = {}
         biases = {row: [popularity_bias(m, train, K) for m in of] for row, of in models.items()}
@@ -194,7 +203,10 @@ class Bias:
             if row != TEACHER:
                 others = {"teacher": biases[TEACHER], "student alone": biases[ALONE]}
                 entry["popularity of the lists minus that of"] = {
-                    name: paired(biases[row], other) for name, other in others.items()
+                    name: dict(
+                        zip(("lift", "interval"), amplification(biases[row], other), strict=True)
+                    )
+                    for name, other in others.items()
                 }
             found[row] = entry
         for name, make in OTHERS.items():
@@ -221,14 +233,6 @@ def bias_entry(runs: list[PopularityBias], activity: Groups) -> dict[str, Any]:
         for g, name in enumerate(activity.names)
     }
     return entry
-
-
-def paired(runs: list[PopularityBias], others: list[PopularityBias]) -> dict[str, Any]:
-    """By how much lists are more popular than others', user by user, over the history's mean."""
-    scale = float(runs[0].values["history"].mean())
-    values = torch.stack([r.values["popularity"] for r in runs]).mean(0)
-    values = (values - torch.stack([o.values["popularity"] for o in others]).mean(0)) / scale
-    return {"lift": float(values.mean()), "interval": t_interval(values.numpy())}
 
 
 def held_out(train: Any, test: Any) -> dict[str, float]:
@@ -263,14 +267,13 @@ def main() -> None:
     split = read_graphs(dataset, args.root)
     graphs, digest = list(split), split.fingerprints["split"]
     bias = Bias(args.data, graphs, args.out)
-    for seed in args.seeds:
-        for row in bias.rows():
-            bias.model(row, bias.choice(row), seed)
-    if args.write:
+    if not args.write:
+        bias.runs(args.seeds)
+    else:
         path = RESULTS / "bias.json"
         stored = json.loads(path.read_text())["data"] if path.exists() else {}
-        found = {"split sha256": digest, **bias.summary()}
-        write("bias", {"seeds": list(SEEDS), "k": K, "data": {**stored, args.data: found}})
+        found = {"seeds": args.seeds, "split sha256": digest, **bias.summary(args.seeds)}
+        write("bias", {"k": K, "data": {**stored, args.data: found}})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,138 @@
+"""The page of popularity bias, from ``results/bias.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyg_kd.study.report import Figure, Section, Table
+from pyg_kd.study.report.section import Cell
+
+TEACHER, ALONE, POPULAR = "teacher", "student alone", "most popular"
+NAMES = {"citeulike": "CiteULike", "movielens-100k": "MovieLens-100K"}
+
+TEXT = """\
+Does distillation amplify its teacher's popularity bias? Lists of {k}, every seed with its
+own teacher of width 200; students have width 20. *Lift* is by how much listed items are more
+popular than the items in the histories of the same users, *over the teacher* the paired difference
+with its 95 % interval over users. *Head* and *tail* are the shares of the lists that the most
+popular items and the long tail take, which make up a fifth of all interactions each.
+*Miscalibration* is the divergence in bits of a list's mix from that of its user. The held-out items
+are what the users turned to."""
+
+COLUMNS = {"Lift": "lift", "Head": "head", "Tail": "tail", "Coverage": "coverage", "Gini": "gini",
+           "Novelty, bits": "novelty", "Miscalibration": "miscalibration"}  # fmt: skip
+
+
+def section(result: dict[str, Any]) -> Section:
+    """The page."""
+    return Section(
+        "Popularity bias",
+        TEXT.format(k=result["k"]),
+        parts=[part(name, of) for name, of in result["data"].items()],
+    )
+
+
+def part(name: str, found: dict[str, Any]) -> Section:
+    """One data set: who favours what, who finds what, and what follows."""
+    rows = found["rows"]
+    trained = [row for row in rows if "recall@20" in rows[row]]
+    own = [row for row in trained if " of " not in row]
+    tables = [_lists(found, own), _targets(rows, own)]
+    figures = [_bars(name, rows, own)]
+    followers = [row for row in trained if " of " in row]
+    if followers:
+        tables.append(_followers(rows, followers))
+    seeds = f"Means of the seeds {', '.join(map(str, found['seeds']))}."
+    return Section(NAMES[name], f"{_answer(rows, own)} {seeds}", tables, figures)
+
+
+def _lists(found: dict[str, Any], own: list[str]) -> Table:
+    rows = found["rows"]
+    cells: list[list[Cell]] = []
+    for row in [*own, POPULAR]:
+        of = rows[row]
+        line: list[Cell] = [row, *(of[column] for column in COLUMNS.values())]
+        over = of.get("popularity of the lists minus that of", {}).get(TEACHER)
+        cells.append([*line, "" if over is None else _paired(over)])
+    held = found["held-out items"]
+    cells.append(["held-out items", *(held[c] for c in COLUMNS.values()), ""])
+    # Of targets, not of lists, these two say nothing.
+    for place, column in enumerate(COLUMNS, 1):
+        if column in ("Coverage", "Gini"):
+            cells[-1][place] = None
+    return Table(["Lists of", *COLUMNS, "Lift over the teacher"], cells, "What is listed")
+
+
+def _targets(rows: dict[str, Any], own: list[str]) -> Table:
+    cells: list[list[Cell]] = []
+    for row in own:
+        slices = rows[row]["slices"]["popularity"]
+        line: list[Cell] = [row, rows[row]["recall@20"], rows[row]["ndcg@20"]]
+        for group in ("head", "middle", "tail"):
+            of = slices[group]
+            kept = "" if of["retention"] is None else f" ({100 * of['retention']:.0f} %)"
+            line.append(f"{of['value']:.4f}{kept}")
+        cells.append(line)
+    header = ["Model", "Recall@20", "NDCG@20", "Head", "Middle", "Tail"]
+    caption = "Recall@20 by popularity of the target, and what is kept of the teacher's"
+    return Table(header, cells, caption)
+
+
+def _followers(rows: dict[str, Any], followers: list[str]) -> Table:
+    cells: list[list[Cell]] = []
+    for row in followers:
+        method, _, teacher = row.partition(" of ")
+        line: list[Cell] = [teacher, method]
+        line += [of[column] for column in ("lift", "tail") for of in (rows[teacher], rows[row])]
+        cells.append([*line, rows[row]["recall@20"]])
+    header = ["Teacher", "Method", "Its lift", "The student's", "Its tail", "The student's",
+              "Student's recall@20"]  # fmt: skip
+    return Table(header, cells, "Students of more and of less biased teachers")
+
+
+def _bars(name: str, rows: dict[str, Any], own: list[str]) -> Figure:
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots(1, 2, sharey=True)
+        place = range(len(own) - 1, -1, -1)
+        for ax, column in zip(axes, ("lift", "tail"), strict=True):
+            colours = ["C1" if row == TEACHER else "C0" for row in own]
+            ax.barh(list(place), [rows[row][column] for row in own], 0.62, color=colours)
+            ax.axvline(rows[TEACHER][column], lw=1, ls="--", color="#8c8c8c")
+            ax.set_xlabel({"lift": "popularity lift", "tail": "share of the tail"}[column])
+        axes[0].set_yticks(list(place), own)
+
+    values = "; ".join(f"{r} {rows[r]['lift']:.2f} and {rows[r]['tail']:.3f}" for r in own)
+    return Figure(
+        f"bias-{name}",
+        draw,
+        "Popularity lift of the lists, and the share that the long tail takes; dashed: the "
+        "teacher's.",
+        f"Bars of the popularity lift and of the tail's share: {values}.",
+        size=(7.5, 1.4 + 0.32 * len(own)),
+    )
+
+
+def _answer(rows: dict[str, Any], own: list[str]) -> str:
+    """What the numbers say, in sentences that follow from them."""
+    taught = [row for row in own if row not in (TEACHER, ALONE)]
+    over = {r: rows[r]["popularity of the lists minus that of"][TEACHER] for r in taught}
+    groups = {
+        "amplify the teacher's lift": [r for r in taught if over[r]["interval"][0] > 0],
+        "lower it": [r for r in taught if over[r]["interval"][1] < 0],
+        "leave it where it is": [
+            r for r in taught if over[r]["interval"][0] <= 0 <= over[r]["interval"][1]
+        ],
+    }
+    told = "; ".join(f"{', '.join(of)} {what}" for what, of in groups.items() if of)
+    less = [r for r in taught if rows[r]["tail"] < rows[TEACHER]["tail"]]
+    tail = f"{len(less)} of {len(taught)} methods give the tail less room than the teacher does"
+    alone = rows[ALONE]
+    return (
+        f"{told}. {tail} ({100 * rows[TEACHER]['tail']:.1f} % of its lists); the student alone "
+        f"has a lift of {alone['lift']:+.2f} and {100 * alone['tail']:.1f} % of the tail."
+    )
+
+
+def _paired(over: dict[str, Any]) -> str:
+    low, high = over["interval"]
+    return f"{over['lift']:+.3f} ({low:+.3f} to {high:+.3f})"
