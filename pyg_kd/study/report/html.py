@@ -88,7 +88,8 @@ def _figure(figure: Figure) -> str:
     # On a phone, text shrinks to 8 pixels at least; a figure that is wider then scrolls.
     least, most = (f"{factor * figure.size[0]:.1f}rem" for factor in (3.7, 7.0))
     return (
-        f'<figure id="{figure.name}"><div class="scroll" tabindex="0"><div class="plot" '
+        f'<figure id="{figure.name}"><div class="scroll" role="region" tabindex="0" '
+        f'aria-label="Figure {figure.name}"><div class="plot" '
         f'style="min-width: {least}; max-width: {most}">{svg(figure, inline=True)}</div></div>'
         f"{caption}</figure>"
     )
