@@ -16,9 +16,9 @@ from pyg_kd.study.report.tables import accuracy, costs, differences, fingerprint
 Summary = Mapping[str, Any]
 
 READING = """\
-*Row* is a method with its setting. Differences are paired: the same users, the same seeds. Three \
-tests ask different questions, and each p-value is after Holm's correction for the rows of its \
-table:
+*Row* is a method with its setting. Differences are paired: the same users, the same seeds. Seeds \
+are of training, on one split of the data. Three tests ask different questions, and each p-value \
+is after Holm's correction for the rows of its table:
 
 - *p, users*: does the difference hold for other users, with these very runs? A paired t-test of \
 users' means over seeds. It finds two seeds of one method different, since all users of a run \
