@@ -141,6 +141,15 @@ def _tried(data: HeteroData) -> dict[str, dict[str, float]]:
     return {"teacher": values, "tuning": tuning, "own weight": own_weight}
 
 
+def rounded(value: Any) -> Any:
+    """The same with six digits, which are more than seeds agree on."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -164,8 +173,7 @@ def main() -> None:
     if args.only:
         return
     found = report.to_dict() | {"choice": tried, "seeds": args.seeds, "spans": spans(data)}
-    for record in found["records"]:  # six digits are more than seeds agree on
-        record["cost"] = {part: round(seconds, 3) for part, seconds in record["cost"].items()}
+    found["records"] = rounded(found["records"])
     found["policies"] = [repr(policy) for policy in policies]
     found["recipe"] = repr(recipe)
     path = RESULTS / "refresh.json"
