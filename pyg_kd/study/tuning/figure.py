@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyg_kd.study.report import Figure, Section, Table
 from pyg_kd.study.report.section import Cell
-from pyg_kd.study.tuning.trials import COMPLETE, FAILED, PRUNED, Trial, Tuning
+from pyg_kd.study.tuning.trials import COMPLETE, FAILED, PRUNED, Tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,20 +70,26 @@ def edge_warning(name: str, found: Tuning) -> str | None:
 
 def draw_trials(found: dict[str, Tuning], figure: Canvas) -> None:
     """Validation values against trials, with the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.subplots()
     for place, (name, tuning) in enumerate(found.items()):
-        color = f"C{place}"
-        done = tuning.complete
-        axes.scatter(*_points(done), color=color, s=22, label=name)
-        early = [trial for trial in tuning.trials if trial.state == PRUNED]
-        axes.scatter(*_points(early), edgecolors=color, facecolors="none", s=22)
-        best = list(accumulate((trial.value or 0.0 for trial in done), max))
-        last = tuning.trials[-1].number
+        color, done = f"C{place}", tuning.complete
         numbers = [trial.number for trial in done]
+        values = [trial.value or 0.0 for trial in done]
+        axes.scatter(numbers, values, color=color, s=22, label=name)
+        best, last = list(accumulate(values, max)), tuning.trials[-1].number
         axes.step([*numbers, last], [*best, best[-1]], where="post", color=color, lw=1.4)
+        # What was ended early has no value to compare: at the foot of the figure.
+        early = [trial.number for trial in tuning.trials if trial.state != COMPLETE]
+        foot = axes.get_xaxis_transform()
+        height = [0.02 + 0.03 * place] * len(early)
+        axes.scatter(early, height, transform=foot, edgecolors=color, facecolors="none", s=16)
+    axes.margins(y=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Trial (0 is the recipe)")
     axes.set_ylabel(f"Validation {next(iter(found.values())).metric}")
-    axes.legend()
+    axes.legend(loc="best")
 
 
 def draw_slices(tuning: Tuning, figure: Canvas) -> None:
@@ -105,13 +111,17 @@ def _slice(tuning: Tuning, name: str, axes: Axes) -> None:
     axes.scatter(numbers, values, c=[t.number for t in done], cmap="viridis", s=22)
     best = tuning.best
     axes.scatter([best.numbers[name]], [best.value or 0.0], marker="*", color="C1", s=110)
+    found = tuning.space[name]
     axes.set_xscale("log")
-    axes.set_xlim(tuning.space[name].low / 1.2, tuning.space[name].high * 1.2)
+    axes.set_xlim(found.low / 1.2, found.high * 1.2)
+    ticks = [found.low, (found.low * found.high) ** 0.5, found.high]
+    axes.set_xticks(ticks, ["0" if found.zero else f"{found.low:.2g}", *_short(ticks[1:])])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel(name)
 
 
-def _points(trials: list[Trial]) -> tuple[list[int], list[float]]:
-    return [t.number for t in trials], [t.value or 0.0 for t in trials]
+def _short(values: list[float]) -> list[str]:
+    return [f"{value:.2g}" for value in values]
 
 
 def _trials(name: str, tuning: Tuning) -> Table:
@@ -147,7 +157,7 @@ def _progress(found: dict[str, Tuning]) -> Figure:
     return Figure(
         "tuning-trials",
         partial(draw_trials, found),
-        "Validation values of the trials, and the best so far. Open circles were ended early.",
+        "Validation values of the trials, and the best so far. Circles at the foot ended early.",
         f"Validation values against trials; the best are {ends}.",
     )
 
