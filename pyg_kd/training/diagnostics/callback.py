@@ -53,6 +53,9 @@ class Diagnostics(Observer):
       of groups of topology distillation, that would be as unequal if they were equal,
       :math:`\exp H` of the shares of entities they get: 1 if one gets all.
 
+    A measurement of CiteULike, 5,219 users and 25,181 items, takes a CPU 1.5 seconds, more than an
+    epoch of a narrow model: ``every`` is for that.
+
     Args:
         every: Epochs between two measurements; the first is after the first epoch.
         k: Items of an overlap.

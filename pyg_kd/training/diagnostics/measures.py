@@ -29,6 +29,9 @@ from pyg_kd.typing import ITEM, USER, Batch
 #: Entities that the unbiased estimate needs.
 LEAST = 4
 
+#: Entities whose uniformity is measured, with each other.
+COMPARED = 1024
+
 
 class Reference(NamedTuple):
     """What does not change while a student is trained.
@@ -107,7 +110,7 @@ def of_space(node_type: str, x: Tensor, known: Reference, num_neighbours: int) -
     found[f"effective rank {node_type}"] = effective_rank(x)
     found[f"top variance {node_type}"] = variance_share(x)
     if len(x) > 1:
-        found[f"uniformity {node_type}"] = uniformity(x)
+        found[f"uniformity {node_type}"] = uniformity(x, max_entities=COMPARED)
     return found
 
 
