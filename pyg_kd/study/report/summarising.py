@@ -111,7 +111,8 @@ def _world(
             _differences(rows, students, name, _standing(values, name), metric, draw)
         if teacher and results.baseline in students:
             _gaps(rows, students, results.baseline, _standing(values, teacher), metric, draw)
-        found["runner-up"][metric] = _runner_up(students, draw)
+        if metric == metrics[0]:  # the one that the report's sentences are about
+            found["runner-up"][metric] = _runner_up(students, draw)
     found["fingerprints"] = _fingerprints([r for of in records.values() for r in of])
     return found | {"rows": rows}
 
