@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -48,6 +49,26 @@ class Objective(nn.Module):
         self.weights = [float(weight) for _, weight in distillations]
         names = [type(method).__name__ for method, _ in distillations]
         self.names = [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
+        self._shared: XDict | None = None
+
+    @contextmanager
+    def shared_representations(self, graph: HeteroData) -> Iterator[None]:
+        """The model is applied once for all batches inside, and differentiated once after them.
+
+        Gradients add up at the representations, which takes the memory of one batch, and go on
+        from there to the model's parameters as the sum that they are.
+        """
+        x_dict: XDict = self.model(graph) if self.reads else {}
+        leaves = {k: x if x.is_leaf else x.detach().requires_grad_() for k, x in x_dict.items()}
+        self._shared = leaves
+        try:
+            yield
+        finally:
+            self._shared = None
+        grads = {k: leaves[k].grad for k, x in x_dict.items() if not x.is_leaf}
+        ends = {k: grad for k, grad in grads.items() if grad is not None}
+        if ends:
+            torch.autograd.backward([x_dict[k] for k in ends], list(ends.values()))
 
     def forward(
         self, graph: HeteroData, user: Tensor, positive: Tensor, negative: Tensor
@@ -63,7 +84,7 @@ class Objective(nn.Module):
 
     def terms(self, graph: HeteroData, batch: Batch) -> list[Tensor]:
         """The unweighted terms of the sum, scalars with their graphs, the base loss first."""
-        x_dict: XDict = self.model(graph) if self.reads else {}
+        x_dict = self._representations(graph)
         if self.loss is None:
             terms = [self.model.own_loss(x_dict, graph, batch)]
         elif getattr(self.loss, "reads_graph", False):
@@ -76,6 +97,12 @@ class Objective(nn.Module):
                 found = f"shape {list(term.shape)}" if isinstance(term, Tensor) else repr(term)
                 raise ValueError(f"{name} must be a scalar tensor (got {found})")
         return terms
+
+    def _representations(self, graph: HeteroData) -> XDict:
+        if self._shared is not None:
+            return self._shared
+        x_dict: XDict = self.model(graph) if self.reads else {}
+        return x_dict
 
     def bind(self, graph: HeteroData) -> None:
         """Check the model on the graph and its knowledge, and make the methods' parameters anew."""

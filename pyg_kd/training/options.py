@@ -31,7 +31,14 @@ LossName = Literal["bpr", "sampled_softmax", "own"]
 #: Seeds of epochs are multiples of this one, and have to stay within 64 bits.
 MAX_SEED = 2**42
 
-COUNTS = ("max_epochs", "batch_size", "num_negatives", "evaluate_every", "devices")
+COUNTS = (
+    "max_epochs",
+    "batch_size",
+    "batches_per_step",
+    "num_negatives",
+    "evaluate_every",
+    "devices",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,7 @@ class Options:
     max_epochs: int
     batch_size: int
     batch_by: Unit
+    batches_per_step: int
     lr: float
     schedule: Schedule
     warmup: float

@@ -25,6 +25,7 @@ from pyg_kd.training.options import Options
 RESUME_KEYS = (
     "batch_size",
     "batch_by",
+    "batches_per_step",
     "lr",
     "schedule",
     "warmup",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from copy import copy, deepcopy
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +37,7 @@ from pyg_kd.training.row_adam import RowAdam
 from pyg_kd.training.rows import row_tables
 from pyg_kd.training.schedule import rate_factor, warmup_steps
 from pyg_kd.training.validation import Validation
+from pyg_kd.typing import Batch
 
 
 class Run:
@@ -65,6 +68,12 @@ class Run:
             rank=fabric.global_rank,
             world_size=fabric.world_size,
         )
+        if options.batches_per_step > 1 and fabric.world_size > 1:
+            raise ValueError(
+                "'batches_per_step' must be 1 on several processes, which exchange gradients after "
+                f"every batch (got {options.batches_per_step} on {fabric.world_size})"
+            )
+        self.steps = math.ceil(len(self.loader) / options.batches_per_step)
         objective.to(fabric.device)
         self.adam = RowAdam(
             objective.parameter_groups(),
@@ -76,8 +85,8 @@ class Run:
         self.average = WeightAverage(
             objective.model,
             options.average,
-            len(self.loader),
-            warmup_steps(options.warmup, options.max_epochs * len(self.loader)),
+            self.steps,
+            warmup_steps(options.warmup, options.max_epochs * self.steps),
         )
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -126,17 +135,15 @@ class Run:
         self.loader.epoch = self.epoch
         sums = torch.zeros(1 + len(self.objective.methods), device=self.fabric.device)
         with self.adam.deferring():
-            for number, batch in enumerate(self.loader):
-                step = self.epoch * len(self.loader) + number
+            batches = iter(self.loader)
+            for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
                 self.set_rate(step)
                 self.optimizer.zero_grad(set_to_none=True)
-                total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
-                # Gradients are averaged over processes, losses are sums over the batch.
-                self.fabric.backward(total * self.fabric.world_size)
+                for terms in self.differentiate(islice(batches, self.options.batches_per_step)):
+                    sums += terms
+                    progress.update()
                 self.optimizer.step()
                 self.average.update(step)
-                sums += terms
-                progress.update()
         seconds = time.perf_counter() - start
         sums = torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum"))
         values = (sums / self.loader.num_visits).tolist()
@@ -144,12 +151,24 @@ class Run:
         self.check(row)
         return {"epoch": self.epoch, **row, "seconds": seconds}
 
+    def differentiate(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
+        """Add up the gradients of the batches of a step; the terms of each."""
+        with ExitStack() as stack:
+            if self.options.batches_per_step > 1:
+                with self.fabric.autocast():
+                    stack.enter_context(self.objective.shared_representations(self.data))
+            for batch in batches:
+                total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
+                # Gradients are averaged over processes, losses are sums over the batch.
+                self.fabric.backward(total * self.fabric.world_size)
+                yield terms
+
     def set_rate(self, step: int) -> None:
         """Set the learning rate of a step, which follows from its number alone."""
         options = self.options
         factor = rate_factor(
             step,
-            options.max_epochs * len(self.loader),
+            options.max_epochs * self.steps,
             schedule=options.schedule,
             warmup=options.warmup,
             final_lr=options.final_lr,

@@ -49,6 +49,10 @@ class Trainer:
         batch_size: Interactions, or users, in a batch.
         batch_by: ``"interaction"`` (default), or ``"user"``: an epoch then visits every user
             once, with one of its interactions at random.
+        batches_per_step: Batches whose gradients one step adds up. The model is applied once for
+            all of them: what is learned from losses that are sums over interactions or users, as
+            BPR, is learned as from one large batch, in the memory of a small one and with one
+            propagation through the graph. It needs one process.
         lr: Learning rate of Adam, at its highest.
         schedule: How it goes on after the warm-up: ``"constant"`` (default), or on a
             ``"cosine"`` from ``lr`` to ``final_lr`` times that, over ``max_epochs``.
@@ -103,6 +107,7 @@ class Trainer:
         max_epochs: int = 15,
         batch_size: int = 8192,
         batch_by: Unit = "interaction",
+        batches_per_step: int = 1,
         lr: float = 0.01,
         schedule: Schedule = "constant",
         warmup: float = 0.0,
@@ -127,6 +132,7 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         self.max_epochs, self.batch_size, self.batch_by = max_epochs, batch_size, batch_by
+        self.batches_per_step = batches_per_step
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule, self.warmup, self.final_lr = schedule, warmup, final_lr
         self.average, self.sparse = average, sparse
