@@ -84,7 +84,10 @@ def remarks(history: History) -> list[str]:
                 f"Representations of {name.split()[-1]}s have collapsed to {last:.1f} directions."
             )
         elif kind in ("experts", "groups") and last < 0.5 * history[name][0]:
-            found.append(f"Of the {kind} of {rest} half went out of use.")
+            method, node_type = rest.rsplit(" ", 1)
+            found.append(
+                f"Of the {kind} of {method} for {node_type}s more than half went out of use."
+            )
     return found
 
 
