@@ -14,8 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after ``pyg-kd``; those of the process by default.
 
     Returns:
-        0 if all went well, 1 if ``pyg-kd reproduce`` found a difference, 2 after an error, 130 after
-        Ctrl-C.
+        0 if all went well, 1 if ``reproduce`` or ``study`` found a difference or a run failed, 2
+        after an error, 130 after Ctrl-C.
 
     Example:
         >>> main(["train", "--epochs", "none"])

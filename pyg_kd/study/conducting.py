@@ -111,8 +111,8 @@ def run_study(
         _write(path, made, command, {**about, "finalists": before.get("finalists", [])})
         running = Running(
             plan,
-            Store(path),
-            executor or Processes(),
+            store=Store(path),
+            executor=executor or Processes(),
             limits=limits,
             roots=roots or {},
             known={},

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from pyg_kd.study.plan import OPTUNA, Plan
-from pyg_kd.study.settings import Setting
 from pyg_kd.study.store import Place
 
 
@@ -42,16 +41,12 @@ class Limits(NamedTuple):
         return self.seeds is None or seed in self.seeds
 
 
-def expected_runs(
-    plan: Plan, places: Collection[Place], limits: Limits, known: Mapping[Place, Setting]
-) -> int:
+def expected_runs(plan: Plan, places: Collection[Place], limits: Limits) -> int:
     """How many runs there are, before grids grow."""
     total = 0
     for place in places:
-        first, *others = plan.seeds(place)
-        wanted = sum(limits.wants_seed(seed) for seed in others)
-        total += wanted + (0 if place in known and not limits.wants_seed(first) else 1)
-        if place not in known and (plan.is_teacher(place) or plan.row(place).like is None):
+        total += 1 + sum(limits.wants_seed(seed) for seed in plan.seeds(place)[1:])
+        if plan.is_teacher(place) or plan.row(place).like is None:
             total += _trials(plan, place) - 1
     return total
 

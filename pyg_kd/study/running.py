@@ -2,203 +2,47 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pyg_kd.progress import Progress
-from pyg_kd.study.failures import Failures
 from pyg_kd.study.limits import Limits, OutOfTime, expected_runs
-from pyg_kd.study.memo import Memo, in_threads
 from pyg_kd.study.plan import Plan
-from pyg_kd.study.processes import Executor, RunFailed
-from pyg_kd.study.recipes import Recipe
-from pyg_kd.study.records import STUDENT, TEACHER, Record
-from pyg_kd.study.schema import Config
-from pyg_kd.study.search import Told, best_of
-from pyg_kd.study.settings import Setting
-from pyg_kd.study.store import Place, Store, wanted_record
-from pyg_kd.study.worker import EXTRACT, TEST, TRAIN, Job
-
-T = TypeVar("T")
-U = TypeVar("U")
-
-KNOWLEDGE, SEARCHES = "knowledge", "searches"
+from pyg_kd.study.processes import RunFailed
+from pyg_kd.study.records import TEACHER, Record
+from pyg_kd.study.runner import Runner
+from pyg_kd.study.store import Place
+from pyg_kd.study.worker import TEST
 
 
-class Running:
-    r"""A study that is run in its folder.
+class Running(Runner):
+    r"""Runs all rows of a study that are wanted.
 
     Args:
-        plan: Its rows.
-        store: Its runs.
-        executor: Does the jobs.
-        limits: What is run.
-        roots: Folders of data sets, by their names in the study.
-        known: Settings that were chosen before, by row.
-        command: The command that runs the study.
-        threads: Threads of a run.
-        jobs: Runs at a time.
+        plan: The rows.
         progress: Show progress on the standard error stream.
+        limits: What is wanted.
+        options: The other arguments of a :class:`~pyg_kd.study.runner.Runner`.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        executor: Executor,
-        *,
-        limits: Limits,
-        roots: Mapping[str, str],
-        known: Mapping[Place, Setting],
-        command: str,
-        threads: int,
-        jobs: int,
-        progress: bool,
-    ) -> None:
-        self.plan, self.store, self.executor, self.limits = plan, store, executor, limits
-        self.roots, self.known, self.command = roots, known, command
-        self.threads, self.jobs = threads, jobs
-        self.config: Config = plan.config
-        self.searches: dict[Place, dict[str, Any]] = {}
-        self.failures, self.stopped = Failures(self.config.name), False
-        self.once, self.lock = Memo(anew=OutOfTime), threading.Lock()
-        self.room = threading.Semaphore(jobs)
+    def __init__(self, plan: Plan, *, progress: bool, limits: Limits, **options: Any) -> None:
         self.places = [place for place in plan.places() if limits.wants(place)]
         worlds = {(*place[:2], TEACHER): None for place in self.places}
         self.above = list(worlds | {plan.above(place): None for place in self.places})
-        total = expected_runs(plan, [*self.above, *self.places], limits, known)
-        self.progress = Progress(self.config.name, total, unit="run", shown=progress)
+        total = expected_runs(plan, [*self.above, *self.places], limits)
+        shown = Progress(plan.config.name, total, unit="run", shown=progress)
+        super().__init__(plan, progress=shown, limits=limits, **options)
 
     def __call__(self) -> list[Record]:
         """Run what is missing: the tested runs of the rows that are wanted."""
         with self.progress:
             try:
-                self._map(self._try_to_choose, self.places, len(self.places))
-                self._map(lambda one: self._try(*one), self.finalists(), self.jobs)
-                found = self._map(self._try_to_test, self._ready(), self.jobs)
+                self.map(self._try_to_choose, self.places, len(self.places))
+                self.map(lambda one: self._try(*one), self.finalists(), self.jobs)
+                found = self.map(self._try_to_test, self._ready(), self.jobs)
             except BaseException:
                 self.stop()
                 raise
         return [record for record in found if record is not None]
-
-    def again(self, place: Place, seed: int) -> Record:
-        """One row at one seed, tested."""
-        record = self.run(place, self.chosen(place), seed)
-        self._do(self._job(TEST, place, record))
-        return self.store.finished(record.key)
-
-    def stop(self) -> None:
-        """End what is going on, and start nothing more."""
-        self.stopped = True
-        self.executor.close()
-
-    def chosen(self, place: Place) -> Setting:
-        r"""The setting of a row that is best on the validation targets, searched where unknown.
-
-        Raises:
-            RunFailed: If no setting could be run.
-            OutOfTime: If there was no time for all.
-        """
-        return self.once(("choice", place), lambda: self._choose(place))
-
-    def run(self, place: Place, setting: Setting, seed: int) -> Record:
-        """A run of a row, trained if it is not there."""
-        recipe = self.plan.recipe(place, setting, seed, self.chosen)
-        wanted = self._wanted(place, setting, seed, recipe)
-        found = self.once(("run", wanted.key), lambda: self._run(place, wanted))
-        if found.validation is None and found.error is not None:
-            raise RunFailed(found.error)
-        return found
-
-    def _choose(self, place: Place) -> Setting:
-        if place in self.known:
-            return self.known[place]
-        row = None if self.plan.is_teacher(place) else self.plan.row(place)
-        if row is not None and row.like is not None:
-            like: Place = (*place[:2], row.like)
-            self.searches[place] = {"like": row.like}
-            return self.chosen(like)
-        search = self.plan.search(place, self.store.path / SEARCHES)
-        told: list[Told] = []
-        while proposed := search.propose(told):
-            told += self._map(lambda setting: self._try_setting(place, setting), proposed, 64)
-        best = best_of(told)
-        if best is None:
-            raise RunFailed(f"{'/'.join(place)}: no setting could be run")
-        values = [{"setting": s, "validation": v} for s, v in told]
-        edges = search.edges(told)
-        self.searches[place] = {"trials": len(told), "values": values, "edges": edges}
-        return best
-
-    def _try_setting(self, place: Place, setting: Setting) -> Told:
-        try:
-            return setting, self.run(place, setting, self.config.seeds[0]).validation
-        except RunFailed as error:
-            self._fail(place, setting, self.config.seeds[0], error)
-            return setting, None
-
-    def _run(self, place: Place, wanted: Record) -> Record:
-        """A run that is there, or that of a twin, or a new one; twins wait for each other."""
-        found = self.store.find(wanted.key)
-        if found is None:
-            first = self.once(("twin", wanted.recipe_key), lambda: self._train(place, wanted))
-            found = self.store.find(wanted.key) or self.store.adopt(wanted) or first
-        self._done()
-        return found
-
-    def _train(self, place: Place, wanted: Record) -> Record:
-        if (twin := self.store.adopt(wanted)) is not None:
-            return twin
-        self._do(self._job(TRAIN, place, wanted))
-        return self.store.finished(wanted.key)
-
-    def _job(self, kind: str, place: Place, record: Record) -> Job:
-        knowledge, alone = record.recipe["knowledge"], None
-        if kind == TRAIN and knowledge is not None and knowledge["self"] is not None:
-            base = self.plan.baseline(place)
-            taught = self.run(base, self.chosen(base), record.seed)
-            alone = (taught.recipe, self.store.folder(taught.key))
-        path = None
-        if kind == TRAIN and knowledge is not None:
-            lengths = knowledge["num_items"], knowledge["num_users"]
-            path = self.knowledge(place, record.seed, lengths)
-        return Job(
-            kind=kind,
-            folder=self.store.folder(record.key),
-            record=record,
-            dataset=self.config.datasets[place[0]],
-            root=self.roots.get(place[0]),
-            knowledge=path,
-            alone=alone,
-            test=self.config.test,
-            search=self.searches.get(place),
-            threads=self.threads,
-        )
-
-    def knowledge(self, place: Place, seed: int, lengths: tuple[int, int]) -> Path:
-        """The file with what the teacher of a row at a seed knows, extracted once."""
-        above = self.plan.above(place)
-        teacher = self.run(above, self.chosen(above), self.plan.seed_of_teacher(place, seed))
-        name = f"{teacher.recipe_key}-{lengths[0]}-{lengths[1]}.safetensors"
-        path = self.store.path / KNOWLEDGE / name
-
-        def extract() -> Path:
-            if not path.is_file():
-                job = self._job(EXTRACT, above, teacher)
-                self._do(Job(**{**vars(job), "knowledge": path, "lengths": lengths}))
-            return path
-
-        return self.once(("knowledge", name), extract)
-
-    def _do(self, job: Job) -> None:
-        """Have a job done once there is room, unless time is up by then; tests are always done."""
-        with self.room:
-            if self.stopped or (job.kind != TEST and time.monotonic() > self.limits.until):
-                raise OutOfTime
-            self.executor(job)
 
     def finalists(self) -> list[tuple[Place, int]]:
         """Rows and seeds to be trained, seed by seed, so that rows stay comparable."""
@@ -216,7 +60,7 @@ class Running:
         except OutOfTime:
             return
         except RunFailed as error:
-            self._fail(place, None, None, error)
+            self.fail(place, None, None, error)
 
     def _try(self, place: Place, seed: int) -> Record | None:
         try:
@@ -228,7 +72,7 @@ class Running:
         except OutOfTime:
             return None
         except RunFailed as error:
-            self._fail(place, setting, seed, error)
+            self.fail(place, setting, seed, error)
             return None
 
     def _ready(self) -> list[tuple[Place, Record]]:
@@ -243,30 +87,8 @@ class Running:
         if record.test is not None and record.search == search:
             return record
         try:
-            self._do(self._job(TEST, place, record))
+            self.do(self.job(TEST, place, record))
         except RunFailed as error:
-            self._fail(place, record.setting, record.seed, error)
+            self.fail(place, record.setting, record.seed, error)
             return None
         return self.store.finished(record.key)
-
-    def _wanted(self, place: Place, setting: Setting, seed: int, recipe: Recipe) -> Record:
-        role = TEACHER if self.plan.is_teacher(place) else STUDENT
-        return wanted_record(self.config.name, place, seed, role, setting, recipe, self.command)
-
-    def _map(self, function: Callable[[U], T], values: Iterable[U], threads: int) -> list[T]:
-        return in_threads(function, values, threads, self._unless_told)
-
-    def _unless_told(self, error: BaseException) -> None:
-        """Stop for what is neither a failed run nor the end of the time."""
-        if not isinstance(error, (OutOfTime, RunFailed)):
-            self.stop()
-
-    def _fail(self, place: Place, setting: Setting | None, seed: int | None, error: object) -> None:
-        if not self.stopped:
-            self.failures.add(place, setting, seed, error)
-
-    def _done(self) -> None:
-        with self.lock:
-            if self.progress.done >= self.progress.total:
-                self.progress.total += 1  # a grid has grown
-            self.progress.update()

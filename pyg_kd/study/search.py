@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from math import inf
+from typing import Any, NamedTuple, Protocol
 
 from pyg_kd.study.settings import Setting
 
-#: A setting and the validation value it reached; ``None`` if its run failed.
+#: A setting and the validation value it reached, -inf if it has none; ``None`` if its run failed.
 Told = tuple[Setting, float | None]
 
 
@@ -74,12 +75,29 @@ class GridSearch:
         return [] if best is None else [end.name for end in ends([s for s, _ in told], best)]
 
 
+def conducted(
+    search: Search, run: Callable[[list[Setting]], list[Told]]
+) -> tuple[Setting | None, dict[str, Any]]:
+    """The best setting of a search, and what was tried.
+
+    Args:
+        search: The search.
+        run: Runs settings and tells what they reached.
+    """
+    told: list[Told] = []
+    while proposed := search.propose(told):
+        told += run(proposed)
+    values = [{"setting": s, "validation": None if v == -inf else v} for s, v in told]
+    about = {"trials": len(told), "values": values, "edges": search.edges(told)}
+    return best_of(told), about
+
+
 def best_of(told: Sequence[Told]) -> Setting | None:
     """The setting of the highest value, the first of equal ones; ``None`` if all failed."""
     best: Setting | None = None
-    highest = float("-inf")
+    highest = -inf
     for setting, value in told:
-        if value is not None and value > highest:
+        if value is not None and (best is None or value > highest):
             best, highest = setting, value
     return best
 

@@ -19,7 +19,7 @@ from pyg_kd.study.limits import Limits
 from pyg_kd.study.processes import Executor, Processes, RunFailed
 from pyg_kd.study.records import Record
 from pyg_kd.study.results import STUDY, Results
-from pyg_kd.study.running import Running
+from pyg_kd.study.runner import Runner
 from pyg_kd.study.schema import Config
 from pyg_kd.study.settings import Setting
 from pyg_kd.study.store import Place, Store
@@ -69,7 +69,7 @@ def verify_study(
     plan, _ = planned(made, limits, roots or {})
     found: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
-        running = Running(
+        runner = Runner(
             plan,
             Store(Path(folder)),
             executor or Processes(),
@@ -79,12 +79,12 @@ def verify_study(
             command="",
             threads=threads,
             jobs=1,
-            progress=False,
+            progress=Progress("runs", 0, unit="run", shown=False),
         )
         try:
             with Progress("verifying", len(keys), unit="row", shown=progress) as bar:
                 for key in keys:
-                    found.append(_compared(running, key, stored[key]))
+                    found.append(_compared(runner, key, stored[key]))
                     bar.update()
         except RunFailed as error:
             raise ValueError(f"a row cannot be run again: {error}") from error
@@ -133,9 +133,9 @@ def results_path(made: Config, config: object) -> Path | None:
     return beside / made.results
 
 
-def _compared(running: Running, key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(runner: Runner, key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     dataset, world, method, seed = stored["row"]
-    record = running.again((dataset, world, method), seed)
+    record = runner.again((dataset, world, method), seed)
     found, before = record.test or {}, stored["test"]
     gaps = [abs(found.get(name, math.inf) - value) for name, value in before.items()]
     return {
