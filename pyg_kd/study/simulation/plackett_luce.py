@@ -68,6 +68,7 @@ class PlackettLuce(Policy):
             )
         self.temperature = temperature
         self.log_weight = scores.double() / temperature
+        self._table: Tensor | None = None
 
     def draw(self, users: Tensor, generator: Generator) -> Tensor:
         """A list for each of some users, int64 ``[n, k]``."""
@@ -80,6 +81,12 @@ class PlackettLuce(Policy):
     def marginals(self, users: Tensor) -> Tensor:
         """How likely each candidate is at each position, float64 ``[n, M, k]``."""
         self.check(users)
+        if self._table is None and self.pool.numel() * self.k <= ENTRIES:
+            # Of few users the quadrature is done once, for all that is asked of the policy.
+            self._table = self._computed(torch.arange(self.num_users, device=users.device))
+        return self._computed(users) if self._table is None else self._table[users]
+
+    def _computed(self, users: Tensor) -> Tensor:
         size = self.pool.size(1)
         rows = max(ENTRIES // (size * self.k * (2 * NODES + 1)), 1)
         blocks = [position_marginals(w, self.k) for w in self.log_weight[users].split(rows)]
