@@ -40,6 +40,7 @@ from pyg_kd.evaluation import (
     popularity_bias,
     slices,
 )
+from pyg_kd.evaluation.intervals import t_interval
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.models import EASE, GFCF, MF, Recommender
@@ -202,6 +203,9 @@ class Bias:
             entry["slices"] = {title: plain(table) for title, table in tables.items()}
             if row != TEACHER:
                 others = {"teacher": biases[TEACHER], "student alone": biases[ALONE]}
+                entry["tail's share minus the teacher's"] = tail_change(
+                    biases[row], biases[TEACHER]
+                )
                 entry["popularity of the lists minus that of"] = {
                     name: dict(
                         zip(("lift", "interval"), amplification(biases[row], other), strict=True)
@@ -233,6 +237,13 @@ def bias_entry(runs: list[PopularityBias], activity: Groups) -> dict[str, Any]:
         for g, name in enumerate(activity.names)
     }
     return entry
+
+
+def tail_change(runs: list[PopularityBias], others: list[PopularityBias]) -> dict[str, Any]:
+    """By how much more of the lists the long tail has, user by user."""
+    own, other = (torch.stack([run.values["tail"] for run in of]).mean(0) for of in (runs, others))
+    values = (own - other).numpy()
+    return {"share": float(values.mean()), "interval": t_interval(values)}
 
 
 def held_out(train: Any, test: Any) -> dict[str, float]:

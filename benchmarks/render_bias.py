@@ -53,14 +53,20 @@ def _lists(found: dict[str, Any], own: list[str]) -> Table:
         of = rows[row]
         line: list[Cell] = [row, *(of[column] for column in COLUMNS.values())]
         over = of.get("popularity of the lists minus that of", {}).get(TEACHER)
-        cells.append([*line, "" if over is None else _paired(over)])
+        tail = of.get("tail's share minus the teacher's")
+        line += ["" if over is None else _paired(over["lift"], over["interval"])]
+        cells.append([*line, "" if tail is None else _paired(tail["share"], tail["interval"])])
     held = found["held-out items"]
-    cells.append(["held-out items", *(held[c] for c in COLUMNS.values()), ""])
+    cells.append(["held-out items", *(held[c] for c in COLUMNS.values()), "", ""])
     # Of targets, not of lists, these two say nothing.
     for place, column in enumerate(COLUMNS, 1):
         if column in ("Coverage", "Gini"):
             cells[-1][place] = None
-    return Table(["Lists of", *COLUMNS, "Lift over the teacher"], cells, "What is listed")
+    return Table(
+        ["Lists of", *COLUMNS, "Lift over the teacher", "Tail over the teacher"],
+        cells,
+        "What is listed",
+    )
 
 
 def _targets(rows: dict[str, Any], own: list[str]) -> Table:
@@ -115,24 +121,31 @@ def _bars(name: str, rows: dict[str, Any], own: list[str]) -> Figure:
 def _answer(rows: dict[str, Any], own: list[str]) -> str:
     """What the numbers say, in sentences that follow from them."""
     taught = [row for row in own if row not in (TEACHER, ALONE)]
-    over = {r: rows[r]["popularity of the lists minus that of"][TEACHER] for r in taught}
-    groups = {
-        "amplify the teacher's lift": [r for r in taught if over[r]["interval"][0] > 0],
-        "lower it": [r for r in taught if over[r]["interval"][1] < 0],
-        "leave it where it is": [
-            r for r in taught if over[r]["interval"][0] <= 0 <= over[r]["interval"][1]
-        ],
-    }
-    told = "; ".join(f"{', '.join(of)} {what}" for what, of in groups.items() if of)
-    less = [r for r in taught if rows[r]["tail"] < rows[TEACHER]["tail"]]
-    tail = f"{len(less)} of {len(taught)} methods give the tail less room than the teacher does"
-    alone = rows[ALONE]
-    return (
-        f"{told}. {tail} ({100 * rows[TEACHER]['tail']:.1f} % of its lists); the student alone "
-        f"has a lift of {alone['lift']:+.2f} and {100 * alone['tail']:.1f} % of the tail."
+    lifts = {r: rows[r]["popularity of the lists minus that of"][TEACHER] for r in taught}
+    tails = {r: rows[r]["tail's share minus the teacher's"] for r in taught}
+    found = [
+        f"Lists are {words} than the teacher's after {', '.join(names)}."
+        for side, words in ((1, "more popular"), (-1, "less popular"))
+        if (names := _clear(lifts, side))
+    ]
+    found += [
+        f"The long tail has {words} of them than of the teacher's after {', '.join(names)}."
+        for side, words in ((1, "more"), (-1, "less"))
+        if (names := _clear(tails, side))
+    ]
+    alone, teacher = rows[ALONE], rows[TEACHER]
+    found.append(
+        f"The teacher has a lift of {teacher['lift']:+.2f} and gives {100 * teacher['tail']:.1f} % "
+        f"to the tail, the student alone {alone['lift']:+.2f} and {100 * alone['tail']:.1f} %."
     )
+    return " ".join(found)
 
 
-def _paired(over: dict[str, Any]) -> str:
-    low, high = over["interval"]
-    return f"{over['lift']:+.3f} ({low:+.3f} to {high:+.3f})"
+def _clear(of: dict[str, Any], side: int) -> list[str]:
+    """The methods whose difference is on one side of zero with its whole interval."""
+    return [r for r, test in of.items() if min(side * end for end in test["interval"]) > 0]
+
+
+def _paired(value: float, interval: list[float]) -> str:
+    low, high = interval
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
