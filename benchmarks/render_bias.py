@@ -42,8 +42,16 @@ def part(name: str, found: dict[str, Any]) -> Section:
     followers = [row for row in trained if " of " in row]
     if followers:
         tables.append(_followers(rows, followers))
-    seeds = f"Means of the seeds {', '.join(map(str, found['seeds']))}."
-    return Section(NAMES[name], f"{_answer(rows, own)} {seeds}", tables, figures)
+    return Section(NAMES[name], f"{_answer(rows, own)} {_seeds(found, own)}", tables, figures)
+
+
+def _seeds(found: dict[str, Any], own: list[str]) -> str:
+    """What is known of other seeds."""
+    if len(found["seeds"]) == 1:
+        return "One seed: how far another would differ is not known."
+    most = max(found["rows"][row]["lift deviation"] for row in own)
+    seeds = len(found["seeds"])
+    return f"Means of {seeds} seeds; the standard deviation of a lift is at most {most:.3f}."
 
 
 def _lists(found: dict[str, Any], own: list[str]) -> Table:
@@ -129,7 +137,7 @@ def _answer(rows: dict[str, Any], own: list[str]) -> str:
         if (names := _clear(lifts, side))
     ]
     found += [
-        f"The long tail has {words} of them than of the teacher's after {', '.join(names)}."
+        f"The long tail takes {words} of the lists than of the teacher's after {', '.join(names)}."
         for side, words in ((1, "more"), (-1, "less"))
         if (names := _clear(tails, side))
     ]
