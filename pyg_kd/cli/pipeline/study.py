@@ -7,11 +7,10 @@ from typing import Any
 
 from pyg_kd.cli.console import note, show_json
 from pyg_kd.cli.options.study import Again, Studied, Studying
-from pyg_kd.json_files import write_json
+from pyg_kd.json_files import read_json, write_json
 from pyg_kd.study.conducting import run_study
 from pyg_kd.study.config import read_config
 from pyg_kd.study.results import Results
-from pyg_kd.study.schema import Config
 from pyg_kd.study.verifying import results_path, run_summary, verify_study
 
 OK, DIFFERENT = 0, 1
@@ -25,17 +24,34 @@ def run_or_verify(studied: Studied, studying: Studying, again: Again) -> int:
         raise ValueError("--run and --verify cannot be given together")
     if again.run is not None or again.verify is not None:
         return _verified(studied, studying, again, out)
+    stored = results_path(config, studied.file) if studying.save else None
+    if studying.save and stored is None:
+        raise ValueError("--save needs a configuration that names its file of 'results'")
     results = Results(out) if studying.report_only else _run(studied, studying, out)
     show_json(_told(results))
     if studying.report or studying.report_only:
-        from pyg_kd.study.ablation import ablation_sections
         from pyg_kd.study.report import write_report
 
-        sections = ablation_sections(results)
-        note(f"wrote {write_report(results, results.path, sections)}")
-    if studying.save:
-        _save(results, config, studied.file)
+        note(f"wrote {write_report(results, results.path, _sections(results))}")
+    if stored is not None:
+        _save(results, stored, reported=studying.report or studying.report_only)
     return DIFFERENT if results.about.get("failed") else OK
+
+
+def _sections(results: Results) -> list[Any]:
+    """What the report holds besides its tables: an ablation, and what methods cost."""
+    from pyg_kd.study.ablation import ablation_sections
+    from pyg_kd.study.insight.of_study import costs_section
+
+    metric = results.about.get("metric")
+    shown = metric if metric in results.metrics else next(iter(results.metrics), None)
+    costs = [
+        costs_section(results, dataset, world, shown)
+        for dataset in results.datasets
+        for world in results.worlds
+        if shown is not None and results.finalists(dataset, world, results.baseline)
+    ]
+    return [*ablation_sections(results), *costs]
 
 
 def _run(studied: Studied, studying: Studying, out: Path) -> Results:
@@ -91,12 +107,11 @@ def _told(results: Results) -> dict[str, Any]:
     return {"study": results.name, "runs": len(results), **about, "rows": rows}
 
 
-def _save(results: Results, config: Config, file: str) -> None:
+def _save(results: Results, path: Path, *, reported: bool) -> None:
+    """Write the summary, that of the report where one was written, and the tested runs."""
     from pyg_kd.study.report import summary
 
-    path = results_path(config, file)
-    if path is None:
-        raise ValueError("--save needs a configuration that names its file of 'results'")
+    found = read_json(results.path / "summary.json") if reported else summary(results)
     runs = {record.key: run_summary(record) for record in results.finalists()}
-    write_json(path, {**summary(results), "runs": runs})
+    write_json(path, {**found, "runs": runs})
     note(f"wrote {path}")
