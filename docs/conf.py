@@ -73,7 +73,8 @@ nb_render_markdown_format = "myst"  # tables that cells print
 nb_ipywidgets_js = {}  # they would come from the network
 
 # The API
-autodoc_default_options = {"show-inheritance": True, "member-order": "bysource"}
+autodoc_default_options = {"member-order": "bysource"}
+add_module_names = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True

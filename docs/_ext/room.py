@@ -116,7 +116,8 @@ def described(name: str, module: ModuleType, entry: str) -> list[str]:
     """The directive that renders one docstring."""
     found = getattr(module, entry)
     if inspect.isclass(found):
-        return [f".. autoclass:: {name}.{entry}", "   :members:", ""]
+        options = ["   :members:"] + ["   :show-inheritance:"] * (found.__bases__ != (object,))
+        return [f".. autoclass:: {name}.{entry}", *options, ""]
     if inspect.isroutine(found):
         return [f".. autofunction:: {name}.{entry}", ""]
     return [
