@@ -33,7 +33,7 @@ ROOT = RESULTS.parents[1]
 PAGE = ROOT / "docs" / "results.md"
 REPORTS = ROOT / "benchmarks" / "reports"
 #: Results that have a page of their own, beside the studies.
-PAGES: tuple[str, ...] = ()
+PAGES = ("ablations", "bias", "refresh", "simulation")
 
 
 def _with_machine(render: Callable[[dict[str, Any], str], str], result: dict[str, Any]) -> str:
