@@ -11,9 +11,9 @@ from pyg_kd.study.report.section import Cell
 
 #: What the controls show, by name.
 TEACHERS = {
-    "shuffled": "a shuffled teacher, which tells each user what it knows of another",
+    "shuffled": "a shuffled teacher, which tells each user what it knows of another,",
     "popularity": "popularity in place of a teacher",
-    "self": "a teacher of the student's own width, trained as the student is alone",
+    "self": "a teacher of the student's own width, trained as the student is alone,",
     "none": "the same loss without a teacher",
 }
 
@@ -86,7 +86,7 @@ def _text(found: Ablation, base: str) -> str:
         f"All {2 ** len(found.components)} subsets of {len(found.components)} components were "
         f"trained, at {seeds}, and measured by {found.metric} of {found.num_users:,} users. "
         f"Together the components add {span(found.total)} to *{base}*. Intervals are of 95 %, by a "
-        "bootstrap over users and seeds."
+        f"bootstrap over users{'' if found.num_seeds == 1 else ' and seeds'}."
     ]
     low, high = found.total.interval
     if low <= 0 <= high:
@@ -114,7 +114,8 @@ def _text(found: Ablation, base: str) -> str:
         parts.append("No interaction of two components differs from zero.")
     if found.controls:
         told = [
-            f"{TEACHERS.get(name, name)} adds {span(effect)}, {share(effect)} of the gain"
+            f"{TEACHERS.get(name, name)} adds {span(effect)}"
+            f"{f', {share(effect)} of the gain' if low > 0 else ''}"
             for name, effect in found.controls.items()
         ]
         parts.append(f"In the controls, {'; '.join(told)}.")
