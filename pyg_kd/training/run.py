@@ -112,8 +112,8 @@ class Run:
                 with self.average.applied():
                     if self.val_data is not None and (self.epoch + 1) % options.evaluate_every == 0:
                         row |= self.validate(self.val_data, taken=row)
-                    row |= self.call_back(taken=row)
-                self.history.rows.append(row)
+                    measured = self.call_back(taken=row)
+                self.history.rows.append(row | measured)
                 self.epoch += 1
                 self.keep_intact()
                 if options.checkpoint is not None and self.fabric.global_rank == 0:
