@@ -50,7 +50,8 @@ def run_study(
     settings there, up to ``budget.extensions``; what still lies at an end is noted in
     ``Record.search``. Test targets are read once, for the runs that were chosen. Each run is a
     process of its own, known by the digest of its row and of all it depends on: a study that was
-    stopped, however, goes on where it was, and a run that is there is never trained again.
+    stopped, however, goes on where it was, and a run that is there is never trained again. A
+    script calls this under ``if __name__ == "__main__":``, since processes import it.
 
     Args:
         config: A YAML file, or what it holds (:mod:`pyg_kd.study.config`).
