@@ -35,10 +35,14 @@ from pyg_kd.evaluation import (
     Groups,
     PopularityBias,
     SliceTable,
+    TargetRanks,
     activity_groups,
     list_bias,
     popularity_bias,
-    slices,
+    popularity_groups,
+    slice_targets,
+    slice_users,
+    target_ranks,
 )
 from pyg_kd.evaluation.intervals import t_interval
 from pyg_kd.knowledge import extract_knowledge
@@ -103,6 +107,8 @@ OTHERS: dict[str, Any] = {
     ).fit(MF(data, TEACHER_DIM), data),
 }
 FOLLOWERS = ("SoftLabel",)
+
+Ranks = list[TargetRanks]
 
 
 class Bias:
@@ -194,13 +200,10 @@ class Bias:
         activity = activity_groups(train)
         found: dict[str, Any] = {}
         biases = {row: [popularity_bias(m, train, K) for m in of] for row, of in models.items()}
-        for row, of in models.items():
-            against = None if row == TEACHER else models[TEACHER]
+        ranks = {r: [target_ranks(m, train, test, K) for m in of] for r, of in models.items()}
+        for row in models:
             entry = {"setting": self.shown(row), **bias_entry(biases[row], activity)}
-            for metric in SHOWN:
-                tables = slices(of, train, test, reference=against, metric=metric)
-                entry[metric] = tables["activity"]["all"].value
-            entry["slices"] = {title: plain(table) for title, table in tables.items()}
+            entry |= self.sliced(ranks[row], None if row == TEACHER else ranks[TEACHER], activity)
             if row != TEACHER:
                 others = {"teacher": biases[TEACHER], "student alone": biases[ALONE]}
                 entry["tail's share minus the teacher's"] = tail_change(
@@ -220,6 +223,15 @@ class Bias:
         popular = list_bias(popular_unseen(train, users, K), train, users)
         found["most popular"] = bias_entry([popular], activity)
         return {"rows": found, "held-out items": held_out(train, test)}
+
+    def sliced(self, of: Ranks, against: Ranks | None, activity: Groups) -> dict[str, Any]:
+        """The test metrics of a row, by activity and by popularity of the target."""
+        runs = [ranks.per_user(*SHOWN) for ranks in of]
+        others = None if against is None else [ranks.per_user(*SHOWN) for ranks in against]
+        found: dict[str, Any] = {n: mean(run.mean[n] for run in runs) for n in SHOWN}
+        users = slice_users(runs, activity, reference=others, metric=SHOWN[1])
+        targets = slice_targets(of, popularity_groups(self.graphs[0]), reference=against)
+        return found | {"slices": {"activity": plain(users), "popularity": plain(targets)}}
 
     def shown(self, row: str) -> Any:
         method = row.partition(" of ")[0]

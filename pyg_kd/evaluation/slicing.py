@@ -16,7 +16,7 @@ from pyg_kd.evaluation.slice_groups import Groups, activity_groups, popularity_g
 from pyg_kd.evaluation.slice_table import ALL, SliceTable, make_slice
 from pyg_kd.evaluation.target_ranks import TargetRanks, target_ranks
 from pyg_kd.metrics.ranker import Ranker
-from pyg_kd.metrics.ranking_metrics import parse_metric, ranking_metrics
+from pyg_kd.metrics.ranking_metrics import parse_metric
 from pyg_kd.typing import ITEM, USER
 
 #: A model, or the models of several seeds.
@@ -83,9 +83,9 @@ def slices(
         others = [target_ranks(one, data, target_data, **options) for one in _listed(reference)]
     return {
         title: slice_users(
-            [_per_user(ranks, metric) for ranks in found],
+            [ranks.per_user(metric) for ranks in found],
             group,
-            reference=None if others is None else [_per_user(ranks, metric) for ranks in others],
+            reference=None if others is None else [ranks.per_user(metric) for ranks in others],
             metric=metric,
             title=title,
         )
@@ -190,13 +190,6 @@ def _mean_of(
         raise ValueError("all seeds of 'result' must be of the same users (got others)")
     values = np.mean([run.values[name].detach().cpu().double().numpy() for run in runs], axis=0)
     return name, values, runs[0].user
-
-
-def _per_user(ranks: TargetRanks, metric: str) -> PerUser:
-    name, k = parse_metric(metric)
-    hits, count = ranks.hits()
-    values = ranking_metrics(hits, count, (k,), (name,))
-    return PerUser({metric: float(values[metric].mean())}, values, ranks.users)
 
 
 def _listed(given: Any) -> Sequence[Any]:

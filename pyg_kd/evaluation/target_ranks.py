@@ -9,9 +9,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
+from pyg_kd.evaluation.full_ranking import PerUser
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.metrics.ranker import Ranker, representations
-from pyg_kd.metrics.ranking_metrics import hit_matrix
+from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
 from pyg_kd.metrics.ranking_task import Task, ranking_task
 from pyg_kd.models.inference import inference
 from pyg_kd.progress import Progress
@@ -45,6 +46,22 @@ class TargetRanks(NamedTuple):
         listed = self.rank < self.k
         hits[row[listed], self.rank[listed]] = True
         return hits, count
+
+    def per_user(self, *metrics: str) -> PerUser:
+        r"""Metrics of every user with targets, as :func:`~pyg_kd.evaluation.evaluate` tells them.
+
+        Args:
+            metrics: Like ``"ndcg@10"``, of lists of at most ``k`` items.
+
+        Raises:
+            ValueError: If a metric is unknown, or its list too long.
+        """
+        hits, count = self.hits()
+        values: dict[str, Tensor] = {}
+        for metric in metrics:
+            name, k = parse_metric(metric)
+            values |= ranking_metrics(hits, count, (k,), (name,))
+        return PerUser({n: float(v.mean()) for n, v in values.items()}, values, self.users)
 
     def recall(self, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""The share of some targets that each user finds in its list.

@@ -60,6 +60,17 @@ def test_ranks_are_those_of_a_full_sort(world, batch_size):
     assert ranks.rank.tolist() == [min(order[u].index(i), 10) for u, i in wanted]
 
 
+def test_ranks_give_the_metrics_of_evaluate(world):
+    train, test, model, _ = world
+    found = target_ranks(model, train, test, 10).per_user("ndcg@10", "recall@5", "map@3")
+    for name in found.values:
+        metric, k = name.split("@")
+        expected = evaluate(model, train, test, int(k), (metric,), per_user=True)
+        assert torch.equal(found.user, expected.user)
+        assert torch.allclose(found.values[name], expected.values[name])
+        assert found.mean[name] == pytest.approx(expected.mean[name])
+
+
 def test_everyone_together_is_what_evaluate_tells(world):
     train, test, model, teacher = world
     for metric in ("recall@20", "ndcg@5"):
