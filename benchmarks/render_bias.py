@@ -134,12 +134,12 @@ def _answer(rows: dict[str, Any], own: list[str]) -> str:
     found = [
         f"Lists are {words} than the teacher's after {', '.join(names)}."
         for side, words in ((1, "more popular"), (-1, "less popular"))
-        if (names := _clear(lifts, side))
+        if (names := _clear(lifts, side, "lift"))
     ]
     found += [
         f"The long tail takes {words} of the lists than of the teacher's after {', '.join(names)}."
         for side, words in ((1, "more"), (-1, "less"))
-        if (names := _clear(tails, side))
+        if (names := _clear(tails, side, "share"))
     ]
     alone, teacher = rows[ALONE], rows[TEACHER]
     found.append(
@@ -149,9 +149,13 @@ def _answer(rows: dict[str, Any], own: list[str]) -> str:
     return " ".join(found)
 
 
-def _clear(of: dict[str, Any], side: int) -> list[str]:
+def _clear(of: dict[str, Any], side: int, name: str) -> list[str]:
     """The methods whose difference is on one side of zero with its whole interval."""
-    return [r for r, test in of.items() if min(side * end for end in test["interval"]) > 0]
+    return [
+        f"{r} ({test[name]:+.3f})"
+        for r, test in of.items()
+        if min(side * end for end in test["interval"]) > 0
+    ]
 
 
 def _paired(value: float, interval: list[float]) -> str:
