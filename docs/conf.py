@@ -40,6 +40,7 @@ extensions = [
     "math_font",  # and looks the same everywhere
     "room",  # one page a subpackage
     "same_object",  # a name leads to where the object is documented
+    "shell_cells",  # commands are shown as in a shell
     "repository_links",  # the README of GitHub is the front page here
 ]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
