@@ -131,7 +131,6 @@ def _weeks(worlds: Mapping[str, Sequence[Week]]) -> Figure:
             ax.set_xlabel("week")
             ax.set_title(label)
         axes[0].legend()
-        figure.tight_layout()
 
     said = "; ".join(
         f"{name}: Gini of what is served {weeks[0].gini_served:.2f} at first and "
