@@ -37,7 +37,7 @@ def part(name: str, found: dict[str, Any]) -> Section:
     rows = found["rows"]
     trained = [row for row in rows if "recall@20" in rows[row]]
     own = [row for row in trained if " of " not in row]
-    tables = [_lists(found, own), _targets(rows, own)]
+    tables = [_lists(found, own), _over(rows, own), _targets(rows, own)]
     figures = [_bars(name, rows, own)]
     followers = [row for row in trained if " of " in row]
     if followers:
@@ -58,23 +58,32 @@ def _lists(found: dict[str, Any], own: list[str]) -> Table:
     rows = found["rows"]
     cells: list[list[Cell]] = []
     for row in [*own, POPULAR]:
-        of = rows[row]
-        line: list[Cell] = [row, *(of[column] for column in COLUMNS.values())]
-        over = of.get("popularity of the lists minus that of", {}).get(TEACHER)
-        tail = of.get("tail's share minus the teacher's")
-        line += ["" if over is None else _paired(over["lift"], over["interval"])]
-        cells.append([*line, "" if tail is None else _paired(tail["share"], tail["interval"])])
+        cells.append([row, *(rows[row][column] for column in COLUMNS.values())])
     held = found["held-out items"]
-    cells.append(["held-out items", *(held[c] for c in COLUMNS.values()), "", ""])
+    cells.append(["held-out items", *(held[c] for c in COLUMNS.values())])
     # Of targets, not of lists, these two say nothing.
     for place, column in enumerate(COLUMNS, 1):
         if column in ("Coverage", "Gini"):
             cells[-1][place] = None
-    return Table(
-        ["Lists of", *COLUMNS, "Lift over the teacher", "Tail over the teacher"],
-        cells,
-        "What is listed",
-    )
+    return Table(["Lists of", *COLUMNS], cells, "What is listed")
+
+
+def _over(rows: dict[str, Any], own: list[str]) -> Table:
+    cells: list[list[Cell]] = []
+    for row in own:
+        if row != TEACHER:
+            by = rows[row]["popularity of the lists minus that of"]
+            lifts = [_paired(by[o]["lift"], by[o]["interval"]) for o in (TEACHER, ALONE)]
+            tail = rows[row]["tail's share minus the teacher's"]
+            line = [row, lifts[0], "" if row == ALONE else lifts[1]]
+            cells.append([*line, _paired(tail["share"], tail["interval"])])
+    header = [
+        "Lists of",
+        "Lift over the teacher",
+        "Over the student alone",
+        "Tail over the teacher",
+    ]
+    return Table(header, cells, "Differences with their 95 % intervals over users")
 
 
 def _targets(rows: dict[str, Any], own: list[str]) -> Table:
