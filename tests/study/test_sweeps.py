@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.evaluation import evaluate
 from pyg_kd.models import EASE, MF
+from pyg_kd.study.breaking_point import bend, kept_range
 from pyg_kd.study.insight import sweep_section
 from pyg_kd.study.report import to_html, to_markdown
-from pyg_kd.study.sweeps import bend, kept_range, sweep
+from pyg_kd.study.sweeps import sweep
 from pyg_kd.training import AlternatingLeastSquares
 from pyg_kd.transforms import UserSplit
 
