@@ -130,7 +130,8 @@ def _weeks(worlds: Mapping[str, Sequence[Week]]) -> Figure:
                 ax.plot([w.week + 1 for w in weeks], [getattr(w, key) for w in weeks], label=name)
             ax.set_xlabel("week")
             ax.set_title(label)
-        axes[0].legend()
+        lines, names = axes[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=len(worlds))
 
     said = "; ".join(
         f"{name}: Gini of what is served {weeks[0].gini_served:.2f} at first and "
