@@ -56,6 +56,7 @@ def html_table(table: Table) -> str:
     """A table that scrolls within itself where the page is narrow."""
     numeric = [_is_numeric(column) for column in zip(*table.rows, strict=True)]
     numeric = numeric or [False] * len(table.header)
+    numeric[0] = False  # names of rows
     classes = [' class="number"' if is_number else "" for is_number in numeric]
     head = "".join(
         f'<th scope="col"{kind}>{inline(name)}</th>'
