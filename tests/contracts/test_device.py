@@ -27,6 +27,11 @@ ON_CPU = {
     ("cli", "*"): "files are read on the CPU, and an index ranks there; the trainer moves a graph",
     ("training/als.py", "*"): "one draw for all devices: made on the CPU, then copied",
     ("transforms/split.py", "*"): "one order for all devices: drawn on the CPU, then moved",
+    ("functional/edge_scores.py", "torch.sparse_coo_tensor(rows.long().unsqueeze(0), "
+     "value.to(table.dtype), table.shape, check_invariants=False, is_coalesced=True)"):
+     "is where its parts are",
+    ("study/records.py", "torch.from_numpy(table[n].to_numpy().copy())"): "read from a file",
+    ("study/simulation/lists.py", "torch.from_numpy(found)"): "an index ranks on the CPU",
     ("functional/topology.py", "torch.tensor([student.size(0)])"): "ends of groups are read on "
     "the host, a list in a tensor for the sake of the operator",
     ("models/gfcf.py", "torch.from_numpy(vectors.T.astype(np.float32))"): "singular vectors are "

@@ -29,7 +29,7 @@ from pyg_kd.study.simulation.power import (
     sample_size,
     simulated_power,
 )
-from pyg_kd.study.simulation.section import feedback_section
+from pyg_kd.study.simulation.section import experiment_section, feedback_section
 from pyg_kd.study.simulation.sequential import group_sequential_bounds, peeking_error
 from pyg_kd.study.simulation.world import TasteWorld
 
@@ -57,6 +57,7 @@ __all__ = [
     "aa_check",
     "ab_test",
     "expected_clicks",
+    "experiment_section",
     "feedback_loop",
     "feedback_section",
     "fit_click_rates",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ from pyg_kd.study.simulation.policies import FixedLists
 from pyg_kd.study.simulation.power import sample_size
 from pyg_kd.study.simulation.visitors import Visitors, draw_visitors, totals
 from pyg_kd.study.simulation.world import TasteWorld
-
-if TYPE_CHECKING:
-    from pyg_kd.study.report import Section
 
 
 class Measured(NamedTuple):
@@ -94,12 +91,6 @@ class Experiment:
     expected: dict[str, float]
     visitors: int
     assumptions: dict[str, str]
-
-    def section(self, title: str = "Online experiments, simulated") -> Section:
-        """Tables and a figure of a report."""
-        from pyg_kd.study.simulation.section import experiment_section
-
-        return experiment_section(self, title)
 
 
 def simulate(

@@ -25,6 +25,7 @@ from pyg_kd.study.simulation import (
 )
 from pyg_kd.study.simulation.experiment import Experiment
 from pyg_kd.study.simulation.feedback import with_clicks
+from pyg_kd.study.simulation.section import experiment_section
 from pyg_kd.study.simulation.visitors import draw_visitors
 
 USERS, ITEMS, K = 150, 60, 5
@@ -133,7 +134,7 @@ def test_visitors_are_a_sample_of_the_world(world: TasteWorld) -> None:
 def test_section_shows_tables_and_draws_its_figure(found: Experiment) -> None:
     from matplotlib.figure import Figure
 
-    section = found.section()
+    section = experiment_section(found)
     text = to_markdown(section)
     assert "2,000 visitors" in text and "| same" in text and "LatencyEffect(per_100ms=0.0)" in text
     assert f"{found.outcomes[1].true_lift:+.1%}" in text
