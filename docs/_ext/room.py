@@ -138,7 +138,15 @@ def comment(found: object, entry: str) -> list[str]:
     return [f"``{found!r}``"] if isinstance(found, (str, tuple)) else []
 
 
+def says_nothing(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
+    """Skip the fields of named tuples, which the class describes."""
+    return True if str(inspect.getdoc(obj)).startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Offer the directive."""
     app.add_directive("room", Room)
+    app.connect("autodoc-skip-member", says_nothing)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
