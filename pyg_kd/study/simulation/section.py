@@ -20,7 +20,9 @@ LIMITS = (
 )
 
 
-def experiment_section(experiment: Experiment, title: str) -> Section:
+def experiment_section(
+    experiment: Experiment, title: str = "Online experiments, simulated"
+) -> Section:
     """What :func:`~pyg_kd.study.simulation.simulate` found, in tables and a figure."""
     assumed = "; ".join(f"{name}: {value}" for name, value in experiment.assumptions.items())
     text = (
