@@ -102,7 +102,7 @@ def _teacher(rows: Mapping[str, World], name: str | None, baseline: str, metric:
         and n != baseline
     ]
     return f"{text}. " + (
-        f"Significantly above it: {listed(above)}."
+        f"Significantly above it: {_named(above)}."
         if above
         else "No student is significantly above it."
     )
@@ -116,9 +116,9 @@ def _groups(students: Mapping[str, World], baseline: str, metric: str) -> list[s
     below = [n for n, test in tests.items() if _significant(test) and test["difference"] < 0]
     found = []
     if unclear:
-        found.append(f"Not significantly different from {baseline}: {listed(unclear)}.")
+        found.append(f"Not significantly different from {baseline}: {_named(unclear)}.")
     if below:
-        found.append(f"Significantly below {baseline}: {listed(below)}.")
+        found.append(f"Significantly below {baseline}: {_named(below)}.")
     if tests and not unclear and not below:
         found.append(f"Every other row is significantly above {baseline}.")
     return found
@@ -129,7 +129,7 @@ def _cautions(students: Mapping[str, World], metric: str) -> list[str]:
     found = []
     if edges:
         found.append(
-            f"The best setting lies at the edge of what was searched for {listed(edges)}: "
+            f"The best setting lies at the edge of what was searched for {_named(edges)}: "
             "more might be reached beyond."
         )
     counts = [len(row["test"][metric]["seeds"]) for row in students.values()]
@@ -141,6 +141,11 @@ def _cautions(students: Mapping[str, World], metric: str) -> list[str]:
             "users and seeds rest on seeds whose means are normal."
         )
     return found
+
+
+def _named(rows: list[str]) -> str:
+    """Rows in a sentence; their names may hold commas."""
+    return listed([f"*{name}*" for name in rows])
 
 
 def strictest(test: World) -> World:

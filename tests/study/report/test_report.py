@@ -164,10 +164,10 @@ def test_sentences(found) -> None:
     assert "significant, p" in said[0] and "of the gap to the teacher (interval 1" in said[0]
     assert "significantly above the second best, HTD + RRD" in said[1]
     assert "significantly above student alone" in said[2]
-    assert "Significantly above it: SoftLabel, whole catalogue." in said[2]
-    assert "Not significantly different from student alone: RRD." in said
-    assert "Significantly below student alone: popularity in place of the teacher." in said
-    assert "edge of what was searched for RRD" in text and "seeds, how much" not in text
+    assert "Significantly above it: *SoftLabel, whole catalogue*." in said[2]
+    assert "Not significantly different from student alone: *RRD*." in said
+    assert "Significantly below student alone: *popularity in place of the teacher*." in said
+    assert "edge of what was searched for *RRD*" in text and "seeds, how much" not in text
 
 
 def test_one_seed_and_no_gap(tmp_path) -> None:
