@@ -29,8 +29,8 @@ from tests.pages import blocks, cells, pages, run
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = [path for path in pages() if cells(path)]
-#: What needs a shell, or minutes: the build of the site runs it, and the test below the first.
-ELSEWHERE = {"csv_to_service", "read_a_study"}
+#: What needs a shell; it has a test of its own.
+ELSEWHERE = {"csv_to_service"}
 SLOW = {
     "consensus_learning",
     "first_student",
@@ -118,9 +118,17 @@ def topology(names):
     assert apart[1] < apart[0]  # what FTD minimises
 
 
-CHECKS = {
-    check.__name__: check for check in (first_student, own_model, heterogeneous_teachers, topology)
-}
+def read_a_study(names):
+    table = names["beside"].tables[0]
+    control = dict(zip(table.header, table.rows[1], strict=True))
+    assert control["Row"] == "RRD, shuffled teacher"
+    # What the page says of its row: that users alone would call a difference is not one.
+    assert float(control["p, users"]) < 0.05 < float(control["p, both"])
+    assert names["report"].is_file() and names["up"] > names["down"]
+
+
+CHECKED = first_student, own_model, heterogeneous_teachers, topology, read_a_study
+CHECKS = {check.__name__: check for check in CHECKED}
 
 
 @pytest.mark.slow
