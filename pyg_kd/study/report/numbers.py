@@ -111,7 +111,9 @@ def setting_text(chosen: Mapping[str, Any]) -> str:
 
 
 def _option(name: str) -> str:
-    return name.removeprefix("trainer.").removeprefix("options.").replace("_", " ")
+    for part in ("trainer.", "options.", "model."):
+        name = name.removeprefix(part)
+    return name.replace("_", " ")
 
 
 def _short(value: Any) -> str:
