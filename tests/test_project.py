@@ -87,8 +87,12 @@ def _anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
-    ids=lambda path: path.stem,
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+    ],
+    ids=lambda path: path.relative_to(ROOT).with_suffix("").as_posix(),
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     prose = re.sub(r"```.*?```|`[^`]+`", "", page.read_text(), flags=re.DOTALL)

@@ -191,7 +191,7 @@ def test_help_is_a_page() -> None:
 
 
 def _imports_of_the_docs() -> list[tuple[str, str]]:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     found = set()
     for page in pages:
         for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
