@@ -130,7 +130,7 @@ def results_path(made: Config, config: object) -> Path | None:
     if made.results is None:
         return None
     beside = Path(os.fspath(config)).parent if isinstance(config, (str, os.PathLike)) else Path()
-    return beside / made.results
+    return Path(os.path.normpath(beside / made.results))
 
 
 def _compared(runner: Runner, key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
