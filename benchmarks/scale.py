@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from report import machine, table, write
+from report import table, write
 
 import pyg_kd as kd
 from pyg_kd.datasets import SyntheticInteractions
@@ -199,7 +199,7 @@ def main() -> None:
     ]  # fmt: skip
     table(["stage", *(f"{size:,}" for size in sizes), "exponent", "peak GB"], lines)
     name = "scale" if args.users is None else "scale_users"
-    write(name, {"batch": BATCH, "ranked users": RANKED, "machine": machine(), "stages": found})
+    write(name, {"batch": BATCH, "ranked users": RANKED, "stages": found})
 
 
 if __name__ == "__main__":
