@@ -71,7 +71,7 @@ def accuracy(*names: str, worlds: Iterable[str] = WORLDS) -> None:
         "CiteULike, leave-one-out, full ranking, width 20 from 200, means over seeds; *p* is of a "
         "paired t-test per user against the student alone, after Holm's correction, with the sign "
         "of the difference; *epoch* is its time on one thread, over that of the student alone. "
-        "`benchmarks/compare_methods.py`; [all rows](../results.md).",
+        "`benchmarks/configs/compare_methods.yaml`; [all rows](../results.md).",
     )
 
 
