@@ -98,7 +98,8 @@ def held_out(
 
     Args:
         user: The user of each edge, int64 ``[E]``.
-        num_val: How many of each user's edges become validation targets, int64 ``[U]``.
+        num_val: How many of each user's edges become validation targets, int64 ``[U]``; below 0
+            is none.
         num_test: The same of test targets; both together at most all.
         seed: Seed of the order, or of the order among equal times.
         time: If given, the latest edges are held out.
@@ -111,6 +112,7 @@ def held_out(
     if time is not None:
         order = order[time[order].argsort(stable=True, descending=True)]
     grouped, first = _by_user(order, user, num_val.numel())
+    num_val, num_test = num_val.clamp(min=0), num_test.clamp(min=0)
     part = torch.full_like(user, TRAIN, dtype=torch.int8)
     for number, start, count in ((TEST, first, num_test), (VAL, first + num_test, num_val)):
         shift = start - (count.cumsum(0) - count)

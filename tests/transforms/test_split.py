@@ -216,3 +216,8 @@ def test_held_out_edges_are_uniform_and_the_same_on_every_path(monkeypatch) -> N
         assert (share - 0.25).abs().max() < 0.05
     monkeypatch.setattr("pyg_kd.transforms.split.on_numpy", lambda x: False)
     assert torch.equal(held_out(user, one, one, seed=0), part)
+
+
+def test_a_user_without_edges_holds_out_none() -> None:
+    none = torch.tensor([0, -1])  # as degrees minus one come
+    assert held_out(torch.tensor([0, 0]), none, torch.tensor([1, -1]), seed=0).sum() == TEST
