@@ -11,10 +11,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def render(monkeypatch):
+def render(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import render
+    import render_methods
 
+    monkeypatch.setattr(render_methods, "FIGURE", tmp_path / "methods.png")
     return render
 
 
@@ -32,9 +34,8 @@ def cost(render):
     return render_cost
 
 
-def test_the_pages_are_what_render_writes(render, methods, monkeypatch, tmp_path):
+def test_the_pages_are_what_render_writes(render):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(methods, "FIGURE", tmp_path / "methods.png")
     for path, text in render.texts().items():
         assert (ROOT / path).read_text() == text, f"run benchmarks/render.py: {path}"
 
