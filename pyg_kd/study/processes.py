@@ -74,7 +74,11 @@ class Processes:
             self.running.add(process)
         writer.close()
         try:
-            process.join()
+            wait([process.sentinel])
+            # Starting a process polls all others, and an exit code can be read only once: two
+            # threads that read it together make 255 of it.
+            with self.lock:
+                process.join()
         finally:
             with self.lock:
                 self.running.discard(process)
