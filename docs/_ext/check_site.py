@@ -16,6 +16,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from same_object import imported
+
 #: What a browser fetches by itself, by tag.
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src",
            "video": "src", "audio": "src", "embed": "src", "object": "data"}  # fmt: skip
@@ -90,23 +92,9 @@ def unexplained(root: Path) -> list[str]:
     """Public names that no page of the API describes."""
     api = "".join(path.read_text() for path in sorted((root / "api").glob("*.html")))
     anchors = set(re.findall(r'id="(pyg_kd\.[\w.]+)"', api))
-    described = {id(value) for value in map(value_of, anchors) if value is not None}
+    described = {id(value) for value in map(imported, anchors) if value is not None}
     return [f"{name} is described nowhere" for name in public_names()
-            if name not in anchors and id(value_of(name)) not in described]  # fmt: skip
-
-
-def value_of(name: str) -> object:
-    """The object of a dotted name."""
-    parts = name.split(".")
-    for cut in range(len(parts), 0, -1):
-        try:
-            found: object = importlib.import_module(".".join(parts[:cut]))
-        except ImportError:
-            continue
-        for part in parts[cut:]:
-            found = getattr(found, part, None)
-        return found
-    return None
+            if name not in anchors and id(imported(name)) not in described]  # fmt: skip
 
 
 def public_names() -> list[str]:
@@ -117,7 +105,7 @@ def public_names() -> list[str]:
     names += [m.name for m in pkgutil.walk_packages(pyg_kd.__path__, "pyg_kd.") if m.ispkg]
     found = [(n, e) for n in names for e in getattr(importlib.import_module(n), "__all__", ())]
     pairs = [(n, e) for n, e in found if e != "__version__"]
-    return [f"{n}.{e}" for n, e in pairs if not inspect.ismodule(value_of(f"{n}.{e}"))]
+    return [f"{n}.{e}" for n, e in pairs if not inspect.ismodule(imported(f"{n}.{e}"))]
 
 
 if __name__ == "__main__":

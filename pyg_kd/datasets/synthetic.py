@@ -76,14 +76,7 @@ class SyntheticInteractions(InMemoryDataset):
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {value})")
-        check_sizes(num_users, num_items)
-        if not 0 <= affinity <= 1:
-            raise ValueError(f"'affinity' must lie in 0..1 (got {affinity})")
-        if not num_users <= num_edges <= num_users * num_items:
-            raise ValueError(
-                f"'num_edges' must lie in {num_users}..{num_users * num_items}, from one edge a "
-                f"user to all items for every user (got {num_edges})"
-            )
+        check_population(num_users, num_items, num_edges, affinity)
         super().__init__(None if root is None else str(root), transform, pre_transform)
         generator = Generator().manual_seed(seed)
         population = _population(num_users, num_items, num_groups, affinity, generator)
@@ -94,6 +87,18 @@ class SyntheticInteractions(InMemoryDataset):
         if pre_transform is not None:
             data = pre_transform(data)
         self.data, self.slices = self.collate([data])
+
+
+def check_population(num_users: int, num_items: int, num_edges: int, affinity: float) -> None:
+    """Raise ``ValueError`` unless the options of a synthetic data set fit each other."""
+    check_sizes(num_users, num_items)
+    if not 0 <= affinity <= 1:
+        raise ValueError(f"'affinity' must lie in 0..1 (got {affinity})")
+    if not num_users <= num_edges <= num_users * num_items:
+        raise ValueError(
+            f"'num_edges' must lie in {num_users}..{num_users * num_items}, from one edge a "
+            f"user to all items for every user (got {num_edges})"
+        )
 
 
 class _Population(NamedTuple):

@@ -13,8 +13,13 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from pyg_kd.checks import require_at_least, require_count
 from pyg_kd.datasets.graph import edge_keys, graph_from_keys
 from pyg_kd.datasets.stream_tastes import Truth, truth_of
-from pyg_kd.datasets.synthetic import MIN_DEGREE, SPAN, START, without_surplus
-from pyg_kd.graph import check_sizes
+from pyg_kd.datasets.synthetic import (
+    MIN_DEGREE,
+    SPAN,
+    START,
+    check_population,
+    without_surplus,
+)
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 #: Draws beyond this round ignore tastes: they only fill graphs that are almost complete.
@@ -102,16 +107,9 @@ class SyntheticStream(InMemoryDataset):
         require_count(num_users=num_users, num_items=num_items, num_groups=num_groups)
         require_count(num_periods=num_periods)
         require_at_least(0, drift=drift, swing=swing)
-        check_sizes(num_users, num_items)
-        if not 0 <= affinity <= 1:
-            raise ValueError(f"'affinity' must lie in 0..1 (got {affinity})")
+        check_population(num_users, num_items, num_edges, affinity)
         if not 0 <= joining < 1:
             raise ValueError(f"'joining' must lie in 0..1, 1 excluded (got {joining})")
-        if not num_users <= num_edges <= num_users * num_items:
-            raise ValueError(
-                f"'num_edges' must lie in {num_users}..{num_users * num_items}, from one edge a "
-                f"user to all items for every user (got {num_edges})"
-            )
         super().__init__(None if root is None else str(root), transform, pre_transform)
         generator = Generator().manual_seed(seed)
         sizes = (num_users, num_items, min(num_groups, num_items))

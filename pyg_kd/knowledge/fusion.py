@@ -161,17 +161,16 @@ def _fused(
     """Fused lists, int32 ``[U, k]``, and their values, float32."""
     used = [m for m, weight in enumerate(weights) if weight]
     width = max(lists[m].size(1) for m in used)
-    users = torch.arange(len(lists[0]), device=lists[0].device)
-    ranked = lists[0].new_empty(len(users), k, dtype=torch.int32)
+    num_users, step = len(lists[0]), max(ENTRIES // (width * len(used)), 1)
+    ranked = lists[0].new_empty(num_users, k, dtype=torch.int32)
     total = torch.empty(ranked.shape, device=ranked.device)
-    done = 0
-    for rows in users.split(max(ENTRIES // (width * len(used)), 1)):
-        items = lists[0].new_full((len(rows), len(used), width), -1)
+    for start in range(0, num_users, step):
+        rows = slice(start, start + step)
+        items = lists[0].new_full((len(lists[0][rows]), len(used), width), -1)
         value = torch.zeros(items.shape, device=items.device, dtype=torch.double)
         for place, m in enumerate(used):
             part = worth[m] if worth[m].dim() == 1 else worth[m][rows]
             items[:, place, : lists[m].size(1)] = lists[m][rows]
             value[:, place, : lists[m].size(1)] = weights[m] * part
-        block = slice(done, done := done + len(rows))
-        ranked[block], total[block] = merge_scored_lists(items, value, k)
+        ranked[rows], total[rows] = merge_scored_lists(items, value, k)
     return ranked, total

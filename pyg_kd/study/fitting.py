@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch_geometric.data import HeteroData
 
-from pyg_kd.files import atomic_write
 from pyg_kd.knowledge import Listed, load_knowledge
 from pyg_kd.models import MF, Recommender
 from pyg_kd.models.inference import inference, represent
+from pyg_kd.models.state_files import load_state
 from pyg_kd.study.building import ALS, is_trained, make_method, make_model, make_trainer
 from pyg_kd.study.data import Graphs
 from pyg_kd.training import AlternatingLeastSquares, validate
@@ -69,29 +67,12 @@ def model_of(recipe: dict[str, Any], graphs: Graphs, folder: Path) -> Recommende
         return Recommender.from_embeddings(graph, graph[USER].teacher_x, graph[ITEM].teacher_x)
     model = make_model(recipe, graphs.train)
     if model.trainable:
-        load_state(model, folder / STATE)
+        try:
+            load_state(model, folder / STATE)
+        except OSError as error:
+            name, path = type(model).__name__, folder / STATE
+            raise ValueError(f"'{path}' is no state of this {name} ({error})") from error
     return model
-
-
-def save_state(model: Recommender, path: Path) -> None:
-    """Write the state of a model, atomically."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with atomic_write(path) as temporary:
-        save_file(state, temporary)
-
-
-def load_state(model: Recommender, path: Path) -> None:
-    r"""Read the state of a model.
-
-    Raises:
-        ValueError: If the file is missing, damaged, or of another model.
-    """
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is no state of this {type(model).__name__} ({error})"
-        ) from error
 
 
 def size_of(model: Recommender, graph: HeteroData) -> int:

@@ -15,9 +15,10 @@ from pyg_kd.knowledge import (
     load_knowledge,
     save_knowledge,
 )
+from pyg_kd.models.state_files import save_state
 from pyg_kd.study.building import is_trained
 from pyg_kd.study.data import Graphs
-from pyg_kd.study.fitting import KNOWLEDGE, STATE, fitted, save_state
+from pyg_kd.study.fitting import KNOWLEDGE, STATE, fitted
 from pyg_kd.training import train_ensemble
 from pyg_kd.training.validation import Validation
 

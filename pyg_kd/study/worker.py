@@ -17,10 +17,11 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.files import sha256_of
 from pyg_kd.knowledge import Listed, extract_knowledge, load_knowledge, save_knowledge
 from pyg_kd.knowledge.controls import control_knowledge
+from pyg_kd.models.state_files import save_state
 from pyg_kd.provenance import machine, versions
 from pyg_kd.study.building import make_method
 from pyg_kd.study.data import Graphs, read_graphs
-from pyg_kd.study.fitting import STATE, fitted, model_of, save_state
+from pyg_kd.study.fitting import STATE, fitted, model_of
 from pyg_kd.study.latency import request_milliseconds
 from pyg_kd.study.records import TEACHER, Record
 from pyg_kd.study.schema import Dataset, Test

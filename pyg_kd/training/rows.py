@@ -32,16 +32,16 @@ def row_tables(
     Raises:
         ValueError: If ``options.sparse`` is ``True`` and no table allows it.
     """
-    if options.sparse is False:
-        return []
+    wanted = {USER, ITEM}
+    if options.sparse is None:
+        read = {USER: options.batch_size, ITEM: options.batch_size * (1 + options.num_negatives)}
+        wanted = {k for k, n in read.items() if data[k].num_nodes >= max(COST * n, LEAST_ROWS)}
+    if options.sparse is False or (options.sparse is None and options.weight_decay) or not wanted:
+        return []  # before the model is applied, which may take a while
     reason = _obstacle(objective, options, num_processes)
     tables = {} if reason else _tables(objective.model, data)
     found = {key: table for key, table in tables.items() if key in objective.row_wise}
-    if options.sparse is None:
-        read = {USER: options.batch_size, ITEM: options.batch_size * (1 + options.num_negatives)}
-        slow = {k for k, t in found.items() if len(t) < max(COST * read[k], LEAST_ROWS)}
-        return [t for k, t in found.items() if k not in slow and not options.weight_decay]
-    if not found:
+    if not found and options.sparse:
         model = type(objective.model).__name__
         reason = reason or (
             f"the representations of {model} are not tables of its own"
@@ -49,7 +49,7 @@ def row_tables(
             else "every table is read as a whole by one of the losses"
         )
         raise ValueError(f"'sparse' cannot be True: {reason}")
-    return list(found.values())
+    return [table for key, table in found.items() if key in wanted]
 
 
 def _obstacle(objective: Objective, options: Options, num_processes: int) -> str | None:

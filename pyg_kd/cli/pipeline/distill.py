@@ -34,11 +34,7 @@ def run_distillation(
     check_wanted(metrics, student.metric)
     source, choices = source_file(data.interactions), Choices.checked(teacher, knowledge, student)
     data = Data(**options_of(data))
-    inputs = [] if source is None else [source]
-    if choices.saved is not None:
-        check_teacher_folder(choices.saved.run.path, output)
-        inputs.append(choices.saved.state)
-    inputs += list_files(choices.teacher.teacher)
+    inputs = input_files(source, choices, output)
     given = flat(data, *choices[:3], metrics, machine, bundle)
     machine = use_threads(machine)
     with begin(output.out, "distill", given, inputs, output.overwrite) as run:
@@ -55,10 +51,19 @@ def run_distillation(
     print(compared.table(), flush=True)
 
 
-def check_teacher_folder(path: Path, output: Output) -> None:
-    """Raise ``ValueError`` if the run would be written over its teacher."""
-    if path.resolve() == Path(output.out).expanduser().resolve():
-        raise ValueError(f"'out' must not be the teacher's folder (got '{path}')")
+def input_files(source: Path | None, choices: Choices, output: Output) -> list[Path]:
+    r"""The files that a student is made of: interactions, a saved teacher, lists.
+
+    Raises:
+        ValueError: If the run would be written over its teacher.
+    """
+    inputs = [] if source is None else [source]
+    if choices.saved is not None:
+        path = choices.saved.run.path
+        if path.resolve() == Path(output.out).expanduser().resolve():
+            raise ValueError(f"'out' must not be the teacher's folder (got '{path}')")
+        inputs.append(choices.saved.state)
+    return inputs + list_files(choices.teacher.teacher)
 
 
 def distil(stages: Stages, compared: Comparison, bundle: Bundle) -> None:

@@ -15,11 +15,11 @@ import torch
 from pyg_kd.cli.console import note
 from pyg_kd.cli.options import Machine
 from pyg_kd.cli.pipeline.data import Graphs
-from pyg_kd.cli.pipeline.models import load_state, save_state
 from pyg_kd.cli.runs import Run
 from pyg_kd.json_files import read_json, write_json
 from pyg_kd.knowledge import Listed, load_knowledge, save_knowledge
 from pyg_kd.models import MF, Recommender
+from pyg_kd.models.state_files import load_state, save_state
 from pyg_kd.training.ensemble import Ensemble, Teachers, train_ensemble
 from pyg_kd.typing import ITEM, USER
 

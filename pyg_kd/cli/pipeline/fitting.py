@@ -16,12 +16,12 @@ from pyg_kd.checks import require_count
 from pyg_kd.cli.console import note
 from pyg_kd.cli.options import Machine, Metrics
 from pyg_kd.cli.pipeline.data import Graphs
-from pyg_kd.cli.pipeline.models import load_state, save_state
 from pyg_kd.cli.runs import Run
 from pyg_kd.distill import Distillation
 from pyg_kd.evaluation import evaluate
 from pyg_kd.metrics.ranking_metrics import check_metrics
 from pyg_kd.models import Recommender
+from pyg_kd.models.state_files import load_state, save_state
 from pyg_kd.training import Trainer
 from pyg_kd.training.history import History
 from pyg_kd.training.validation import parse_metric

@@ -1,19 +1,15 @@
-"""Models by name: made for a graph, and their state in files."""
+"""Models by name, made for a graph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch_geometric.data import HeteroData
 
 from pyg_kd import models
-from pyg_kd.files import atomic_write
 from pyg_kd.models import Recommender
 
 #: The class of each name.
@@ -61,25 +57,3 @@ def make_model(
         chosen["dim"] = dim
     torch.manual_seed(seed)
     return kind(graph, **chosen)
-
-
-def save_state(model: Recommender, path: Path) -> None:
-    """Write the state of a model to a safetensors file, atomically."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with atomic_write(path) as temporary:
-        save_file(state, temporary)
-
-
-def load_state(model: Recommender, path: Path) -> None:
-    r"""Read the state of a model.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, or of another model.
-    """
-    try:
-        state = load_file(path)
-        model.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as error:
-        name = type(model).__name__
-        raise ValueError(f"'{path}' is not a state of this {name} ({error})") from error

@@ -13,10 +13,11 @@ from pyg_kd.cli.parser import arguments
 from pyg_kd.cli.pipeline import ensembles
 from pyg_kd.cli.pipeline.data import Graphs, read_graphs
 from pyg_kd.cli.pipeline.fitting import trainer_options
-from pyg_kd.cli.pipeline.models import load_state, make_model
+from pyg_kd.cli.pipeline.models import make_model
 from pyg_kd.cli.runs import Run
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.models import Recommender
+from pyg_kd.models.state_files import load_state
 from pyg_kd.provenance import described
 
 

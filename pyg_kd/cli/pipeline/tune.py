@@ -24,9 +24,9 @@ from pyg_kd.cli.console import note, warn
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
 from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.options.tune import Searched
-from pyg_kd.cli.pipeline.choices import Choices, list_files
+from pyg_kd.cli.pipeline.choices import Choices
 from pyg_kd.cli.pipeline.data import options_of, read_graphs, source_file
-from pyg_kd.cli.pipeline.distill import ALONE, STUDENT, check_teacher_folder
+from pyg_kd.cli.pipeline.distill import ALONE, STUDENT, input_files
 from pyg_kd.cli.pipeline.fitting import RENAMED, check_wanted, trainer_options, use_threads
 from pyg_kd.cli.pipeline.methods import Method, as_config
 from pyg_kd.cli.pipeline.models import make_model
@@ -60,11 +60,7 @@ def run_tuning(
         require_count(trials=searched.trials)
     source, choices = source_file(data.interactions), Choices.checked(teacher, knowledge, student)
     data = Data(**options_of(data))
-    inputs = [] if source is None else [source]
-    if choices.saved is not None:
-        check_teacher_folder(choices.saved.run.path, output)
-        inputs.append(choices.saved.state)
-    inputs += list_files(choices.teacher.teacher)
+    inputs = input_files(source, choices, output)
     given = flat(data, *choices[:3], metrics, machine, bundle)
     machine = use_threads(machine)
     reopen(Run(Path(output.out).expanduser()), given, output.overwrite)
