@@ -8,7 +8,8 @@ as a ``x_dict``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor, cat
@@ -27,38 +28,96 @@ XDict = dict[str, Tensor]
 class Batch:
     r"""A mini-batch of ``(user, positive, negative)`` triples, a row each.
 
+    Where several processes train on one batch, each has a :meth:`share`: a part of the triples, and
+    a part of the distinct users and items of the *whole* batch. What is summed over triples or over
+    entities adds up over the shares to what it is for the whole batch.
+
     Args:
         user: User ids, int64, shape ``[B]``.
         positive: Items the users interacted with, int64, shape ``[B]``.
         negative: Items the users did not interact with, int64, shape ``[B]``
             or ``[B, N]``.
+        portion: Which share of which batch this is; ``None`` for a whole batch.
     """
 
     user: Tensor
     positive: Tensor
     negative: Tensor
+    portion: Portion | None = field(default=None, repr=False)
+
+    @property
+    def whole(self) -> Batch:
+        """The batch that this is a share of, or itself."""
+        return self if self.portion is None else self.portion.batch
+
+    @property
+    def num_shares(self) -> int:
+        """Processes that share the batch, 1 for a whole batch."""
+        return 1 if self.portion is None else self.portion.num_shares
+
+    def share(
+        self, rank: int, num_shares: int, total: Callable[[Tensor], Tensor] | None = None
+    ) -> Batch:
+        r"""What one of several processes does of this batch.
+
+        Args:
+            rank: Number of the process, from 0.
+            num_shares: Processes that share the batch.
+            total: Adds up a tensor over the processes, for losses that relate entities.
+
+        Example:
+            >>> from torch import tensor
+            >>> ids = tensor([3, 1, 3, 2])
+            >>> batch = Batch(ids, ids, ids)
+            >>> [batch.share(rank, 2).unique_users.tolist() for rank in range(2)]
+            [[1, 2], [3]]
+        """
+        if num_shares == 1:
+            return self
+        portion = Portion(self, rank, num_shares, total)
+        return Batch(*map(portion.of, (self.user, self.positive, self.negative)), portion)
+
+    def own(self, x: Tensor) -> Tensor:
+        r"""Cut a tensor with a row for each entity, or triple, of the whole batch to this share.
+
+        What is random in a loss is drawn for the whole batch and cut by this, so that it doesn't
+        depend on the number of processes.
+        """
+        return x if self.portion is None else self.portion.of(x)
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of a tensor over all shares, without gradient; every process asks for it."""
+        return x if self.portion is None else self.portion.sum(x)
 
     @cached_property
     def unique_users(self) -> Tensor:
         """The distinct users of the batch, ascending, int64."""
+        if self.portion is not None:
+            return self.own(self.whole.unique_users)
         users: Tensor = self.user.unique()
         return users
 
     @cached_property
     def unique_items(self) -> Tensor:
         """The distinct items of the batch, positives and negatives together."""
+        if self.portion is not None:
+            return self.own(self.whole.unique_items)
         items: Tensor = cat([self.positive, self.negative.flatten()]).unique()
         return items
 
     @cached_property
     def unique_positives(self) -> Tensor:
         """The distinct positives, ascending, int64."""
+        if self.portion is not None:
+            return self.own(self.whole.unique_positives)
         positives: Tensor = self.positive.unique()
         return positives
 
     @cached_property
     def unique_negatives(self) -> Tensor:
         """The distinct negatives, ascending, int64."""
+        if self.portion is not None:
+            return self.own(self.whole.unique_negatives)
         negatives: Tensor = self.negative.unique()
         return negatives
 
@@ -80,3 +139,31 @@ class Batch:
 
     def __len__(self) -> int:
         return self.user.numel()
+
+
+@dataclass(frozen=True)
+class Portion:
+    r"""The ``rank``-th of ``num_shares`` parts of a batch.
+
+    Args:
+        batch: The whole batch.
+        rank: Which part.
+        num_shares: Number of parts.
+        total: Adds up a tensor over the processes.
+    """
+
+    batch: Batch
+    rank: int
+    num_shares: int
+    total: Callable[[Tensor], Tensor] | None = None
+
+    def of(self, x: Tensor) -> Tensor:
+        """The rows of a tensor in this part, contiguous."""
+        parts: tuple[Tensor, ...] = x.tensor_split(self.num_shares)
+        return parts[self.rank]
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum of a tensor over all parts."""
+        if self.total is None:
+            raise ValueError("'total' must be given to Batch.share() by who relates entities")
+        return self.total(x)

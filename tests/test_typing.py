@@ -42,3 +42,28 @@ def test_former_names_of_a_batch() -> None:
     batch = Batch(*torch.tensor([[1, 1], [2, 0], [3, 3]]))
     assert batch.users is batch.unique_users and batch.items is batch.unique_items
     assert batch.unique_positives.tolist() == [0, 2] and batch.unique_negatives.tolist() == [3]
+
+
+@pytest.mark.parametrize("num_shares", [1, 2, 3, 5])
+def test_shares_hold_every_triple_and_entity_once(num_shares: int) -> None:
+    generator = torch.Generator().manual_seed(num_shares)
+    batch = Batch(*torch.randint(9, (3, 7), generator=generator))
+    shares = [batch.share(rank, num_shares) for rank in range(num_shares)]
+    names = ["user", "positive", "negative", "candidates"]
+    names += ["unique_users", "unique_items", "unique_positives", "unique_negatives"]
+    for name in names:
+        parts = [getattr(share, name) for share in shares]
+        assert torch.equal(torch.cat(parts), getattr(batch, name))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    drawn = torch.rand(len(batch.unique_users), 2)
+    assert torch.equal(torch.cat([share.own(drawn) for share in shares]), drawn)
+    assert all(share.whole is batch and share.num_shares == num_shares for share in shares)
+
+
+def test_a_share_adds_up_by_what_it_is_given() -> None:
+    batch = Batch(*torch.tensor([[1, 1], [2, 0], [3, 3]]))
+    one = torch.ones(2)
+    assert batch.total(one) is one
+    assert torch.equal(batch.share(1, 2, lambda x: 2 * x).total(one), 2 * one)
+    with pytest.raises(ValueError, match="'total' must be given"):
+        batch.share(1, 2).total(one)

@@ -39,8 +39,8 @@ class InteractionLoader:
         by: ``"interaction"`` (default) or ``"user"``.
         num_negatives: Negatives of each interaction.
         seed: Seed of the order and of the negatives.
-        rank: Number of this process among ``world_size``; each takes its
-            share of every batch.
+        rank: Number of this process among ``world_size``; each gets its
+            :meth:`share <pyg_kd.typing.Batch.share>` of every batch.
         world_size: Number of processes.
 
     Raises:
@@ -102,7 +102,7 @@ class InteractionLoader:
             user, positive = self._interactions(part, generator)
             negative = self.unseen.sample(user, self.num_negatives, generator=generator)
             for columns in zip(*self._batches(user, positive, negative), strict=True):
-                yield Batch(*columns)
+                yield Batch(*columns).share(self.rank, self.world_size)
 
     def _interactions(self, part: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The interactions numbered ``part``, or one of each user numbered so."""
@@ -116,10 +116,7 @@ class InteractionLoader:
     def _batches(self, *columns: Tensor) -> Iterator[list[Tensor]]:
         for column in columns:
             column = column.squeeze(1) if column.dim() == 2 and column.size(1) == 1 else column
-            parts = column.split(self.batch_size)
-            if self.world_size > 1:
-                parts = [part[self.rank :: self.world_size] for part in parts]
-            yield list(parts)
+            yield list(column.split(self.batch_size))
 
     def __repr__(self) -> str:
         return (

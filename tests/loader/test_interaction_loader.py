@@ -145,10 +145,9 @@ def test_shares_make_up_the_batch(data, world_size: int, num_negatives: int) -> 
     for batch, *parts in zip(whole, *shares, strict=True):
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
         for name in ("user", "positive", "negative"):
-            together = torch.empty_like(getattr(batch, name))
-            for rank, part in enumerate(parts):
-                together[rank::world_size] = getattr(part, name)
+            together = torch.cat([getattr(part, name) for part in parts])
             assert torch.equal(together, getattr(batch, name))
+            assert all(torch.equal(getattr(part.whole, name), together) for part in parts)
 
 
 @pytest.mark.parametrize("name", ["batch_size", "num_negatives"])
