@@ -75,7 +75,8 @@ class Batch:
         if num_shares == 1:
             return self
         portion = Portion(self, rank, num_shares, total)
-        return Batch(*map(portion.of, (self.user, self.positive, self.negative)), portion)
+        user, positive, negative = map(portion.of, (self.user, self.positive, self.negative))
+        return Batch(user, positive, negative, portion)
 
     def own(self, x: Tensor) -> Tensor:
         r"""Cut a tensor with a row for each entity, or triple, of the whole batch to this share.

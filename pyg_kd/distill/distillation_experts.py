@@ -74,16 +74,25 @@ class ExpertMixture(nn.Module):
             logits: Tensor = self.selection(teacher.to(self.w1.dtype))
         return logits
 
-    def forward(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Reconstruct the teacher's representations, ``[n, d_t]``, by Gumbel-softmax routing."""
-        # Everything is cast to the dtype of the experts except the noise, whose values near zero
-        # need at least float32.
+    def uniform(self, num_rows: int) -> Tensor:
+        """What the routing of rows is drawn from: uniform numbers, ``[n, M]``."""
+        # Whatever the dtype of the experts, values near zero need at least float32.
+        dtype = torch.promote_types(self.w1.dtype, torch.float32)
+        return torch.rand_like(self.w1.new_empty(num_rows, len(self.w1), dtype=dtype))
+
+    def forward(
+        self, student: Tensor, teacher: Tensor, temperature: float, uniform: Tensor | None = None
+    ) -> Tensor:
+        """Reconstruct the teacher's representations, ``[n, d_t]``, by Gumbel-softmax routing.
+
+        ``uniform`` is overwritten; it is drawn by :meth:`uniform` if it isn't given.
+        """
         dtype = self.w1.dtype
-        log_alpha = log_softmax(
-            self._logits(teacher), dim=1, dtype=torch.promote_types(dtype, torch.float32)
-        )
+        if uniform is None:
+            uniform = self.uniform(len(student))
+        log_alpha = log_softmax(self._logits(teacher), dim=1, dtype=uniform.dtype)
         # Uniform draws take a third of the time of exponential_; one in 2^24 is zero, hence clamp.
-        uniform = torch.rand_like(log_alpha).clamp_(min=torch.finfo(torch.float32).tiny)
+        uniform = uniform.clamp_(min=torch.finfo(torch.float32).tiny)
         gumbel = uniform.log_().neg_().log_().neg_()
         z = ((log_alpha + gumbel) / temperature).softmax(dim=1).to(dtype)
         return mixture_of_experts(student.to(dtype), z, self.w1, self.b1, self.w2, self.b2)
@@ -175,24 +184,33 @@ class DistillationExperts(Distillation):
         assert isinstance(mixture, ExpertMixture)
         return mixture.load(teacher)
 
-    def reconstruction(self, node_type: str, student: Tensor, teacher: Tensor) -> Tensor:
-        """Squared error of ``teacher`` (``[n, d_t]``), reconstructed from ``student``."""
-        reconstructed: Tensor = self.mixture[node_type](student, teacher, self.tau)
+    def uniform(self, node_type: str, num_rows: int) -> Tensor:
+        """What the routing of as many rows is drawn from, ``[n, M]``."""
+        mixture = self.mixture[node_type]
+        assert isinstance(mixture, ExpertMixture)
+        return mixture.uniform(num_rows)
+
+    def reconstruction(
+        self, node_type: str, student: Tensor, teacher: Tensor, uniform: Tensor | None = None
+    ) -> Tensor:
+        """Squared error of ``teacher`` (``[n, d_t]``), reconstructed from ``student``.
+
+        ``uniform`` is what the routing is drawn from, if not anew.
+        """
+        reconstructed: Tensor = self.mixture[node_type](student, teacher, self.tau, uniform)
         return (teacher - reconstructed).square().sum()
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the reconstruction error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
-        parts = [(1.0, USER, batch.unique_users), (1.0, ITEM, batch.unique_items)]
+        parts = [(1.0, USER, "unique_users"), (1.0, ITEM, "unique_items")]
         if self.variant == "reference":
-            parts[1:] = [(0.5, ITEM, batch.unique_positives), (0.5, ITEM, batch.unique_negatives)]
-        losses = [
-            weight
-            * self.reconstruction(
-                node_type,
-                gather_rows(x_dict[node_type], index),
-                graph[node_type].teacher_x[index],
-            )
-            for weight, node_type, index in parts
-        ]
+            parts[1:] = [(0.5, ITEM, "unique_positives"), (0.5, ITEM, "unique_negatives")]
+        losses = []
+        for weight, node_type, name in parts:
+            index = getattr(batch, name)
+            student = gather_rows(x_dict[node_type], index)
+            teacher = graph[node_type].teacher_x[index]
+            uniform = batch.own(self.uniform(node_type, len(getattr(batch.whole, name))))
+            losses.append(weight * self.reconstruction(node_type, student, teacher, uniform))
         return torch.stack(losses).sum()

@@ -137,7 +137,7 @@ class DualCorrection(Distillation):
         if self.sides != "item":
             losses.append(self._loss(USER, batch.unique_users, x_dict))
         if self.sides != "user":
-            items = distinct_ids(batch.positive, x_dict[ITEM].size(0))
+            items = batch.own(distinct_ids(batch.whole.positive, x_dict[ITEM].size(0)))
             losses.append(self.item_weight * self._loss(ITEM, items, x_dict))
         return torch.stack(losses).sum()
 

@@ -128,11 +128,10 @@ class ItemSideRankingRegularization(Distillation):
 
     def items(self, batch: Batch) -> Tensor:
         """The distinct items in the lists of the batch's users, ascending, int64."""
-        listed = self.source.lists[batch.unique_users]
+        listed = self.source.lists[batch.whole.unique_users]
         if self.expand == "interesting":
             listed = listed[:, : self.source.num_interesting]
-        items: Tensor = distinct_ids(listed, self.num_items)
-        return items
+        return batch.own(distinct_ids(listed, self.num_items))
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the list loss of the items in the lists of the batch's users."""

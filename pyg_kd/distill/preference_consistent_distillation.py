@@ -122,19 +122,24 @@ class PreferenceConsistentDistillation(Distillation):
             weight = self.confidence[users].gather(1, self.places[users])
         constant = {key: x.detach() for key, x in x_dict.items()}
         before = list_scores(constant[USER][users], constant[ITEM], items)
-        after = self._projected_scores(constant, graph, users, items)
+        after = self._projected_scores(constant, graph, batch, items)
         reconstruction: Tensor = self.experts(x_dict, graph, batch)
         return reconstruction + self.alpha * self._inconsistency(before, after, weight)
 
     def _projected_scores(
-        self, x_dict: XDict, graph: HeteroData, users: Tensor, items: Tensor
+        self, x_dict: XDict, graph: HeteroData, batch: Batch, items: Tensor
     ) -> Tensor:
         """Scores after the projectors; each listed item is routed independently."""
-        index = {USER: users, ITEM: items.clamp(min=0).flatten()}
-        user, item = (
-            self.experts.mixture[n](x_dict[n][i], graph[n].teacher_x[i], self.experts.tau)
-            for n, i in index.items()
-        )
+        index = {USER: batch.unique_users, ITEM: items.clamp(min=0).flatten()}
+        num_users, projected = len(batch.whole.unique_users), []
+        for node_type, rows in index.items():
+            per_user = 1 if node_type == USER else self.num_items
+            uniform = self.experts.uniform(node_type, num_users * per_user)
+            uniform = batch.own(uniform.unflatten(0, (num_users, per_user))).flatten(0, 1)
+            inputs = x_dict[node_type][rows], graph[node_type].teacher_x[rows]
+            mixture = self.experts.mixture[node_type]
+            projected.append(mixture(*inputs, self.experts.tau, uniform))
+        user, item = projected
         scores = torch.bmm(item.view(*items.shape, item.size(1)), user.unsqueeze(2)).squeeze(2)
         return scores.masked_fill(items < 0, -torch.inf)
 

@@ -99,12 +99,12 @@ class SampledSoftmax(nn.Module):
             uniform = torch.randint(num_items, (self.num_negatives,), device=device)
         if self.negatives == "uniform":
             return uniform, None
-        count = torch.bincount(batch.positive, minlength=num_items)
-        # One of several processes may have no share of the last batch.
-        log_share = (count.to(torch.float) * (num_items / max(len(batch), 1))).log()
-        correction = log_share[batch.positive]
+        positive = batch.whole.positive
+        count = torch.bincount(positive, minlength=num_items)
+        log_share = (count.to(torch.float) * (num_items / max(len(positive), 1))).log()
+        correction = log_share[positive]
         zeros = correction.new_zeros(len(uniform))
-        return torch.cat([uniform, batch.positive]), torch.cat([zeros, correction])
+        return torch.cat([uniform, positive]), torch.cat([zeros, correction])
 
     def __repr__(self) -> str:
         return (
