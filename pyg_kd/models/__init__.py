@@ -1,6 +1,7 @@
 """Models that map a graph to representations; each can be a teacher or a student."""
 
 from pyg_kd.models.base import Recommender
+from pyg_kd.models.bspm import BSPM
 from pyg_kd.models.cml import CML
 from pyg_kd.models.ease import EASE
 from pyg_kd.models.gfcf import GFCF
@@ -29,6 +30,7 @@ __all__ = [
     "ItemAE",
     "KernelRidge",
     "GFCF",
+    "BSPM",
     "EASE",
     "ItemKNN",
     "UserKNN",

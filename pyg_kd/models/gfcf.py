@@ -82,13 +82,19 @@ class GFCF(Fitted):
         self.user_filter: Tensor
         self.item_filter: Tensor
         roots = [block.ptr.diff().float().sqrt() for block in adjacency]
-        vectors = _singular_vectors(adjacency.user, self.num_items, dim)
+        if not len(adjacency.user.col):
+            raise ValueError("'data' has no interactions to filter")
+        vectors = self._vectors(adjacency, dim)
         # R D^-1/2 is the adjacency without its scaling of rows.
         user = csr_matmul(*adjacency.user, vectors) * roots[0].unsqueeze(1)
         self.register_buffer("user_root", roots[0])
         self.register_buffer("item_root", roots[1])
         self.register_buffer("user_filter", user)
         self.register_buffer("item_filter", alpha * vectors * roots[1].unsqueeze(1))
+
+    def _vectors(self, adjacency: Adjacency, dim: int) -> Tensor:
+        """The leading right singular vectors, float32 ``[I, dim]``."""
+        return _singular_vectors(adjacency.user, self.num_items, dim)
 
     @property
     def adjacency(self) -> Adjacency:
@@ -123,8 +129,6 @@ def _singular_vectors(matrix: CSR, num_cols: int, rank: int) -> Tensor:
     """The leading right singular vectors, float32 ``[num_cols, rank]``, by ARPACK."""
     ptr, col, value = (part.cpu().numpy() for part in matrix)
     rows = csr_matrix((value.astype(np.float64), col, ptr), shape=(len(ptr) - 1, num_cols))
-    if rows.nnz == 0:
-        raise ValueError("'data' has no interactions to filter")
     start = np.random.default_rng(0).random(min(rows.shape))
     vectors = svds(rows, rank, v0=start)[2]
     # Only the projection is used, so signs and order don't matter.
