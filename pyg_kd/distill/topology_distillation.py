@@ -132,7 +132,7 @@ class TopologyDistillation(Distillation):
         student = [x_dict[USER], x_dict[ITEM]]
         if self.entities == "batch":
             index = (batch.unique_users, batch.unique_items)
-            teacher = [t[i] for t, i in zip(teacher, index, strict=True)]
+            teacher = [t.index_select(0, i) for t, i in zip(teacher, index, strict=True)]
             student = [gather_rows(s, i) for s, i in zip(student, index, strict=True)]
         # Half precision cannot represent sums of squares that nearly cancel.
         with full_precision(student[0].device.type):

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch_geometric.utils import scatter
 
 from pyg_kd.checks import require_choice
 from pyg_kd.functional.sparse import keep_float32, require_one_device
@@ -18,6 +17,9 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 #: Rows and columns of the tile of cosines that is formed at once where pairs must be looked at.
 PAIR_TILE = 512
+
+#: Rows of a symmetric product that are computed at once on a CPU.
+GRAM_BLOCK = 40
 
 
 def full_topology_loss(
@@ -103,30 +105,25 @@ def hierarchical_topology_loss(
     require_choice(LEVELS, level=level)
     if group.shape != student.shape[:1]:
         raise ValueError(f"'group' must be [{student.size(0)}] (got {list(group.shape)})")
-    order = torch.argsort(group, stable=True)
     # Unlike bincount's, its size does not depend on the data: no synchronisation.
     count = group.new_zeros(num_groups).scatter_add_(0, group, torch.ones_like(group))
+    group, order = torch.sort(group, stable=True)
+    student, teacher = student.index_select(0, order), teacher.index_select(0, order)
     unit_student, unit_teacher = _unit_rows(student), _unit_rows(teacher)
-    entity_loss = _grouped_pairs(
-        unit_student[order], unit_teacher[order], count.cumsum(0), positive_pairs_only
-    )
+    entity_loss = _grouped_pairs(unit_student, unit_teacher, count.cumsum(0), positive_pairs_only)
 
-    present = count > 0
-    p_student = scatter(student, group, dim=0, dim_size=num_groups, reduce="mean")
-    p_teacher = scatter(teacher, group, dim=0, dim_size=num_groups, reduce="mean")
-    p_student, p_teacher = _unit_rows(p_student), _unit_rows(p_teacher)
+    # Of a group without a member the prototype is zero, and so are its cosines on both sides.
+    p_student, p_teacher = (_unit_rows(_means(x, group, count)) for x in (student, teacher))
     if detach_prototypes:
         p_student = p_student.detach()
     if level == "prototype-prototype":
         difference = p_teacher @ p_teacher.t() - p_student @ p_student.t()
-        keep = present.unsqueeze(1) & present
-        return entity_loss, (difference * keep).square().sum()
+        return entity_loss, difference.square().sum()
 
-    difference = p_teacher @ unit_teacher.t() - p_student @ unit_student.t()
-    keep = present.unsqueeze(1).expand_as(difference)
+    difference = torch.addmm(p_teacher @ unit_teacher.t(), p_student, unit_student.t(), alpha=-1)
     if exclude_own_group:
-        keep = keep & (group != torch.arange(num_groups, device=group.device).unsqueeze(1))
-    return entity_loss, (difference * keep).square().sum()
+        difference = difference.scatter(0, group.unsqueeze(0), 0.0)
+    return entity_loss, difference.square().sum()
 
 
 def check_rows(student: Tensor, teacher: Tensor) -> None:
@@ -136,6 +133,12 @@ def check_rows(student: Tensor, teacher: Tensor) -> None:
             "'student' and 'teacher' must be matrices with one row per entity "
             f"(got {list(student.shape)} and {list(teacher.shape)})"
         )
+
+
+def _means(x: Tensor, group: Tensor, count: Tensor) -> Tensor:
+    """The mean of each group, ``[num_groups, d]``; zero for one without a member."""
+    total = x.new_zeros(len(count), x.size(1)).index_add(0, group, x)
+    return total / count.clamp(min=1).unsqueeze(1)
 
 
 def _unit_rows(x: Tensor) -> Tensor:
@@ -193,11 +196,27 @@ keep_float32("pyg_kd::grouped_pairs")
 
 def _gram(s: Tensor, t: Tensor, grad: Tensor) -> Tensor:
     """The loss by d x d products, linear in the rows; writes the gradient over -4 to ``grad``."""
-    ts, ss, tt = t.t() @ s, s.t() @ s, t.t() @ t
+    ts, ss, tt = t.t() @ s, s.t() @ s, _upper_blocks(t)
     torch.mm(t, ts, out=grad).addmm_(s, ss, alpha=-1)
     # The three norms nearly cancel once the student fits, so they are summed in float64.
-    norms = [m.double().square().sum() for m in (tt, ts, ss)]
-    return (norms[0] - 2 * norms[1] + norms[2]).clamp_(min=0).to(s.dtype)
+    norms = [m.double().square().sum() for m in (ts, ss)]
+    return (_square_norm(tt) - 2 * norms[0] + norms[1]).clamp_(min=0).to(s.dtype)
+
+
+def _upper_blocks(x: Tensor) -> list[Tensor]:
+    """Rows of ``x.T @ x``, which is symmetric, from the diagonal on: seven tenths of its time."""
+    size = GRAM_BLOCK if x.device.type == "cpu" else x.size(1)
+    starts = range(0, x.size(1), size)
+    return [x[:, start : start + size].t() @ x[:, start:] for start in starts]
+
+
+def _square_norm(blocks: list[Tensor]) -> Tensor:
+    """The squared norm of a symmetric matrix, float64, from its :func:`_upper_blocks`."""
+    norms = []
+    for block in blocks:
+        square = block.double().square()
+        norms.append(2 * square.sum() - square[:, : len(block)].sum())
+    return torch.stack(norms).sum()
 
 
 def _pairs(s: Tensor, t: Tensor, positive_pairs_only: bool, grad: Tensor) -> list[Tensor]:

@@ -107,6 +107,15 @@ def test_full_topology(b, d_s):
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
 
 
+# A block of the symmetric product, one of it less and more, several, and a last one of a column.
+@pytest.mark.parametrize("d_t", [1, 39, 40, 41, 81, 120])
+def test_gram_products_of_any_width(d_t):
+    s, t = tables(d_t + 5, 3, d_t)
+    s_hat, t_hat = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in numpy(s, t))
+    expected = np.square(t_hat @ t_hat.T - s_hat @ s_hat.T).sum()
+    np.testing.assert_allclose(full_topology_loss(s, t).item(), expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize("b", [4, 9])
 def test_gradcheck_of_full_topology(b):
     s, t = tables(b, 3, 6)
