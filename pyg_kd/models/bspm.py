@@ -127,7 +127,8 @@ class BSPM(GFCF):
     def _smoothed(self, signal: Tensor) -> Tensor:
         """``P`` times signals of the items."""
         of_user, of_item = self.adjacency
-        return csr_matmul(*of_item, csr_matmul(*of_user, signal))
+        smoothed: Tensor = csr_matmul(*of_item, csr_matmul(*of_user, signal))
+        return smoothed
 
     def score_block(self, x_user: Tensor, x_item: Tensor) -> Tensor:
         """Scores of every pair of the users and items with these ids, ``[b, t]``."""

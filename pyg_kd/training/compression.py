@@ -117,8 +117,8 @@ def compress(
             product.
         teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
             squares, and up to 20,000 users their neighbours, from then on SLIM. Or a list of names
-            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"slim"``, ``"item_knn"``,
-            ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
+            (``"kernel_ridge"``, ``"gfcf"``, ``"bspm"``, ``"ease"``, ``"slim"``,
+            ``"item_knn"``, ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
             that carry their lists.
         metric: What teachers and epochs are chosen by.
         epochs: Epochs of the student; by default 190, 95 from 10,000 users on, and more

@@ -76,8 +76,8 @@ def train_ensemble(
         val_data: Targets in ``edge_label_index``, by which the teachers' weights are chosen.
         teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
             squares, and up to 20,000 users their neighbours, from then on SLIM. Or a list of names
-            (``"kernel_ridge"``, ``"gfcf"``, ``"ease"``, ``"slim"``, ``"item_knn"``,
-            ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
+            (``"kernel_ridge"``, ``"gfcf"``, ``"bspm"``, ``"ease"``, ``"slim"``,
+            ``"item_knn"``, ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
             that carry their lists.
         weights: The weight of each teacher, instead of ``val_data``: to train once more on all
             interactions, with what was chosen before.

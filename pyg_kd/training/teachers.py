@@ -9,6 +9,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import interactions
 from pyg_kd.models import (
+    BSPM,
     EASE,
     GFCF,
     MF,
@@ -22,12 +23,15 @@ from pyg_kd.training.als import AlternatingLeastSquares
 from pyg_kd.training.recipes import lightgcn_teacher
 
 #: Teachers by name.
-Name = Literal["kernel_ridge", "gfcf", "ease", "slim", "item_knn", "user_knn", "als", "lightgcn"]
+Name = Literal[
+    "kernel_ridge", "gfcf", "bspm", "ease", "slim", "item_knn", "user_knn", "als", "lightgcn"
+]
 
 #: The closed-form teachers.
 CLOSED: dict[str, Callable[[HeteroData], Recommender]] = {
     "kernel_ridge": KernelRidge,
     "gfcf": GFCF,
+    "bspm": BSPM,
     "ease": EASE,
     "slim": SLIM,
     "item_knn": ItemKNN,
