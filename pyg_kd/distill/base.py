@@ -73,6 +73,10 @@ class Distillation(nn.Module):
     #: then need not take the time of all rows.
     row_wise: tuple[str, ...] = ()
 
+    #: Whether its loss is a sum over the triples or the distinct entities of a batch, so that each
+    #: of several processes can compute it for its share. Otherwise each takes the whole batch.
+    splits: ClassVar[bool] = True
+
     _set_up = False
     _fresh = False
     _bound: tuple[tuple[str, ...], int] | None = None
@@ -153,6 +157,23 @@ class Distillation(nn.Module):
         if epoch > 0 or not self._fresh:
             self.draw()
         self._fresh = False
+
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        r"""Numbers of the rows of the student's tables that :meth:`forward` reads.
+
+        Where tables are spread over processes, these rows are fetched before. A method that is
+        ``row_wise`` and reads others than those of the batch's own entities overrides it.
+
+        Args:
+            graph: The graph the method was bound to.
+            batch: The mini-batch.
+
+        Returns:
+            Integers of any shape by node type, repeated or not, -1 where nothing is read; ``None``
+            for the whole table.
+        """
+        own = {USER: batch.unique_users, ITEM: batch.unique_items}
+        return {name: ids if name in self.row_wise else None for name, ids in own.items()}
 
     def require_student(self, x_dict: XDict | None) -> XDict:
         """Return the student's representations, or raise an error that says how to pass them."""

@@ -157,17 +157,27 @@ class RejuvenatedCrossEntropy(Distillation):
         found = torch.where(listed, scores.gather(1, order).gather(1, place), lowest)
         return found.masked_fill(items < 0, -torch.inf)
 
+    def _lists_and_target(self, graph: HeteroData) -> tuple[Tensor, Tensor]:
+        """All lists, and the teacher's distributions over them, once an epoch as it is wide."""
+        assert self.lists is not None
+        if self.target is None:
+            self.target = self._add_teacher(graph, self.lists)
+        return self.lists, self.target
+
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The unique users of the batch, and the items of their lists."""
+        lists, _ = self._lists_and_target(graph)
+        return {USER: batch.unique_users, ITEM: lists[batch.unique_users]}
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the two cross-entropies of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         if self.lists is None:
             self.on_epoch_start(0, 1, x_dict)
-        assert self.lists is not None
-        if self.target is None:  # once an epoch, since the teacher is wide
-            self.target = self._add_teacher(graph, self.lists)
+        lists, target = self._lists_and_target(graph)
         x_user = gather_rows(x_dict[USER], batch.unique_users) * (self.scale / self.temperature)
-        scores = list_scores(x_user, x_dict[ITEM], self.lists[batch.unique_users])
-        target = self.target[batch.unique_users].to(scores.dtype)
+        scores = list_scores(x_user, x_dict[ITEM], lists[batch.unique_users])
+        target = target[batch.unique_users].to(scores.dtype)
         near = soft_cross_entropy(scores[:, : self.num_listed], target[:, : self.num_listed])
         far = soft_cross_entropy(scores[:, self.num_listed :], target[:, self.num_listed :])
         return (near + far).sum()

@@ -94,6 +94,11 @@ class RelaxedRankingDistillation(Distillation):
         """Redraw the lists of all users, int32 ``[U, K + L]``, padded with -1."""
         self.lists = self.rankings.draw()
 
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The unique users of the batch, and the items of their lists."""
+        users = batch.unique_users
+        return {USER: users, ITEM: self.lists[users]}
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the list loss of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)

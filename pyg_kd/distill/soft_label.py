@@ -177,6 +177,11 @@ class SoftLabel(Distillation):
             shares += weight / sum(weights) * padded_softmax(logit)
         return shares
 
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The unique users of the batch, and the items of their lists or all items."""
+        users = batch.unique_users
+        return {USER: users, ITEM: self.lists[users] if self.tail == "list" else None}
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the cross-entropy of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
