@@ -59,6 +59,10 @@ class Recommender(nn.Module):
     #: does, the trainer skips computing them and ``x_dict`` is empty.
     own_loss_reads: ClassVar[bool] = True
 
+    #: Whether :meth:`own_loss` is a sum over the triples or the distinct entities of a batch, which
+    #: several processes can compute for their shares. Otherwise each takes the whole batch.
+    own_loss_splits: ClassVar[bool] = True
+
     #: Options that change what the same tensors compute: a state saved with other values is
     #: refused, and :func:`~pyg_kd.knowledge.model_fingerprint` includes them.
     structure: ClassVar[tuple[str, ...]] = ()

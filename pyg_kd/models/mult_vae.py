@@ -123,7 +123,8 @@ class MultVAE(Recommender):
         mean, log_var = self._encode(rows, users, self.dropout if self.training else 0.0)
         divergence = (mean.square() + log_var.exp() - log_var - 1).sum() / 2
         if self.training:
-            mean = mean + torch.randn_like(mean) * (log_var / 2).exp()
+            noise = torch.randn_like(mean.new_empty(len(batch.whole.unique_users), mean.size(1)))
+            mean = mean + batch.own(noise) * (log_var / 2).exp()
             self.num_steps += 1
         loss = multinomial_loss(self._decode(mean), self.item_output, users, rows.observed)
         return loss + self._beta() * divergence

@@ -16,6 +16,7 @@ from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.soft_label import SoftLabel
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
+from pyg_kd.training.exchange import total
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -50,6 +51,8 @@ class Objective(nn.Module):
         names = [type(method).__name__ for method, _ in distillations]
         self.names = [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
         self._shared: XDict | None = None
+        #: The number of this process, and how many share every batch.
+        self.place = 0, 1
 
     @contextmanager
     def shared_representations(self, graph: HeteroData) -> Iterator[None]:
@@ -73,30 +76,48 @@ class Objective(nn.Module):
     def forward(
         self, graph: HeteroData, user: Tensor, positive: Tensor, negative: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The weighted sum, and the unweighted terms stacked, ``[1 + methods]``."""
+        """The weighted sum, and the unweighted terms stacked, ``[1 + methods]``.
+
+        Of a batch that processes share, each gets terms that add up to those of the whole.
+        """
         # Plain tensors, not a Batch: the wrappers for precision and for several processes look
         # for tensors among the arguments.
-        terms = self.terms(graph, Batch(user, positive, negative))
-        total = self.base_weight * terms[0]
+        terms = self.terms(graph, Batch(user, positive, negative).share(*self.place, total))
+        weighted = self.base_weight * terms[0]
         for weight, term in zip(self.weights, terms[1:], strict=True):
-            total = total + weight * term
-        return total, torch.stack([term.detach().float() for term in terms])
+            weighted = weighted + weight * term
+        dtype = float64_of(weighted.device)
+        return weighted, torch.stack([term.detach().to(dtype) for term in terms])
 
     def terms(self, graph: HeteroData, batch: Batch) -> list[Tensor]:
         """The unweighted terms of the sum, scalars with their graphs, the base loss first."""
-        x_dict = self._representations(graph)
-        if self.loss is None:
-            terms = [self.model.own_loss(x_dict, graph, batch)]
-        elif getattr(self.loss, "reads_graph", False):
-            terms = [self.loss(x_dict, graph, batch)]
-        else:
-            terms = [self.loss(x_dict, batch)]
-        terms += [method(x_dict, graph, batch) for method in self.methods]
-        for name, term in zip(("the base loss", *self.names), terms, strict=True):
+        x_dict, terms = self._representations(graph), []
+        for name, owner in zip(
+            ("the base loss", *self.names), (self.loss, *self.methods), strict=True
+        ):
+            part = batch if self._splits(owner) else batch.whole
+            term = self._term(owner, x_dict, graph, part)
             if not isinstance(term, Tensor) or term.dim():
                 found = f"shape {list(term.shape)}" if isinstance(term, Tensor) else repr(term)
                 raise ValueError(f"{name} must be a scalar tensor (got {found})")
+            # What each process computes of the whole batch counts once.
+            terms.append(term * (part.num_shares / batch.num_shares) if part is not batch else term)
         return terms
+
+    def _term(
+        self, owner: nn.Module | None, x_dict: XDict, graph: HeteroData, batch: Batch
+    ) -> Tensor:
+        if owner is None:
+            return self.model.own_loss(x_dict, graph, batch)
+        reads_graph = isinstance(owner, Distillation) or getattr(owner, "reads_graph", False)
+        term: Tensor = owner(x_dict, graph, batch) if reads_graph else owner(x_dict, batch)
+        return term
+
+    def _splits(self, owner: nn.Module | None) -> bool:
+        """Whether a term of the whole batch is the sum of those of its shares."""
+        # A model that balances its own losses sees what others add to its gradients, too.
+        own = self.loss is not None or self.model.own_loss_splits
+        return own and bool(getattr(owner, "splits", True))
 
     def _representations(self, graph: HeteroData) -> XDict:
         if self._shared is not None:
@@ -156,6 +177,11 @@ class Objective(nn.Module):
     def distillations(self) -> list[Distillation]:
         """The methods."""
         return [m for m in self.methods if isinstance(m, Distillation)]
+
+
+def float64_of(device: torch.device) -> torch.dtype:
+    """Float64, or float32 on a device without it."""
+    return torch.float if device.type == "mps" else torch.double
 
 
 def check_distillations(distillations: Sequence[tuple[Distillation, float]]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -28,8 +29,9 @@ from pyg_kd.training.checkpoint import (
     save_checkpoint,
 )
 from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
+from pyg_kd.training.exchange import sum_gradients
 from pyg_kd.training.history import History
-from pyg_kd.training.objective import Objective
+from pyg_kd.training.objective import Objective, float64_of
 from pyg_kd.training.observer import Observer
 from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
@@ -65,13 +67,14 @@ class Run:
             by=options.batch_by,
             num_negatives=options.num_negatives,
             seed=options.seed,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
         )
-        if options.batches_per_step > 1 and fabric.world_size > 1:
+        objective.place = fabric.global_rank, fabric.world_size
+        #: Whether gradients are summed over processes here, once a step.
+        self.exchanges = fabric.world_size > 1 and isinstance(fabric.strategy, DDPStrategy)
+        if options.batches_per_step > 1 and fabric.world_size > 1 and not self.exchanges:
             raise ValueError(
-                "'batches_per_step' must be 1 on several processes, which exchange gradients after "
-                f"every batch (got {options.batches_per_step} on {fabric.world_size})"
+                f"'batches_per_step' must be 1 with strategy={options.strategy!r}, which exchanges "
+                f"gradients after every batch (got {options.batches_per_step})"
             )
         self.steps = math.ceil(len(self.loader) / options.batches_per_step)
         objective.to(fabric.device)
@@ -133,7 +136,8 @@ class Run:
         torch.manual_seed((self.options.seed + 1) * 7_919 + self.epoch)
         self.objective.on_epoch_start(self.data, self.epoch, self.options.max_epochs)
         self.loader.epoch = self.epoch
-        sums = torch.zeros(1 + len(self.objective.methods), device=self.fabric.device)
+        device = self.fabric.device
+        sums = torch.zeros(1 + len(self.objective.methods), dtype=float64_of(device), device=device)
         with self.adam.deferring():
             batches = iter(self.loader)
             for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
@@ -154,14 +158,18 @@ class Run:
     def differentiate(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Add up the gradients of the batches of a step; the terms of each."""
         with ExitStack() as stack:
+            if self.exchanges:
+                stack.enter_context(self.fabric.no_backward_sync(self.module))
             if self.options.batches_per_step > 1:
                 with self.fabric.autocast():
                     stack.enter_context(self.objective.shared_representations(self.data))
             for batch in batches:
-                total, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
-                # Gradients are averaged over processes, losses are sums over the batch.
-                self.fabric.backward(total * self.fabric.world_size)
+                loss, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
+                # Other strategies average gradients over processes, and losses are sums.
+                self.fabric.backward(loss if self.exchanges else loss * self.fabric.world_size)
                 yield terms
+        if self.exchanges:
+            sum_gradients(self.objective.parameters())
 
     def set_rate(self, step: int) -> None:
         """Set the learning rate of a step, which follows from its number alone."""

@@ -118,6 +118,9 @@ class MultiBranch(Recommender):
         #: Where to find the vectors of each head.
         self.layout = _layout(branches)
 
+    #: Weights of the branches follow from the norms of their gradients over the whole batch.
+    own_loss_splits = False
+
     def reset_parameters(self) -> None:
         """Reinitialise all parameters and reset the weights of the branches."""
         super().reset_parameters()
