@@ -110,6 +110,7 @@ NAMES = {
     ],
     "pyg_kd.loader": ["InteractionLoader"],
     "pyg_kd.models": [
+        "BSPM",
         "CML",
         "EASE",
         "GFCF",
