@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.row_tables import before_reading, is_row_table
+from pyg_kd.functional.row_tables import read_rows
 from pyg_kd.functional.sparse import csr_matmul, sampled_matmul
 from pyg_kd.graph import check_ids
 
@@ -71,8 +71,7 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
     # Every row has K edges. Padding is scored as item 0, then masked.
     rows = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
     row = rows[:-1].repeat_interleave(items.size(1), output_size=items.numel())
-    col = items.clamp(min=0).flatten()
-    before_reading(x_item, col)
+    x_item, col = read_rows(x_item, items.clamp(min=0).flatten())
     col = col.to(torch.int32)
     scores: Tensor = _EdgeScores.apply(x_user, x_item, rows * items.size(1), row, col)
     return torch.where(items < 0, -torch.inf, scores.view(items.shape))
@@ -80,8 +79,8 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
 
 def _score(x_user: Tensor, x_item: Tensor, row: Tensor, col: Tensor) -> Tensor:
     check_ids("edge_index[0]", row[:: max(len(row) - 1, 1)], x_user.size(0))  # sorted: two ends
-    before_reading(x_user, row)
-    before_reading(x_item, col)
+    x_user, row = read_rows(x_user, row)  # ascending ids have ascending places
+    x_item, col = read_rows(x_item, col)
     row, col = row.to(torch.int32), col.to(torch.int32)
     ptr = index2ptr(row, x_user.size(0))
     scores: Tensor = _EdgeScores.apply(x_user, x_item, ptr, row, col)
@@ -94,7 +93,6 @@ class _EdgeScores(torch.autograd.Function):
         ctx: Any, x_user: Tensor, x_item: Tensor, ptr: Tensor, row: Tensor, col: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x_user, x_item, ptr, row, col)
-        ctx.row_tables = is_row_table(x_user), is_row_table(x_item)
         scores: Tensor = sampled_matmul(ptr, col, x_user, x_item)
         return scores
 
@@ -103,30 +101,15 @@ class _EdgeScores(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_user, x_item, ptr, row, col = ctx.saved_tensors
         grad_user = grad_item = None
-        if ctx.needs_input_grad[0] and ctx.row_tables[0]:
-            grad_user = _row_gradient(row, col, grad.contiguous(), x_item, x_user)
-        elif ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0]:
             grad_user = csr_matmul(ptr, col, grad.contiguous(), x_item)
         if ctx.needs_input_grad[1]:
             # The transposed pattern: a stable sort of the edges by item.
             item, order = torch.sort(col, stable=True)
             row, grad = row.index_select(0, order), grad.index_select(0, order)
-            if ctx.row_tables[1]:
-                grad_item = _row_gradient(item, row, grad, x_user, x_item)
-            else:
-                item_ptr = index2ptr(item, x_item.size(0))
-                grad_item = csr_matmul(item_ptr, row, grad, x_user)
+            item_ptr = index2ptr(item, x_item.size(0))
+            grad_item = csr_matmul(item_ptr, row, grad, x_user)
         return grad_user, grad_item, None, None, None
-
-
-def _row_gradient(row: Tensor, col: Tensor, grad: Tensor, other: Tensor, table: Tensor) -> Tensor:
-    """The gradient of the rows of a table that have edges, which are sorted by row."""
-    rows, place = row.unique_consecutive(return_inverse=True)
-    value = csr_matmul(index2ptr(place, len(rows)).to(torch.int32), col, grad, other)
-    return torch.sparse_coo_tensor(
-        rows.long().unsqueeze(0), value.to(table.dtype), table.shape,
-        check_invariants=False, is_coalesced=True,
-    )  # fmt: skip
 
 
 def with_ones(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.row_tables import before_reading, is_row_table
+from pyg_kd.functional.row_tables import is_row_table, read_rows
 from pyg_kd.graph import Neighbors, check_ids, entries_of
 
 with warnings.catch_warnings():
@@ -151,8 +151,8 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     rows in a fraction of the time of an indexed add. Of a table of rows it returns the gradients
     of these rows alone.
     """
-    before_reading(x, index)
-    return embedding(index, x, sparse=is_row_table(x))
+    x, index = read_rows(x, index)
+    return embedding(index, x)
 
 
 def row_matmul(matrix: CSR, rows: Tensor, x: Tensor) -> Tensor:
@@ -176,6 +176,12 @@ def row_matmul(matrix: CSR, rows: Tensor, x: Tensor) -> Tensor:
         tensor([[21.],
                 [ 0.]])
     """
+    if is_row_table(x):
+        row, entry = entries_of(matrix.ptr, rows)
+        x, col = read_rows(x, matrix.col[entry])
+        ptr = index2ptr(row, len(rows)).to(torch.int32)
+        matrix = CSR(ptr, col.to(torch.int32), matrix.value[entry])
+        rows = torch.arange(len(rows), device=rows.device)
     out: Tensor = _RowMatmul.apply(*matrix, rows, x)
     return out
 

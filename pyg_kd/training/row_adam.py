@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pyg_kd.functional.row_tables import end_row_table, make_row_table
-from pyg_kd.functional.sampling import distinct_ids
+from pyg_kd.functional.row_tables import as_rows, end_row_table, make_row_table
+from pyg_kd.graph import check_ids, on_numpy
 
 #: Steps after which the momentum of a row that is not read has come to nothing: with the usual
 #: betas, (.9 / .9995)^256 is 2e-12.
@@ -111,6 +113,15 @@ class RowAdam(torch.optim.Adam):
             table.begin()
 
 
+class _Rows(NamedTuple):
+    """Some rows of a table: which, ascending, and their weights and moments."""
+
+    ids: Tensor
+    w: Tensor
+    m: Tensor
+    v: Tensor
+
+
 class _Table:
     """The deferred steps of one table."""
 
@@ -119,6 +130,7 @@ class _Table:
         self.group = next(
             g for g in optimizer.param_groups if any(p is parameter for p in g["params"])
         )
+        self.place: NDArray[np.int32] | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -129,6 +141,15 @@ class _Table:
         self.last = torch.full((len(self.parameter),), self.now, dtype=torch.int32, device=device)
         #: The sum of the formula, of rows that were read last at step ``first + place``.
         self.sums = torch.zeros(2 * MEMORY, dtype=torch.double, device=device)
+        self.decays = self._powers()
+        #: The rows that were read last, since the last step.
+        self.held: _Rows | None = None
+
+    def _powers(self) -> tuple[Tensor, Tensor]:
+        """What is left of the moments after so many steps without a gradient."""
+        age = torch.arange(len(self.sums), dtype=torch.double, device=self.sums.device)
+        beta1, beta2 = self.group["betas"]
+        return torch.pow(beta1, age), torch.pow(beta2, age)
 
     def _steps(self) -> int:
         state = self.optimizer.state.get(self.parameter, {})
@@ -143,46 +164,65 @@ class _Table:
             state["exp_avg_sq"] = torch.zeros_like(self.parameter)
         return state["exp_avg"], state["exp_avg_sq"]
 
-    @torch.no_grad()
-    def read(self, index: Tensor) -> None:
-        """Bring the rows that are about to be read up to date."""
-        if self.now == self.first:  # before the first step of an epoch all rows are
-            return
-        index = index.flatten().clamp(min=0)
-        if index.numel() * 8 > len(self.parameter):
-            rows = distinct_ids(index, len(self.parameter))
-        else:
-            rows = index.unique()
-        self._update(rows[self.last[rows] < self.now])
+    def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The distinct rows that are read, up to date, and where the ids are among them."""
+        check_ids("index", index, len(self.parameter))
+        rows, place = self._distinct(index.flatten())
+        # A step writes them back; until then the table is as it was.
+        self.held = _Rows(rows, *self._up_to_date(rows))
+        return as_rows(self.parameter, rows, self.held.w), place.view(index.shape)
+
+    def _distinct(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The distinct ids, ascending, and the place of each id among them, both int64."""
+        if not on_numpy(index):
+            found: tuple[Tensor, Tensor] = index.unique(return_inverse=True)
+            return found
+        # Without the sort of all ids that PyTorch's takes: each writes its own place into a table,
+        # and of equal ones, one is found there.
+        if self.place is None:
+            self.place = np.empty(len(self.parameter), dtype=np.int32)
+        ids, place = index.numpy(), self.place
+        number = np.arange(len(ids), dtype=np.int32)
+        place[ids] = number
+        rows = ids[place[ids] == number].astype(np.int64)
+        rows.sort()
+        place[rows] = number[: len(rows)]
+        return torch.from_numpy(rows), torch.from_numpy(place[ids].astype(np.int64))
+
+    def _up_to_date(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights and moments of some rows after the steps so far."""
+        # Several times as fast as indexing.
+        w, m, v = (x.index_select(0, rows) for x in (self.parameter.data, *self.moments))
+        if self.now == self.first:
+            return w, m, v
+        start = self.last.index_select(0, rows) - self.first
+        factor, *decays = (
+            table.index_select(0, place).to(w.dtype).unsqueeze(1)
+            for table, place in zip(
+                (self.sums, *self.decays),
+                (start, *2 * (self.now - self.first - start,)),
+                strict=True,
+            )
+        )
+        eps = self.group["eps"] * (1 - self.group["betas"][1] ** self.now) ** 0.5
+        w.addcdiv_(m * factor, v.sqrt().add_(eps), value=-1)
+        return w, m.mul_(decays[0]), v.mul_(decays[1])
 
     def catch_up(self) -> None:
         """Bring all rows up to date."""
+        self.held = None
         if self.now == self.first:
             return
         for rows in (self.last < self.now).nonzero().squeeze(1).split(1 << 18):
-            self._update(rows)
+            self._write(_Rows(rows, *self._up_to_date(rows)))
         self.begin()
 
-    def _update(self, rows: Tensor) -> None:
-        beta1, beta2 = self.group["betas"]
-        first, second = self.moments
-        last = self.last[rows]
-        age = (self.now - last).unsqueeze(1).to(first.dtype)
-        factor = self.sums[last.long() - self.first].to(first.dtype).unsqueeze(1)
-        # Several times as fast as indexing.
-        w, m, v = (x.index_select(0, rows) for x in (self.parameter, first, second))
-        eps = self.group["eps"] * (1 - beta2**self.now) ** 0.5
-        w.addcdiv_(m * factor, v.sqrt().add_(eps), value=-1)
-        m.mul_(torch.pow(beta1, age))
-        v.mul_(torch.pow(beta2, age))
-        self._write(rows, w, m, v)
-
-    def _write(self, rows: Tensor, w: Tensor, m: Tensor, v: Tensor) -> None:
-        # Through 'data', as rows that were read before in this step, which its backward pass may
-        # have kept the table for, stay as they are.
-        for x, value in zip((self.parameter.data, *self.moments), (w, m, v), strict=True):
-            x.index_copy_(0, rows, value)
-        self.last.index_fill_(0, rows, self.now)
+    def _write(self, rows: _Rows) -> None:
+        # Through 'data': autograd may have kept the table.
+        tables = (self.parameter.data, *self.moments)
+        for x, value in zip(tables, (rows.w, rows.m, rows.v), strict=True):
+            x.index_copy_(0, rows.ids, value)
+        self.last.index_fill_(0, rows.ids, self.now)
 
     def step(self) -> None:
         """A step of the rows that have a gradient."""
@@ -193,20 +233,33 @@ class _Table:
             self.catch_up()
             return
         self.parameter.grad = None
-        grad = grad.coalesce()
-        rows, grad = grad.indices()[0], grad.values()
+        rows, grad = self._rows_of(grad)
         (beta1, beta2), lr = self.group["betas"], self.group["lr"]
-        first, second = self.moments
         self.optimizer.state[self.parameter]["step"] += 1
         self._advance(lr)
-        w, m, v = (x.index_select(0, rows) for x in (self.parameter, first, second))
+        _, w, m, v = rows
         if self.group["weight_decay"]:
             grad = grad + self.group["weight_decay"] * w
         m.lerp_(grad, 1 - beta1)
         v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         root = v.sqrt().div_((1 - beta2**self.now) ** 0.5).add_(self.group["eps"])
         w.addcdiv_(m, root, value=-lr / (1 - beta1**self.now))
-        self._write(rows, w, m, v)
+        self._write(rows)
+
+    def _rows_of(self, grad: Tensor) -> tuple[_Rows, Tensor]:
+        """The rows with a gradient, up to date, and their gradients."""
+        index, value, held = grad._indices()[0], grad._values(), self.held
+        self.held = None
+        if held is not None and torch.equal(index, held.ids):
+            return held, value
+        # Several were read for one step.
+        if on_numpy(index):
+            index, place = self._distinct(index)
+            value = value.new_zeros(len(index), value.size(1)).index_add_(0, place, value)
+        else:
+            grad = grad.coalesce()
+            index, value = grad.indices()[0], grad.values()
+        return _Rows(index, *self._up_to_date(index)), value
 
     def _advance(self, lr: float) -> None:
         """Count a step, and add it to the sums of the rows that were read before it."""
@@ -215,6 +268,7 @@ class _Table:
         done = self.now - self.first
         if done >= len(self.sums):
             self.sums = torch.cat([self.sums, torch.zeros_like(self.sums)])
+            self.decays = self._powers()
         size = lr * (1 - beta2**self.now) ** 0.5 / (1 - beta1**self.now)
         start = max(done - MEMORY, 0)
         age = torch.arange(done - start, 0, -1, dtype=torch.double, device=self.sums.device)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyg_kd.functional.row_tables import make_row_table
+from pyg_kd.functional.row_tables import as_rows, make_row_table
 from pyg_kd.training import BPR, CatalogueSoftmax, SampledSoftmax
 
 LOSSES = {
@@ -20,13 +20,13 @@ LOSSES = {
 
 
 def hidden(table: Tensor) -> Tensor:
-    """A table whose rows are NaN until it is told that they will be read."""
+    """A table that is NaN, and hands out the rows of another."""
     hidden = nn.Parameter(torch.full_like(table, torch.nan))
 
-    def read(index: Tensor) -> None:
-        assert int(index.max()) < len(table)
-        rows = index.flatten().clamp(min=0)
-        hidden.data[rows] = table.detach()[rows]
+    def read(index: Tensor) -> tuple[Tensor, Tensor]:
+        assert int(index.min()) >= 0 and int(index.max()) < len(table)
+        rows, place = index.unique(return_inverse=True)
+        return as_rows(hidden, rows, table.detach()[rows]), place
 
     make_row_table(hidden, read)
     return hidden

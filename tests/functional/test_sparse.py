@@ -23,6 +23,7 @@ from pyg_kd.functional import (
     propagate,
     softmax_loss,
 )
+from pyg_kd.functional.row_tables import as_rows, make_row_table
 from pyg_kd.functional.sparse import (
     CSR,
     csr_matmul,
@@ -353,3 +354,23 @@ def test_columns_out_of_range_never_reach_a_kernel(dtype: torch.dtype, wrong: in
         sampled_matmul(ptr, col, x, y)
     with pytest.raises((ValueError, RuntimeError), match=f"{wrong}"):
         csr_matmul(ptr, col, torch.ones(3, dtype=dtype), y)
+
+
+def test_row_matmul_reads_rows_of_a_table() -> None:
+    ptr, col = torch.tensor([0, 2, 2, 4], dtype=torch.int32), torch.tensor([4, 1, 1, 3])
+    matrix = CSR(ptr, col.int(), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    table, hidden = torch.randn(6, 2), torch.full((6, 2), torch.nan).requires_grad_()
+
+    def read(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, place = index.unique(return_inverse=True)
+        return as_rows(hidden, ids, table[ids]), place
+
+    make_row_table(hidden, read)
+    found = row_matmul(matrix, torch.tensor([2, 0, 1]), hidden)
+    expected = [3 * table[1] + 4 * table[3], table[4] + 2 * table[1], torch.zeros(2)]
+    torch.testing.assert_close(found, torch.stack(expected))
+    (found * torch.tensor([[1.0], [10.0], [100.0]])).sum().backward()
+    assert hidden.grad is not None
+    assert hidden.grad._indices().tolist() == [[1, 3, 4]]
+    expected_grad = torch.tensor([0.0, 23.0, 0.0, 4.0, 10.0, 0.0]).unsqueeze(1).expand(6, 2)
+    torch.testing.assert_close(hidden.grad.to_dense(), expected_grad)
