@@ -10,6 +10,9 @@ from pyg_kd.graph import Neighbors, on_numpy
 #: Seen items that are numbered at once.
 BLOCK_ENTRIES = 2**17
 
+#: Searches from which on it pays to sort them first, if there are more keys than a cache holds.
+SORTED_SEARCHES, CACHED_KEYS = 2**18, 2**18
+
 
 class UnseenItems(torch.nn.Module):
     r"""The items outside ``seen`` of every user, numbered in ascending order.
@@ -57,8 +60,7 @@ class UnseenItems(torch.nn.Module):
     def at(self, user: Tensor, rank: Tensor) -> Tensor:
         """The unseen item at place ``rank`` (from 0) of ``user``; the two broadcast."""
         key = (user * self.stride + rank).to(self.key.dtype)
-        found = torch.searchsorted(self.key, key, right=True)
-        return rank + found - self.ptr[user]
+        return rank + _search(self.key, key) - self.ptr[user]
 
     def sample(
         self,
@@ -74,6 +76,19 @@ class UnseenItems(torch.nn.Module):
             raise ValueError(f"user {int(user[left.argmin()])} has seen every item")
         rank = _ranks(left, num, replace, generator)
         return torch.where(rank < 0, -1, self.at(user.unsqueeze(1), rank))
+
+
+def _search(keys: Tensor, wanted: Tensor) -> Tensor:
+    """How many of the ascending ``keys`` are not above each of ``wanted``, in its shape."""
+    if not on_numpy(wanted) or wanted.numel() < SORTED_SEARCHES or len(keys) < CACHED_KEYS:
+        return torch.searchsorted(keys, wanted, right=True)
+    # Each search begins where the one before it ended, in memory that is at hand: a third of the
+    # time, and less of it depends on how many keys there are.
+    flat = wanted.flatten()
+    order = torch.from_numpy(flat.numpy().argsort())
+    found = torch.empty_like(order)
+    found[order] = torch.searchsorted(keys, flat[order], right=True)
+    return found.view(wanted.shape)
 
 
 def sample_unseen(
