@@ -16,6 +16,7 @@ from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.edge_scores import edge_scores
 from pyg_kd.graph import for_training, interactions, node_ids, version_of
 from pyg_kd.models.inference import best_unseen
+from pyg_kd.models.sampled import SubgraphModel
 from pyg_kd.models.state import check_class, graph_of, pack, unpack
 from pyg_kd.models.vectors import Ids, Vectors, both_sides
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -23,7 +24,7 @@ from pyg_kd.typing import ITEM, USER, Batch, XDict
 T = TypeVar("T")
 
 
-class Recommender(nn.Module):
+class Recommender(SubgraphModel):
     r"""Base class of models that map a user-item graph to representations of its nodes.
 
     Teachers and students use the same classes. A subclass implements ``forward(data)``. If its

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
+from torch import Tensor
 from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_count
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
+from pyg_kd.functional.sampled_propagate import rows_at, sampled_propagate
+from pyg_kd.functional.subgraph import Subgraph, require_hops
 from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
@@ -69,11 +73,23 @@ class LightGCN(Recommender):
         x_user, x_item = propagate(
             self.user_embedding, self.item_embedding, adjacency, self.num_layers
         )
+        return self._scaled(x_user, x_item, lambda: interactions(data).by_item().degree)
+
+    def represent_seeds(self, subgraph: Subgraph) -> XDict:
+        """The embeddings, propagated to the seeds over what was sampled around them."""
+        num_layers = self.num_layers
+        require_hops(subgraph, num_layers)
+        x_user = rows_at(self.user_embedding, subgraph.ids(USER, num_layers))
+        x_item = rows_at(self.item_embedding, subgraph.ids(ITEM, num_layers))
+        x_user, x_item = sampled_propagate(x_user, x_item, subgraph, num_layers)
+        return self._scaled(x_user, x_item, lambda: subgraph.degree[ITEM][: len(x_item)])
+
+    def _scaled(self, x_user: Tensor, x_item: Tensor, degree: Callable[[], Tensor]) -> XDict:
         if self.normalize:
             x_user, x_item = normalize(x_user, dim=1), normalize(x_item, dim=1)
         if self.popularity:
-            degree = interactions(data).by_item().degree.to(x_item.dtype)
-            x_item = x_item * (1 + degree).pow(self.popularity).unsqueeze(1)
+            length = (1 + degree().to(x_item.dtype)).pow(self.popularity)
+            x_item = x_item * length.unsqueeze(1)
         return {USER: x_user, ITEM: x_item}
 
     def adjacency(self, data: HeteroData) -> Adjacency:

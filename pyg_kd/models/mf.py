@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional.sampled_propagate import rows_at
+from pyg_kd.functional.subgraph import Subgraph
 from pyg_kd.models.base import Recommender
 from pyg_kd.typing import ITEM, USER, XDict
 
@@ -34,6 +36,11 @@ class MF(Recommender):
         """The embedding tables."""
         self.check_data(data)
         return {USER: self.user_embedding, ITEM: self.item_embedding}
+
+    def represent_seeds(self, subgraph: Subgraph) -> XDict:
+        """The rows of the seeds."""
+        tables = {USER: self.user_embedding, ITEM: self.item_embedding}
+        return {kind: rows_at(table, subgraph.ids(kind)) for kind, table in tables.items()}
 
 
 Recommender.embedding_class = MF

@@ -10,7 +10,10 @@ from torch.nn.functional import leaky_relu, normalize
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
+from pyg_kd.functional.neighbor_sampling import OTHER
 from pyg_kd.functional.propagate import normalized_adjacency, propagate
+from pyg_kd.functional.sampled_propagate import block_matmul, layer_sizes, leading_rows, rows_at
+from pyg_kd.functional.subgraph import Subgraph
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.layers import dropout, require_dropout
 from pyg_kd.typing import ITEM, USER, XDict
@@ -100,12 +103,29 @@ class NGCF(Recommender):
         for neighbor, affinity in zip(self.neighbor, self.affinity, strict=True):
             for side, mean in enumerate(propagate(x[0], x[1], adjacency, num_layers=1)):
                 total = 2 * mean  # X + M: propagation averages the two
-                message = total - x[side]
-                x[side] = leaky_relu(neighbor(total) + affinity(message * x[side]), 0.2)
-                if self.training:
-                    x[side] = dropout(x[side], self.dropout)
+                x[side] = self._layer(neighbor, affinity, x[side], total)
                 out[side].append(self._row(x[side]))
         return {USER: torch.cat(out[0], 1), ITEM: torch.cat(out[1], 1)}
+
+    def represent_seeds(self, subgraph: Subgraph) -> XDict:
+        """The embeddings of the seeds and the output of every layer, over sampled neighbours."""
+        sizes = layer_sizes(subgraph, self.num_layers)
+        tables = {USER: self.user_embedding, ITEM: self.item_embedding}
+        x = {kind: rows_at(t, subgraph.n_id[kind][: sizes[0][kind]]) for kind, t in tables.items()}
+        out = {kind: [x[kind][: sizes[-1][kind]]] for kind in x}
+        for size, neighbor, affinity in zip(sizes[1:], self.neighbor, self.affinity, strict=True):
+            before, x = x, {}
+            for kind, num in size.items():
+                own = before[kind][:num]
+                sent = block_matmul(leading_rows(subgraph.blocks[kind], num), before[OTHER[kind]])
+                x[kind] = self._layer(neighbor, affinity, own, own + sent)
+                out[kind].append(self._row(x[kind][: sizes[-1][kind]]))
+        return {kind: torch.cat(layers, 1) for kind, layers in out.items()}
+
+    def _layer(self, neighbor: nn.Module, affinity: nn.Module, x: Tensor, total: Tensor) -> Tensor:
+        """A layer's output, of nodes and of the sums of themselves and their messages."""
+        out = leaky_relu(neighbor(total) + affinity((total - x) * x), 0.2)
+        return dropout(out, self.dropout) if self.training else out
 
     def _row(self, x: Tensor) -> Tensor:
         return normalize(x) if self.normalize else x

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice
 from pyg_kd.functional.fake_quantize import INTEGERS, Integers, fake_quantize
+from pyg_kd.functional.subgraph import Subgraph
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.mf import MF
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -104,6 +105,11 @@ class QuantizationAware(Recommender):
         """The representations of the model inside, rounded."""
         x_dict = self.model(data)
         return {key: fake_quantize(x_dict[key], self.dtype) for key in (USER, ITEM)}
+
+    def represent_seeds(self, subgraph: Subgraph) -> XDict:
+        """What the model inside computes of the seeds of a sampled subgraph, rounded."""
+        x_dict = self.model.represent_seeds(subgraph)
+        return {kind: fake_quantize(x, self.dtype) for kind, x in x_dict.items()}
 
     def own_loss(self, x_dict: XDict, data: HeteroData, batch: Batch) -> Tensor:
         """The loss of the model inside, of rounded representations."""
