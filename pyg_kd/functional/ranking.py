@@ -22,6 +22,10 @@ from pyg_kd.graph import Neighbors, as_ids, check_ids
 #: another tensor is copied first.
 ScoreBlock = Callable[[Tensor, slice], Tensor]
 
+#: ``on_tile(rows, start, scores)`` gets the scores ``[len(rows), t]`` of the columns from ``start``
+#: on, and neither changes nor keeps them.
+OnTile = Callable[[Tensor, int, Tensor], object]
+
 #: Scores in a block of :func:`rank_unseen`: they stay in the caches of a CPU while they are
 #: masked, reduced and searched, and still fill a GPU.
 BLOCK_ENTRIES = 2**21
@@ -58,6 +62,7 @@ def rank_unseen(
     row_block: int | None = None,
     col_tile: int | None = None,
     progress: Callable[[int], object] | None = None,
+    on_tile: OnTile | None = None,
 ) -> Iterator[Ranked]:
     r"""Rank the columns that each row has not seen, and keep the first ``k``.
 
@@ -79,6 +84,8 @@ def rank_unseen(
         row_block: Rows ranked at once.
         col_tile: Columns scored at once.
         progress: Called with the number of rows done, after each block.
+        on_tile: Sees every tile of scores before it is ranked, those of seen columns being
+            ``-inf``.
 
     Returns:
         An iterator over blocks :class:`Ranked`, in the order of ``rows``.
@@ -110,7 +117,8 @@ def rank_unseen(
         rows = torch.arange(num_rows, device=device)
     rows = as_ids("rows", rows, num_rows, rows.device if isinstance(rows, Tensor) else device)
     blocks = rows.split(min(int(row_block), len(rows))) if len(rows) else ()
-    return _rank_blocks(score_block, blocks, num_cols, int(k), seen, int(col_tile), progress)
+    watched = (progress, on_tile)
+    return _rank_blocks(score_block, blocks, num_cols, int(k), seen, int(col_tile), *watched)
 
 
 def _check_seen(seen: Neighbors, num_rows: int, num_cols: int) -> None:
@@ -130,6 +138,7 @@ def _rank_blocks(
     seen: Neighbors | None,
     col_tile: int,
     progress: Callable[[int], object] | None,
+    on_tile: OnTile | None,
 ) -> Iterator[Ranked]:
     for rows in blocks:
         hidden = None if seen is None else seen.of(rows)
@@ -139,6 +148,8 @@ def _rank_blocks(
             scores = score_block(rows, slice(start, stop))
             check_scores(scores, len(rows), stop - start)
             scores = _unseen_scores(scores, hidden, start, stop)
+            if on_tile is not None:
+                on_tile(rows, start, scores)
             values, ids = stable_topk(scores, k)
             # Earlier tiles hold lower ids, so a stable sort keeps ties in order.
             best = _merge(best, values, ids + start, k)
