@@ -18,7 +18,7 @@ from pyg_kd.knowledge.requirements import (
     check_knowledge,
     check_values,
 )
-from pyg_kd.knowledge.values import PLACES
+from pyg_kd.knowledge.values import PLACES, ROWS
 from pyg_kd.typing import ITEM, USER
 
 
@@ -65,12 +65,13 @@ def with_knowledge(
         ValueError: If a value is invalid.
     """
     result = copy.copy(graph)
+    beside = (*PLACES, ROWS)
     for store in (result[USER], result[ITEM]):
-        for name in {*KNOWLEDGE, *PLACES} - set(names):
-            if name not in PLACES or "teacher_items" not in names:
+        for name in {*KNOWLEDGE, *beside} - set(names):
+            if name not in beside or "teacher_items" not in names:
                 store.pop(name, None)
     if any(name == "teacher_items" for _, name in values):  # what it carried goes with it
-        for name in PLACES:
+        for name in beside:
             result[USER].pop(name, None)
     for (node_type, name), value in values.items():
         result[node_type][name] = value
@@ -94,7 +95,7 @@ def _signed(control: str, teacher: str) -> str:
 
 
 def listed_nodes(graph: HeteroData, node_type: str) -> Tensor:
-    """The nodes that have a list, int64."""
+    """The nodes that have a list, int64, on a graph with :func:`whole_lists`."""
     lists: Tensor = graph[node_type][RANKING[node_type]]
     return (lists[:, 0] >= 0).nonzero().squeeze(1)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice
-from pyg_kd.knowledge.confidence import RANKING
+from pyg_kd.knowledge.confidence import RANKING, whole_lists
 from pyg_kd.knowledge.control_graph import carried, random_own, with_knowledge
 from pyg_kd.knowledge.popularity_teacher import popularity_knowledge
 from pyg_kd.knowledge.self_teacher import self_knowledge
@@ -140,6 +140,7 @@ def own_items_knowledge(
         [1]
     """
     names = carried(graph, "own_items_knowledge", needs)
+    graph = whole_lists(graph)
     if other := sorted(names - set(RANKING.values())):
         raise ValueError(f"nothing stands for {other} without a teacher: only lists have own items")
     generator = torch.Generator("cpu").manual_seed(seed)

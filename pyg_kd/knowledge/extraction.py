@@ -14,9 +14,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.ranking import ScoreBlock, rank_unseen
 from pyg_kd.graph import Neighbors, interactions, node_ids
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.popularity import weakness
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint, name_source
-from pyg_kd.knowledge.values import PLACES
+from pyg_kd.knowledge.top_users import TopUsers
+from pyg_kd.knowledge.values import PLACES, ROWS
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
 from pyg_kd.progress import Progress
@@ -47,7 +49,8 @@ def extract_knowledge(
       final representations, ``[U, d_t]`` and ``[I, d_t]``, if they are embeddings
       (``teacher.latent``),
     * ``data["user"].teacher_items``: each user's top ``num_items`` unseen items,
-      best first, int32 ``[U, num_items]``, padded with -1,
+      best first, int32 ``[U, num_items]``, padded with -1; with ``users``, those of these users,
+      ``[n, num_items]``, and ``data["user"].teacher_rows``, who they are, ascending int64 ``[n]``,
     * ``data["item"].teacher_users``: each item's top ``num_users`` users without an
       edge to it, best first, int32 ``[I, num_users]``, padded with -1,
     * ``data.graph_fingerprint`` and ``data.teacher_fingerprint``, so that knowledge
@@ -56,7 +59,9 @@ def extract_knowledge(
       are the teacher's scores.
 
     Embeddings and lists of another teacher are dropped. Users are ranked in blocks and items in
-    tiles, so a full score matrix is never allocated.
+    tiles, so a full score matrix is never allocated. Users and items are ranked in one pass over
+    the scores. What fits no memory, or takes several processes, goes to files by
+    :func:`~pyg_kd.knowledge.extract_shards`.
 
     Args:
         teacher: A trained model.
@@ -64,8 +69,8 @@ def extract_knowledge(
         num_items: Items to keep for each user; 0 for none. By default 500, or the whole
             catalogue if that is smaller.
         num_users: Users to keep for each item; 0 (default) for none.
-        users: Rank only for these users, ``[n]`` integers; the lists of others are filled
-            with -1.
+        users: Rank only for these users, ``[n]`` integers. Only their lists are allocated; methods
+            take the lists of all others for empty.
         row_block: Rows ranked at once; chosen automatically by default.
         col_tile: Columns ranked at once; chosen automatically by default.
         progress: Show progress on the standard error stream.
@@ -100,8 +105,8 @@ def extract_knowledge(
     check_length("num_users", num_users, edges.num_users)
     if val_data is not None and not num_items:
         raise ValueError(f"'val_data' needs lists to validate (got num_items={num_items})")
-    if users is not None:
-        users = node_ids(data, USER, "users", users)
+    rows = None if users is None else node_ids(data, USER, "users", users).unique()
+    rows = None if rows is not None and len(rows) == edges.num_users else rows
     x_dict = finite_representations(teacher, data)
 
     graph = copy.copy(data)
@@ -111,17 +116,33 @@ def extract_knowledge(
         for node_type in (USER, ITEM):
             graph[node_type].teacher_x = x_dict[node_type].clone()
     blocks: dict[str, Any] = {"row_block": row_block, "col_tile": col_tile, "progress": progress}
+    top = TopUsers(edges.num_items, num_users) if num_users else None
+    together = top is not None and num_items > 0 and rows is None
     if num_items:
-        lists = rank_items(teacher, x_dict, edges.by_user(), num_items, rows=users, **blocks)
-        graph[USER].teacher_items = lists
-        for name in PLACES:  # what other lists of this teacher carried
-            graph[USER].pop(name, None)
-        if val_data is not None and (message := weakness(lists, data, val_data)) is not None:
-            warnings.warn(message, stacklevel=2)
-    if num_users:
+        tiles = top.add if top is not None and together else None
+        lists = rank_items(
+            teacher, x_dict, edges.by_user(), num_items, rows=rows, on_tile=tiles, **blocks
+        )
+        _attach(graph, lists, rows)
+        if val_data is not None:
+            message = weakness(trusted_lists(graph)[0], data, val_data)
+            if message is not None:
+                warnings.warn(message, stacklevel=2)
+    if top is not None and together:
+        graph[ITEM].teacher_users = top.result()[1]
+    elif num_users:
         lists = rank_users(teacher, x_dict, edges.by_item(), num_users, **blocks)
         graph[ITEM].teacher_users = lists
     return graph
+
+
+def _attach(graph: HeteroData, lists: Tensor, rows: Tensor | None) -> None:
+    """Lists of users, in place of what other lists of this teacher carried."""
+    for name in (*PLACES, ROWS):
+        graph[USER].pop(name, None)
+    graph[USER].teacher_items = lists
+    if rows is not None:
+        graph[USER][ROWS] = rows
 
 
 def check_teacher(teacher: Recommender, data: HeteroData, trusted: bool = False) -> None:
@@ -162,7 +183,7 @@ def finite_representations(teacher: Recommender, data: HeteroData) -> XDict:
 def rank_items(
     teacher: Recommender, x_dict: XDict, seen: Neighbors, k: int, **options: Any
 ) -> Tensor:
-    """Each user's top unseen items, int32 ``[U, k]``, padded with -1."""
+    """Top unseen items of the users ``rows``, or of all, int32 ``[n, k]``, padded with -1."""
     x_user, x_item = x_dict[USER], x_dict[ITEM]
 
     def score_block(rows: Tensor, cols: slice) -> Tensor:
@@ -194,10 +215,11 @@ def _table(
     progress: bool = False,
     **options: Any,
 ) -> Tensor:
-    ranked = torch.full((len(x_row), k), -1, dtype=torch.int32, device=x_row.device)
-    total = len(x_row) if rows is None else len(rows)
+    total, done = len(x_row) if rows is None else len(rows), 0
+    ranked = torch.full((total, k), -1, dtype=torch.int32, device=x_row.device)
     with Progress(label, total, unit="row", shown=progress, keep=False) as shown:
         options |= {"rows": rows, "progress": shown.update}
         for block in rank_unseen(score_block, len(x_row), len(x_col), k, **options):
-            ranked[block.rows] = block.ids.to(torch.int32)
+            ranked[done : done + len(block.rows)] = block.ids
+            done += len(block.rows)
     return ranked

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import interactions
-from pyg_kd.knowledge.confidence import RANKING
+from pyg_kd.knowledge.confidence import RANKING, whole_lists
 from pyg_kd.knowledge.control_graph import (
     carried,
     listed_nodes,
@@ -57,6 +57,7 @@ def popularity_knowledge(graph: HeteroData, *, needs: Collection[str] | None = N
         [[2], [0], [-1]]
     """
     names = carried(graph, "popularity_knowledge", needs)
+    graph = whole_lists(graph)
     values = _popular_lists(graph, names)
     if "teacher_x" in names:
         values |= _popular_vectors(graph)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import Interactions, interactions
-from pyg_kd.knowledge.values import PLACES, check_value
+from pyg_kd.knowledge.values import PLACES, ROWS, check_value
 from pyg_kd.typing import ITEM, USER
 
 #: Entries hashed at once.
@@ -82,7 +82,7 @@ KNOWLEDGE = {
 
 #: Knowledge of several teachers, knowledge of a single one, and what a graph says of each source.
 OF_SEVERAL = ("teacher_trajectory", "teacher_observed")
-OF_A_TEACHER = (*(name for name in KNOWLEDGE if name not in OF_SEVERAL), *PLACES)
+OF_A_TEACHER = (*(name for name in KNOWLEDGE if name not in OF_SEVERAL), *PLACES, ROWS)
 SOURCE = {
     OF_A_TEACHER: ("teacher_fingerprint", "teacher_inner_product"),
     OF_SEVERAL: ("trajectory_fingerprints",),
@@ -155,6 +155,8 @@ def check_values(graph: HeteroData, needs: tuple[str, ...]) -> None:
     Raises:
         ValueError: If an entry is missing, or a value is invalid for this graph.
     """
+    if "teacher_items" in needs and ROWS in graph[USER]:
+        check_value(graph, USER, ROWS, graph[USER][ROWS])
     for need in needs:
         for node_type in KNOWLEDGE[need][0]:
             check_value(graph, node_type, need, graph[node_type].get(need))

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from torch_geometric.data import HeteroData
 
 from pyg_kd.knowledge.attachment import attach_trajectories
-from pyg_kd.knowledge.confidence import RANKING
+from pyg_kd.knowledge.confidence import RANKING, whole_lists
 from pyg_kd.knowledge.control_graph import carried, listed_nodes, usual_scores, with_knowledge
 from pyg_kd.knowledge.extraction import extract_knowledge
 from pyg_kd.knowledge.requirements import OF_SEVERAL
@@ -57,15 +57,17 @@ def self_knowledge(
         torch.Size([20, 4])
     """
     names = carried(graph, "self_knowledge", needs)
+    graph = whole_lists(graph)
     _check_student(names, student, trajectory)
     lengths = {RANKING[t]: graph[t][RANKING[t]].size(1) for t in RANKING if RANKING[t] in names}
-    found = extract_knowledge(
+    extracted = extract_knowledge(
         student,
         graph,
         num_items=lengths.get("teacher_items", 0),
         num_users=lengths.get("teacher_users", 0),
         users=listed_nodes(graph, USER) if "teacher_items" in names else None,
     )
+    found = whole_lists(extracted)
     values = {
         (node_type, name): found[node_type][name]
         for node_type in (USER, ITEM)

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_count
 from pyg_kd.functional.sampling import row_blocks
 from pyg_kd.graph import Interactions, interactions
+from pyg_kd.knowledge.confidence import whole_lists
 from pyg_kd.knowledge.control_graph import carried, random_own, with_knowledge
 from pyg_kd.knowledge.values import LISTS, PLACES
 from pyg_kd.typing import ITEM, USER
@@ -76,6 +77,7 @@ def shuffle_knowledge(
     if not node_types or set(node_types) - set(BOTH):
         raise ValueError(f"'node_types' must be some of {BOTH} (got {node_types!r})")
     names = carried(graph, "shuffle_knowledge", needs)
+    graph = whole_lists(graph)
     generator = torch.Generator("cpu").manual_seed(seed)
     values: dict[tuple[str, str], Tensor] = {}
     for node_type in (t for t in BOTH if t in node_types):

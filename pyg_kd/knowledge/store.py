@@ -25,7 +25,7 @@ from pyg_kd.knowledge.requirements import (
     hash_tensor,
     name_source,
 )
-from pyg_kd.knowledge.values import PLACES, check_value
+from pyg_kd.knowledge.values import PLACES, ROWS, check_value
 from pyg_kd.typing import USER
 
 #: Version 1 has no digest.
@@ -46,7 +46,7 @@ ENTRIES = {
     f"{node_type}.{name}": (node_type, name)
     for name, (node_types, _) in KNOWLEDGE.items()
     for node_type in node_types
-} | {f"{USER}.{name}": (USER, name) for name in PLACES}
+} | {f"{USER}.{name}": (USER, name) for name in (*PLACES, ROWS)}
 
 
 def save_knowledge(graph: HeteroData, path: str | os.PathLike[str]) -> None:
@@ -146,8 +146,15 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
             f"{label} holds knowledge of another graph (fingerprint "
             f"{metadata['graph_fingerprint']:.12}, 'data' has {found:.12})"
         )
+    graph = copy.copy(data)
+    name_source(graph, found, metadata.get("teacher_fingerprint"))
+    rows = tensors.get(f"{USER}.{ROWS}")
+    if f"{USER}.teacher_items" in tensors:
+        graph[USER].pop(ROWS, None)
+    if rows is not None:
+        graph[USER][ROWS] = rows
     for key, value in tensors.items():
-        check_value(data, *ENTRIES[key], value, f"{label}: {key!r}")
+        check_value(graph, *ENTRIES[key], value, f"{label}: {key!r}")
     of_users = {ENTRIES[key][1]: value for key, value in tensors.items() if ENTRIES[key][0] == USER}
     check_places(of_users, data, label)
     if metadata["format"] == FORMATS[0]:
@@ -156,8 +163,6 @@ def load_knowledge(path: str | os.PathLike[str], data: HeteroData) -> HeteroData
             "values would go unnoticed. Save it again with save_knowledge",
             stacklevel=2,
         )
-    graph = copy.copy(data)
-    name_source(graph, found, metadata.get("teacher_fingerprint"))
     device = data[interaction_type(data)].edge_index.device
     for key, value in tensors.items():
         node_type, name = ENTRIES[key]

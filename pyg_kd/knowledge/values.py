@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.sampling import row_blocks
-from pyg_kd.graph import on_numpy
+from pyg_kd.graph import check_ids, on_numpy
 from pyg_kd.typing import ITEM, USER
 
 #: Lists by name: their number of dimensions, and the node type of the ids they hold.
@@ -24,6 +24,9 @@ LISTS = {
 
 #: What lists of items may carry for each of their places.
 PLACES = ("teacher_scores", "teacher_confidence")
+
+#: The users that lists of items are of, where these are not all, int64 ``[n]``, ascending.
+ROWS = "teacher_rows"
 
 #: Entries checked at once: few on a CPU, to stay in its caches, many where checks synchronise.
 BLOCK_ENTRIES = 2**16
@@ -44,7 +47,7 @@ def check_value(
     Args:
         graph: The graph, for its numbers of nodes.
         node_type: The node type of the rows.
-        name: ``"teacher_x"``, or a name from :data:`LISTS` or :data:`PLACES`.
+        name: ``"teacher_x"``, :data:`ROWS`, or a name from :data:`LISTS` or :data:`PLACES`.
         value: The tensor.
         label: Its name in messages; ``graph[node_type].name`` by default.
 
@@ -61,11 +64,13 @@ def check_value(
         )
     sizes = int(graph[USER].num_nodes or 0), int(graph[ITEM].num_nodes or 0)
     # Tensors made in inference mode have no version, so they are checked every time.
-    key = None if value.is_inference() else (value._version, *sizes, node_type, name)
+    rows = _rows(graph, node_type, name, sizes[node_type == ITEM])
+    key = None if value.is_inference() else (value._version, *sizes, rows, node_type, name)
     if key is not None and _VALID.get(value) == key:
         return
-    rows = sizes[node_type == ITEM]
-    if name in LISTS:
+    if name == ROWS:
+        check_rows(value, rows, label)
+    elif name in LISTS:
         dim, other = LISTS[name]
         _check_shape(value, dim, rows, label)
         if value.dtype not in (torch.int32, torch.int64):
@@ -80,6 +85,30 @@ def check_value(
             check_confidence(value, label)
     if key is not None:
         _VALID[value] = key
+
+
+def _rows(graph: HeteroData, node_type: str, name: str, size: int) -> int:
+    """How many rows a tensor of knowledge has."""
+    some = graph[node_type].get(ROWS) if name in ("teacher_items", *PLACES) else None
+    return size if some is None else len(some)
+
+
+@torch.library.custom_op("pyg_kd::check_rows", mutates_args=())
+def check_rows(rows: Tensor, size: int, label: str) -> Tensor:
+    """Raise ``ValueError`` unless ``rows`` are int64 ``[n]``, ascending ids below ``size``."""
+    if rows.dim() != 1 or rows.dtype != torch.int64:
+        raise ValueError(
+            f"{label} must be int64 of one dimension (got {rows.dtype} {list(rows.shape)})"
+        )
+    check_ids(label.strip("'"), rows, size)
+    if bool((rows[1:] <= rows[:-1]).any()):
+        raise ValueError(f"{label} must ascend, each id once (got {rows.tolist()!s:.40})")
+    return rows.new_empty(0)
+
+
+@check_rows.register_fake
+def _(rows: Tensor, size: int, label: str) -> Tensor:
+    return rows.new_empty(0)
 
 
 def _check_shape(value: Tensor, dim: int, rows: int, label: str) -> None:

@@ -17,7 +17,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.distill.base import Distillation
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge.requirements import KNOWLEDGE
-from pyg_kd.knowledge.values import PLACES
+from pyg_kd.knowledge.values import PLACES, ROWS
 from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Options
 
@@ -42,7 +42,7 @@ RESUME_KEYS = (
 VALIDATION_KEYS = ("metric", "evaluate_every", "restore_best")
 
 #: What a graph carries for methods, which only counts where a method takes it.
-CARRIED = KNOWLEDGE.keys() | set(PLACES)
+CARRIED = KNOWLEDGE.keys() | {*PLACES, ROWS}
 
 #: Entries of a tensor that are hashed at once.
 PART = 1 << 18
@@ -158,7 +158,7 @@ def _knowledge(data: HeteroData, methods: list[Distillation]) -> Iterable[tuple[
     if any(part.teacher_scores for part in parts):
         needs.add("teacher_x")
     if "teacher_items" in needs:
-        needs.update(PLACES)
+        needs |= {*PLACES, ROWS}
     others = CARRIED - needs
     for name, value in _tensors(data, others):
         if name.split()[-1] in CARRIED:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.knowledge import TrajectoryRecorder, extract_knowledge
+from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.models import EASE, GFCF, MF, LightGCN, Recommender
 from pyg_kd.training import Trainer
@@ -70,18 +71,42 @@ def test_some_users_only(data, teacher) -> None:
     users = torch.tensor([7, 2, 19])
     whole = extract_knowledge(teacher, data, num_items=6)
     part = extract_knowledge(teacher, data, num_items=6, users=users, row_block=2)
-    assert torch.equal(part["user"].teacher_items[users], whole["user"].teacher_items[users])
+    assert part["user"].teacher_rows.tolist() == [2, 7, 19]
+    lists = part["user"].teacher_items
+    assert lists.shape == (3, 6)  # nothing is allocated for others
+    assert torch.equal(lists, whole["user"].teacher_items[[2, 7, 19]])
+    spread = trusted_lists(part)[0]
+    assert torch.equal(spread[users], whole["user"].teacher_items[users])
     others = [u for u in range(23) if u not in users.tolist()]
-    assert bool((part["user"].teacher_items[others] == -1).all())
+    assert bool((spread[others] == -1).all())
 
 
-def test_shards_of_users_make_up_the_whole(data, teacher) -> None:
+def test_ranges_of_users_make_up_the_whole(data, teacher) -> None:
     whole = extract_knowledge(teacher, data, num_items=6)["user"].teacher_items
     parts = [
         extract_knowledge(teacher, data, num_items=6, users=users)["user"].teacher_items
         for users in torch.arange(23).tensor_split(4)
     ]
-    assert torch.equal(torch.stack(parts).max(0).values, whole)
+    assert torch.equal(torch.cat(parts), whole)
+    all_users = extract_knowledge(teacher, data, num_items=6, users=torch.arange(23).flip(0))
+    assert "teacher_rows" not in all_users["user"]
+    assert torch.equal(all_users["user"].teacher_items, whole)
+
+
+@pytest.mark.parametrize("blocks", [{}, {"row_block": 4, "col_tile": 7}, {"row_block": 23}])
+@pytest.mark.parametrize("k", [1, 6, 23])
+def test_one_pass_finds_what_two_find(data, teacher, k: int, blocks: dict) -> None:
+    both = extract_knowledge(teacher, data, num_items=5, num_users=k, **blocks)
+    items = extract_knowledge(teacher, data, num_items=5, **blocks)
+    users = extract_knowledge(teacher, data, num_items=0, num_users=k, **blocks)
+    assert torch.equal(both["user"].teacher_items, items["user"].teacher_items)
+    assert torch.equal(both["item"].teacher_users, users["item"].teacher_users)
+    assert both["item"].teacher_users.dtype == torch.int32
+
+
+def test_lists_of_all_replace_those_of_some(data, teacher) -> None:
+    some = extract_knowledge(teacher, data, num_items=4, users=[1, 5])
+    assert "teacher_rows" not in extract_knowledge(teacher, some, num_items=4)["user"]
 
 
 @pytest.mark.parametrize("model_class", [MF, LightGCN])

@@ -13,6 +13,7 @@ from pyg_kd.distill.distillation_experts import DistillationExperts
 from pyg_kd.distill.topology_distillation import TopologyDistillation
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.confidence import whole_lists
 from pyg_kd.metrics.agreement import (
     cka,
     compare_gradients,
@@ -60,7 +61,7 @@ def reference_of(
     edges = interactions(data)
     depth = min(depth, edges.num_items)
     x = {t: data[t].teacher_x for t in (USER, ITEM) if "teacher_x" in data[t]}
-    lists = data[USER].get("teacher_items")
+    lists = whole_lists(data)[USER].get("teacher_items")
     if isinstance(lists, Tensor):
         depth = min(depth, lists.size(1))
         lists = lists[users, :depth].long()
