@@ -9,6 +9,7 @@ from pyg_kd.knowledge.listed import Listed
 from pyg_kd.knowledge.popularity_teacher import popularity_knowledge
 from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
 from pyg_kd.knowledge.self_teacher import self_knowledge
+from pyg_kd.knowledge.shards import extract_shards, load_shards
 from pyg_kd.knowledge.shuffling import shuffle_knowledge
 from pyg_kd.knowledge.store import load_knowledge, save_knowledge
 from pyg_kd.knowledge.topology import topology_graph
@@ -21,9 +22,11 @@ __all__ = [
     "attach_trajectories",
     "control_knowledge",
     "extract_knowledge",
+    "extract_shards",
     "fuse",
     "graph_fingerprint",
     "load_knowledge",
+    "load_shards",
     "model_fingerprint",
     "own_items_knowledge",
     "popularity_knowledge",
