@@ -14,6 +14,7 @@ from pyg_kd.checks import require_count, require_positive
 from pyg_kd.json_files import read_json, write_json
 from pyg_kd.locks import locked
 from pyg_kd.provenance import machine
+from pyg_kd.study.activity import write_activity
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.checking import check_config
 from pyg_kd.study.config import as_config, read_config
@@ -108,7 +109,8 @@ def run_study(
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         before = _about(path, made)
-        plan, about = planned(made, limits, roots or {})
+        plan, known = planned(made, limits, roots or {}, path)
+        about = {name: {**before.get(name, {}), **of} for name, of in known.items()}
         _write(path, made, command, {**about, "finalists": before.get("finalists", [])})
         running = Running(
             plan,
@@ -128,15 +130,19 @@ def run_study(
     return Results(path)
 
 
-def planned(made: Config, limits: Limits, roots: Mapping[str, str]) -> tuple[Plan, dict[str, Any]]:
-    """The plan of a study on its data, and what is known of the data."""
-    sizes, prints = {}, {}
+def planned(
+    made: Config, limits: Limits, roots: Mapping[str, str], path: Path | None = None
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan of a study on its data, and what is known of the data, some of it in its folder."""
+    sizes, prints, activity = {}, {}, {}
     for name, dataset in made.datasets.items():
         if limits.datasets is None or name in limits.datasets:
             graphs = read_graphs(dataset, roots.get(name))
             sizes[name], prints[name] = graphs.sizes, graphs.fingerprints
+            if path is not None:
+                activity[name] = write_activity(path, prints[name]["split"], graphs.train)
     plan = Plan(made, sizes, {name: prints[name]["split"] for name in prints})
-    return plan, {"sizes": sizes, "fingerprints": prints}
+    return plan, {"sizes": sizes, "fingerprints": prints, "activity": activity}
 
 
 def _outcome(running: Running, found: list[Record], before: Mapping[str, Any]) -> dict[str, Any]:

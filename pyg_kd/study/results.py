@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pyg_kd.evaluation import PerUser
+from pyg_kd.evaluation import Groups, PerUser
 from pyg_kd.json_files import read_json
+from pyg_kd.study.activity import read_activity
 from pyg_kd.study.records import RECORD, STUDENT, TEACHER, Record
 
 STUDY, STUDY_FORMAT = "study.json", "pyg_kd.study.1"
@@ -155,6 +156,15 @@ class Results:
             users = record.users(self.folder(record))
             found.setdefault(record.method, {})[record.seed] = users.values[metric]
         return found
+
+    def activity(self, dataset: str) -> Groups | None:
+        r"""Users of a data set in quarters by their training interactions, if that was noted.
+
+        Raises:
+            ValueError: If the file is missing or damaged.
+        """
+        about = self.about.get("activity", {}).get(dataset)
+        return None if about is None else read_activity(self.path, about)
 
     def _tested(self, record: Record) -> bool:
         chosen = self._chosen is None or record.key in self._chosen

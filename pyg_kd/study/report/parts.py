@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyg_kd.retrieval.extras import need
+from pyg_kd.study.report.by_activity import activity_section
 from pyg_kd.study.report.findings import findings
 from pyg_kd.study.report.html import anchor
 from pyg_kd.study.report.numbers import metric_text
@@ -83,6 +84,7 @@ def _world(found: Summary, world: Summary) -> Section:
     name = anchor(f"{world['dataset']} {world['world']}")
     pictures = [forest(world, baseline, metrics[0], f"forest-{name}")]
     tradeoff = pareto(world, metrics[0], f"cost-{name}")
+    activity = activity_section(world, f"activity-{name}")
     return Section(
         world_name(found, world),
         _sizes(found, world),
@@ -93,6 +95,7 @@ def _world(found: Summary, world: Summary) -> Section:
                 _differences(world, metrics, beside, gaps=beside == baseline)
                 for beside in world["beside"]
             ),
+            *([activity] if activity else []),
             Section("Settings and costs", "", [costs(world)], [tradeoff] if tradeoff else []),
         ],
     )

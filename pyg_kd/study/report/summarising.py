@@ -12,6 +12,7 @@ from torch import Tensor
 from pyg_kd.evaluation import Comparison, RunsComparison, compare_runs, gap_closed, mean_intervals
 from pyg_kd.progress import Progress
 from pyg_kd.study.records import TEACHER, Record
+from pyg_kd.study.report.by_activity import by_activity
 from pyg_kd.study.results import Results
 
 FORMAT = "pyg_kd.study.summary.1"
@@ -113,6 +114,9 @@ def _world(
             _gaps(rows, students, results.baseline, _standing(values, teacher), metric, draw)
         if metric == metrics[0]:  # the one that the report's sentences are about
             found["runner-up"][metric] = _runner_up(students, draw)
+    activity = by_activity(results, dataset, world, metrics[0], teacher)
+    if activity is not None:
+        found["activity"] = activity
     found["fingerprints"] = _fingerprints([r for of in records.values() for r in of])
     return found | {"rows": rows}
 
