@@ -19,8 +19,11 @@ from pyg_kd.shards.ray_data import check_ray, run_ray
 
 ENGINES = ("process", "ray")
 
+#: Seconds that workers of a killed launcher may still hold its lock.
+GRACE = 2.0
+
 #: Seconds that one of several processes waits for another to make room, and between two looks.
-PATIENCE, PAUSE = 60.0, 0.1
+PATIENCE, PAUSE = 60.0, 0.05
 
 
 class Share(NamedTuple):
@@ -106,7 +109,7 @@ def run_job(
     place.path.mkdir(parents=True, exist_ok=True)
     if share.world_size > 1:
         return _share(place, share, _shown(progress, label))
-    with locked(place.path):
+    with _held(place.path):
         if not place.begin(overwrite):
             for stage in job.stages:
                 _stage(place, stage, workers, engine, _shown(progress, label))
@@ -168,6 +171,16 @@ def _begin_together(place: Folder) -> bool:
                 return place.begin(overwrite=False)
         time.sleep(PAUSE)
     raise ValueError(f"another process has been at work in '{place.path}' for {PATIENCE:.0f} s")
+
+
+def _held(path: Path) -> ExitStack:
+    """The lock of a folder, soon or never."""
+    end = time.monotonic() + GRACE
+    while (held := _lock(path)) is None:
+        if time.monotonic() > end:
+            raise ValueError(f"another process is at work in '{path}'")
+        time.sleep(PAUSE)
+    return held
 
 
 def _lock(path: Path) -> ExitStack | None:
