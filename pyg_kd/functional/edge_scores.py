@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
+from pyg_kd.functional.kernels import csr_matmul, sampled_matmul, transposed_matmul
 from pyg_kd.functional.row_tables import read_rows
-from pyg_kd.functional.sparse import csr_matmul, sampled_matmul
 from pyg_kd.graph import check_ids
 
 
@@ -70,10 +70,9 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
     """
     # Every row has K edges. Padding is scored as item 0, then masked.
     rows = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
-    row = rows[:-1].repeat_interleave(items.size(1), output_size=items.numel())
     x_item, col = read_rows(x_item, items.clamp(min=0).flatten())
     col = col.to(torch.int32)
-    scores: Tensor = _EdgeScores.apply(x_user, x_item, rows * items.size(1), row, col)
+    scores: Tensor = _EdgeScores.apply(x_user, x_item, rows * items.size(1), col)
     return torch.where(items < 0, -torch.inf, scores.view(items.shape))
 
 
@@ -83,33 +82,28 @@ def _score(x_user: Tensor, x_item: Tensor, row: Tensor, col: Tensor) -> Tensor:
     x_item, col = read_rows(x_item, col)
     row, col = row.to(torch.int32), col.to(torch.int32)
     ptr = index2ptr(row, x_user.size(0))
-    scores: Tensor = _EdgeScores.apply(x_user, x_item, ptr, row, col)
+    scores: Tensor = _EdgeScores.apply(x_user, x_item, ptr, col)
     return scores
 
 
 class _EdgeScores(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x_user: Tensor, x_item: Tensor, ptr: Tensor, row: Tensor, col: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(x_user, x_item, ptr, row, col)
+    def forward(ctx: Any, x_user: Tensor, x_item: Tensor, ptr: Tensor, col: Tensor) -> Tensor:
+        ctx.save_for_backward(x_user, x_item, ptr, col)
         scores: Tensor = sampled_matmul(ptr, col, x_user, x_item)
         return scores
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x_user, x_item, ptr, row, col = ctx.saved_tensors
+        x_user, x_item, ptr, col = ctx.saved_tensors
         grad_user = grad_item = None
         if ctx.needs_input_grad[0]:
             grad_user = csr_matmul(ptr, col, grad.contiguous(), x_item)
         if ctx.needs_input_grad[1]:
-            # The transposed pattern: a stable sort of the edges by item.
-            item, order = torch.sort(col, stable=True)
-            row, grad = row.index_select(0, order), grad.index_select(0, order)
-            item_ptr = index2ptr(item, x_item.size(0))
-            grad_item = csr_matmul(item_ptr, row, grad, x_user)
-        return grad_user, grad_item, None, None, None
+            edges = ptr, col, grad.contiguous()
+            grad_item = transposed_matmul(*edges, x_user, x_item.size(0))
+        return grad_user, grad_item, None, None
 
 
 def with_ones(x: Tensor) -> Tensor:

@@ -1,27 +1,22 @@
-"""The two sparse kernels that everything rests on, and products of some rows built on them.
-
-A CSR pattern is two int32 tensors, ``ptr`` ``[rows + 1]`` and ``col`` ``[nnz]``. The kernels are
-custom operators with shape functions, so fake tensors and tracers see through them.
-"""
+"""Sparse matrices, rows of dense ones, and products of some rows."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import embedding, embedding_bag
+from torch.nn.functional import embedding
 from torch_geometric.index import index2ptr
 
+from pyg_kd.functional.kernels import MANY_ROWS, scatter_rows, transposed_matmul
+from pyg_kd.functional.kernels import csr_matmul as csr_matmul
+from pyg_kd.functional.kernels import keep_float32 as keep_float32
+from pyg_kd.functional.kernels import require_one_device as require_one_device
+from pyg_kd.functional.kernels import sampled_matmul as sampled_matmul
 from pyg_kd.functional.row_tables import is_row_table, read_rows
-from pyg_kd.graph import Neighbors, check_ids, entries_of
-
-with warnings.catch_warnings():
-    # PyTorch warns once per process that CSR support is in beta: swallow that here.
-    warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor([0, 1], [0], [1.0], size=(1, 1), dtype=torch.float32)
+from pyg_kd.graph import Neighbors, entries_of
 
 
 class CSR(NamedTuple):
@@ -60,99 +55,45 @@ class HeldCSR(nn.Module, Generic[P]):
         return held
 
 
-def _csr(ptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
-    size = (ptr.numel() - 1, num_cols)
-    return torch.sparse_csr_tensor(ptr, col, value, size, check_invariants=False)
-
-
-def _check_columns(col: Tensor, num_cols: int) -> None:
-    """Raise ``ValueError`` for a column out of range, as the kernels of the CPU read anything.
-
-    It takes a sixtieth of a product's time there; on a GPU it would have to wait for the device.
-    """
-    if col.device.type == "cpu":
-        check_ids("col", col, num_cols)
-
-
-def _kernel_dtype(x: Tensor) -> torch.dtype:
-    """Half precisions have no CSR kernels on the CPU, so they are computed in float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-@torch.library.custom_op("pyg_kd::csr_matmul", mutates_args=())
-def csr_matmul(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
-    """Product of a sparse ``[rows, n]`` matrix with a dense ``[n, d]`` one: ``[rows, d]``."""
-    dtype = _kernel_dtype(x)
-    value, dense = value.to(dtype), x.to(dtype)
-    if x.numel() == 0:
-        # On some processors the embedding kernel refuses a table without columns.
-        return x.new_zeros(ptr.numel() - 1, x.size(1))
-    if x.device.type == "cpu" and dtype == torch.float32:
-        # A row is a bag of weighted embeddings, a kernel that is two to five times as fast.
-        product = embedding_bag(
-            col, dense, ptr, mode="sum", per_sample_weights=value, include_last_offset=True
-        )
-        return product.to(x.dtype)
-    _check_columns(col, x.size(0))
-    matrix = _csr(ptr, col, value, x.size(0))
-    out = torch.empty(ptr.numel() - 1, x.size(1), dtype=dtype, device=x.device)
-    return torch.addmm(out, matrix, dense, beta=0, out=out).to(x.dtype)
-
-
-@csr_matmul.register_fake
-def _(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
-    require_one_device(ptr, col, value, x)
-    return x.new_empty(ptr.numel() - 1, x.size(1))
-
-
-@torch.library.custom_op("pyg_kd::sampled_matmul", mutates_args=())
-def sampled_matmul(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Entries of ``x @ y.T`` (``[rows, d]`` and ``[n, d]``) on the pattern: ``[nnz]``."""
-    dtype = _kernel_dtype(x)
-    if col.numel() > x.size(0) * y.size(0):
-        # The kernel refuses patterns of more entries than the dense product, which is smaller.
-        row = torch.repeat_interleave(ptr.diff(), output_size=col.numel())
-        dense = x.to(dtype) @ y.to(dtype).t()
-        return dense[row.long(), col.long()].to(x.dtype)
-    _check_columns(col, y.size(0))
-    pattern = _csr(ptr, col, torch.zeros(col.numel(), dtype=dtype, device=x.device), y.size(0))
-    scores = torch.sparse.sampled_addmm(pattern, x.to(dtype), y.to(dtype).t(), beta=0.0)
-    values: Tensor = scores.values()
-    return values.to(x.dtype)
-
-
-@sampled_matmul.register_fake
-def _(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    require_one_device(ptr, col, x, y)
-    return x.new_empty(col.numel())
-
-
-def keep_float32(*operators: str) -> None:
-    """Run ``operators`` in float32 under autocast: no kernel here supports half precision."""
-    for operator in operators:
-        for device_type in ("cpu", "cuda"):
-            torch.library.register_autocast(operator, device_type, torch.float32)
-
-
-keep_float32("pyg_kd::csr_matmul", "pyg_kd::sampled_matmul")
-
-
-def require_one_device(*tensors: Tensor) -> None:
-    """Raise ``RuntimeError`` if the tensors of one operator are on several devices."""
-    devices = {str(t.device) for t in tensors}
-    if len(devices) > 1:
-        raise RuntimeError(f"expected all tensors on one device (got {sorted(devices)})")
-
-
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     r"""Rows of ``x`` (``[n, d]``) at ``index`` (int64 ``[...]``): ``[..., d]``.
 
-    Equals ``x[index]``, but backward runs the kernel of an embedding table, which sums repeated
-    rows in a fraction of the time of an indexed add. Of a table of rows it returns the gradients
-    of these rows alone.
+    Equals ``x[index]``, but backward sums repeated rows in a fraction of the time of an indexed
+    add. Of a table of rows it returns the gradients of these rows alone.
     """
     x, index = read_rows(x, index)
-    return embedding(index, x)
+    if x.device.type != "cpu":
+        return embedding(index, x)
+    if index.numel() >= MANY_ROWS and x.requires_grad:
+        out: Tensor = _GatherRows.apply(x, index.flatten())
+    else:
+        out = x.index_select(0, index.flatten())
+    return out.view(*index.shape, x.size(1))
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.size = x.size(0)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _ScatterRows.apply(grad, index, ctx.size), None
+
+
+class _ScatterRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, num_rows: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return scatter_rows(values, index, num_rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return _GatherRows.apply(grad, index), None, None
 
 
 def row_matmul(matrix: CSR, rows: Tensor, x: Tensor) -> Tensor:
@@ -216,10 +157,8 @@ def selected_matmul_backward(
 ) -> Tensor:
     """The transposed rows times ``grad`` (``[B, d]``): ``[num_cols, d]``."""
     row, entry = entries_of(ptr, rows)
-    col, order = torch.sort(col[entry], stable=True)
-    ptr = index2ptr(col, num_cols).to(torch.int32)
-    row = row[order].to(torch.int32)
-    out: Tensor = csr_matmul(ptr, row, value[entry[order]], grad)
+    ptr = index2ptr(row, len(rows)).to(torch.int32)
+    out: Tensor = transposed_matmul(ptr, col[entry], value[entry], grad, num_cols)
     return out
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pyg_kd.checks import require_choice, require_positive
-from pyg_kd.functional.losses import bpr_loss, softmax_loss
+from pyg_kd.functional.losses import softmax_loss
 from pyg_kd.functional.sparse import gather_rows
+from pyg_kd.functional.triples import triple_loss
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 Negatives = Literal["uniform", "in_batch", "both"]
@@ -30,11 +31,7 @@ class BPR(nn.Module):
 
     def forward(self, x_dict: XDict, batch: Batch) -> Tensor:
         """The loss of the batch's triples."""
-        x_user = gather_rows(x_dict[USER], batch.user)
-        # One lookup for positives and negatives, so that the table gets one gradient.
-        x_item = gather_rows(x_dict[ITEM], batch.candidates)
-        scores = torch.einsum("bd,bnd->bn", x_user, x_item)
-        return bpr_loss(scores[:, 0], scores[:, 1:])
+        return triple_loss(x_dict[USER], x_dict[ITEM], batch.user, batch.candidates)
 
     def __repr__(self) -> str:
         return "BPR()"
