@@ -51,9 +51,14 @@ class Batch:
         return self if self.portion is None else self.portion.batch
 
     @property
+    def place(self) -> tuple[int, int]:
+        """The number of this share, from 0, and how many there are: 1 for a whole batch."""
+        return (0, 1) if self.portion is None else (self.portion.rank, self.portion.num_shares)
+
+    @property
     def num_shares(self) -> int:
         """Processes that share the batch, 1 for a whole batch."""
-        return 1 if self.portion is None else self.portion.num_shares
+        return self.place[1]
 
     def share(
         self, rank: int, num_shares: int, total: Callable[[Tensor], Tensor] | None = None

@@ -125,26 +125,57 @@ class TopologyDistillation(Distillation):
         if self.experts is not None:
             self.experts.on_epoch_start(epoch, max_epochs, x_dict)
 
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """Those of the whole batch, where entities are not compared by sums over them."""
+        return super().rows_read(graph, batch if self._adds_up(graph, batch) else batch.whole)
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the topology loss of the unique entities of the batch, or of all entities."""
         self.ensure_bound(x_dict, graph)
+        share, adds_up = batch, self._adds_up(graph, batch)
+        batch = batch if adds_up else batch.whole
         teacher = [graph[node_type].teacher_x for node_type in (USER, ITEM)]
         student = [x_dict[USER], x_dict[ITEM]]
         if self.entities == "batch":
             index = (batch.unique_users, batch.unique_items)
             teacher = [t.index_select(0, i) for t, i in zip(teacher, index, strict=True)]
             student = [gather_rows(s, i) for s, i in zip(student, index, strict=True)]
+        else:
+            teacher, student = ([batch.own(x) for x in side] for side in (teacher, student))
         # Half precision cannot represent sums of squares that nearly cancel.
         with full_precision(student[0].device.type):
             if self.experts is None:
-                return full_topology_loss(torch.cat(student), torch.cat(teacher))
-            levels = self._levels(self.experts, student, teacher)
-        nodes = zip((USER, ITEM), student, teacher, strict=True)
-        reconstruction = sum(self.experts.reconstruction(*node) for node in nodes)
-        return self.gamma * levels + (1 - self.gamma) * reconstruction
+                total = share.total if adds_up and share.num_shares > 1 else None
+                loss = full_topology_loss(
+                    torch.cat(student), torch.cat(teacher), total=total, num_shares=share.num_shares
+                )
+                return loss if adds_up else loss / share.num_shares
+            levels = self._levels(self.experts, student, teacher, share)
+        reconstruction = [
+            self.experts.reconstruction(
+                node_type,
+                share.own(s),
+                share.own(t),
+                share.own(self.experts.uniform(node_type, len(s))),
+            )
+            for node_type, s, t in zip((USER, ITEM), student, teacher, strict=True)
+        ]
+        return self.gamma * levels + (1 - self.gamma) * sum(reconstruction)
+
+    def _adds_up(self, graph: HeteroData, batch: Batch) -> bool:
+        """Whether products of width by width are summed over the entities of a share."""
+        if self.entities == "all" or self.experts is not None:
+            return self.experts is None
+        # Few entities are compared pair by pair.
+        num_entities = len(batch.whole.unique_users) + len(batch.whole.unique_items)
+        return num_entities > int(graph[USER].teacher_x.size(1))
 
     def _levels(
-        self, experts: DistillationExperts, student: list[Tensor], teacher: list[Tensor]
+        self,
+        experts: DistillationExperts,
+        student: list[Tensor],
+        teacher: list[Tensor],
+        share: Batch,
     ) -> Tensor:
         groups = [experts.group(n, t) for n, t in zip((USER, ITEM), teacher, strict=True)]
         entity, group = hierarchical_topology_loss(
@@ -157,5 +188,6 @@ class TopologyDistillation(Distillation):
             exclude_own_group=self.exclude_own_group,
             positive_pairs_only=self.positive_pairs_only,
             detach_prototypes=self.detach_prototypes,
+            share=share.place,
         )
         return entity + group

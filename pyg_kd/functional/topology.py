@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyg_kd.checks import require_choice
-from pyg_kd.functional.sparse import keep_float32, require_one_device
+from pyg_kd.functional.topology_pairs import sum_grouped_pairs, sum_shared_pairs
 
 #: What the group level compares: prototypes with entities, or with each other.
 Level = Literal["prototype-entity", "prototype-prototype"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
-#: Rows and columns of the tile of cosines that is formed at once where pairs must be looked at.
-PAIR_TILE = 512
-
-#: Rows of a symmetric product that are computed at once on a CPU.
-GRAM_BLOCK = 40
-
 
 def full_topology_loss(
-    student: Tensor, teacher: Tensor, *, reduction: Literal["sum", "mean"] = "sum"
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    reduction: Literal["sum", "mean"] = "sum",
+    total: Callable[[Tensor], Tensor] | None = None,
+    num_shares: int = 1,
 ) -> Tensor:
     r"""Full topology distillation of `"Topology Distillation for Recommender System"
     <https://arxiv.org/abs/2106.08700>`_.
@@ -39,9 +38,14 @@ def full_topology_loss(
         student: Representations of the student, ``[b, d_s]``.
         teacher: Representations of the teacher, ``[b, d_t]``, constant.
         reduction: ``"sum"`` over all ordered pairs (default) or ``"mean"``.
+        total: Adds up a tensor over processes, each of which has some of the rows. The products of
+            width by width of all rows are added up, and what each process returns adds up to the
+            loss of all rows, whose gradient it has for its own.
+        num_shares: Number of these processes.
 
     Raises:
-        ValueError: If the numbers of rows differ or ``reduction`` is unknown.
+        ValueError: If the numbers of rows differ, ``reduction`` is unknown, or is ``"mean"`` with
+            rows on several processes.
 
     Example:
         >>> teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -52,7 +56,11 @@ def full_topology_loss(
     end = torch.tensor([student.size(0)])
     if reduction not in ("sum", "mean"):
         raise ValueError(f"'reduction' must be 'sum' or 'mean' (got {reduction!r})")
-    loss = _grouped_pairs(_unit_rows(student), _unit_rows(teacher), end, False)
+    if total is not None:
+        if reduction != "sum":
+            raise ValueError(f"'reduction' must be 'sum' with 'total' (got {reduction!r})")
+        return sum_shared_pairs(_unit_rows(student), _unit_rows(teacher), total, num_shares)
+    loss = sum_grouped_pairs(_unit_rows(student), _unit_rows(teacher), end, False)
     return loss / max(student.size(0), 1) ** 2 if reduction == "mean" else loss
 
 
@@ -66,6 +74,7 @@ def hierarchical_topology_loss(
     exclude_own_group: bool = True,
     positive_pairs_only: bool = False,
     detach_prototypes: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> tuple[Tensor, Tensor]:
     r"""Entity- and group-level topology of `"Topology Distillation for Recommender System"
     <https://arxiv.org/abs/2106.08700>`_.
@@ -94,6 +103,9 @@ def hierarchical_topology_loss(
             memory stays linear and time is quadratic in the size of a group.
         detach_prototypes: No gradient through the student's prototypes (the
             reference code).
+        share: The number of a process and how many there are, all with the same arguments: it
+            computes its groups of the entity level and its entities of the group level (or
+            prototypes, where these are compared with each other). The losses add up over processes.
 
     Returns:
         ``(entity_loss, group_loss)``, both sums.
@@ -110,20 +122,44 @@ def hierarchical_topology_loss(
     group, order = torch.sort(group, stable=True)
     student, teacher = student.index_select(0, order), teacher.index_select(0, order)
     unit_student, unit_teacher = _unit_rows(student), _unit_rows(teacher)
-    entity_loss = _grouped_pairs(unit_student, unit_teacher, count.cumsum(0), positive_pairs_only)
-
+    entity_loss = _entity_level(
+        unit_student, unit_teacher, group, count, positive_pairs_only, *share
+    )
+    dtype = torch.promote_types(student.dtype, teacher.dtype)
+    student, teacher, unit_student, unit_teacher = (
+        x.to(dtype) for x in (student, teacher, unit_student, unit_teacher)
+    )
     # Of a group without a member the prototype is zero, and so are its cosines on both sides.
     p_student, p_teacher = (_unit_rows(_means(x, group, count)) for x in (student, teacher))
     if detach_prototypes:
         p_student = p_student.detach()
     if level == "prototype-prototype":
-        difference = p_teacher @ p_teacher.t() - p_student @ p_student.t()
-        return entity_loss, difference.square().sum()
-
+        unit_student, unit_teacher, group = p_student, p_teacher, group[:0]
+    unit_student, unit_teacher, group = (
+        x.tensor_split(share[1])[share[0]] for x in (unit_student, unit_teacher, group)
+    )
     difference = torch.addmm(p_teacher @ unit_teacher.t(), p_student, unit_student.t(), alpha=-1)
-    if exclude_own_group:
+    if exclude_own_group and level == "prototype-entity":
         difference = difference.scatter(0, group.unsqueeze(0), 0.0)
     return entity_loss, difference.square().sum()
+
+
+def _entity_level(
+    student: Tensor,
+    teacher: Tensor,
+    group: Tensor,
+    count: Tensor,
+    positive_pairs_only: bool,
+    rank: int,
+    num_shares: int,
+) -> Tensor:
+    """The entity level of every ``num_shares``-th group, from unit rows sorted by group."""
+    if num_shares > 1:
+        own = (group % num_shares == rank).nonzero().squeeze(1)
+        student, teacher = student.index_select(0, own), teacher.index_select(0, own)
+        mine = torch.arange(len(count), device=count.device) % num_shares == rank
+        count = torch.where(mine, count, 0)
+    return sum_grouped_pairs(student, teacher, count.cumsum(0), positive_pairs_only)
 
 
 def check_rows(student: Tensor, teacher: Tensor) -> None:
@@ -146,95 +182,3 @@ def _unit_rows(x: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     unit: Tensor = x / norm.masked_fill(norm == 0, torch.inf)
     return unit
-
-
-def _grouped_pairs(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> Tensor:
-    """Entity loss of unit rows sorted by group, each group up to its place in ``end``."""
-    out: Tensor = _GroupedPairs.apply(s, t, end, positive_pairs_only)
-    return out
-
-
-class _GroupedPairs(torch.autograd.Function):
-    """One pass computes value and gradient, which share their products."""
-
-    @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> Tensor:
-        value: Tensor
-        value, grad = grouped_pairs(s, t.to(s.dtype), end, positive_pairs_only)
-        ctx.save_for_backward(grad)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad * ctx.saved_tensors[0], None, None, None
-
-
-@torch.library.custom_op("pyg_kd::grouped_pairs", mutates_args=())
-def grouped_pairs(
-    s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool
-) -> tuple[Tensor, Tensor]:
-    """Sum over pairs within groups of ``(t_i.t_j - s_i.s_j)^2`` and its gradient to ``s``."""
-    grad, values, start = torch.empty_like(s), [s.new_zeros(())], 0
-    for stop in end.tolist():
-        rows, start = slice(start, stop), stop
-        if positive_pairs_only or stop - rows.start <= t.size(1):
-            values += _pairs(s[rows], t[rows], positive_pairs_only, grad[rows])
-        elif stop > rows.start:
-            values.append(_gram(s[rows], t[rows], grad[rows]))
-    return torch.stack(values).sum(), grad.mul_(-4)
-
-
-@grouped_pairs.register_fake
-def _(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> tuple[Tensor, Tensor]:
-    require_one_device(s, t)
-    return s.new_empty(()), torch.empty_like(s)
-
-
-keep_float32("pyg_kd::grouped_pairs")
-
-
-def _gram(s: Tensor, t: Tensor, grad: Tensor) -> Tensor:
-    """The loss by d x d products, linear in the rows; writes the gradient over -4 to ``grad``."""
-    ts, ss, tt = t.t() @ s, s.t() @ s, _upper_blocks(t)
-    torch.mm(t, ts, out=grad).addmm_(s, ss, alpha=-1)
-    # The three norms nearly cancel once the student fits, so they are summed in float64.
-    norms = [m.double().square().sum() for m in (ts, ss)]
-    return (_square_norm(tt) - 2 * norms[0] + norms[1]).clamp_(min=0).to(s.dtype)
-
-
-def _upper_blocks(x: Tensor) -> list[Tensor]:
-    """Rows of ``x.T @ x``, which is symmetric, from the diagonal on: seven tenths of its time."""
-    size = GRAM_BLOCK if x.device.type == "cpu" else x.size(1)
-    starts = range(0, x.size(1), size)
-    return [x[:, start : start + size].t() @ x[:, start:] for start in starts]
-
-
-def _square_norm(blocks: list[Tensor]) -> Tensor:
-    """The squared norm of a symmetric matrix, float64, from its :func:`_upper_blocks`."""
-    norms = []
-    for block in blocks:
-        square = block.double().square()
-        norms.append(2 * square.sum() - square[:, : len(block)].sum())
-    return torch.stack(norms).sum()
-
-
-def _pairs(s: Tensor, t: Tensor, positive_pairs_only: bool, grad: Tensor) -> list[Tensor]:
-    """The loss pair by pair, in tiles; writes the gradient over -4 to ``grad``."""
-    values: list[Tensor] = []
-    grad.zero_()
-    tiles = [slice(start, start + PAIR_TILE) for start in range(0, len(s), PAIR_TILE)]
-    for i, rows in enumerate(tiles):
-        for cols in tiles[i:]:  # the others mirror them
-            rho = t[rows] @ t[cols].t()
-            keep = rho > 0 if positive_pairs_only else None
-            difference = rho.addmm_(s[rows], s[cols].t(), alpha=-1)
-            if keep is not None:
-                difference *= keep
-            square = torch.dot(difference.view(-1), difference.view(-1))
-            grad[rows].addmm_(difference, s[cols])
-            if cols is not rows:
-                square *= 2
-                grad[cols].addmm_(difference.t(), s[rows])
-            values.append(square)
-    return values

@@ -30,6 +30,8 @@ ON_CPU = {
     ("functional/edge_scores.py", "torch.sparse_coo_tensor(rows.long().unsqueeze(0), "
      "value.to(table.dtype), table.shape, check_invariants=False, is_coalesced=True)"):
      "is where its parts are",
+    ("training/exchange.py", "torch.sparse_coo_tensor(rows.unsqueeze(0), values, parameter.shape)"):
+     "is where its parts are",
     ("study/records.py", "torch.from_numpy(table[n].to_numpy().copy())"): "read from a file",
     ("study/simulation/lists.py", "torch.from_numpy(found)"): "an index ranks on the CPU",
     ("functional/topology.py", "torch.tensor([student.size(0)])"): "ends of groups are read on "

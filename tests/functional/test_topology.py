@@ -11,8 +11,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
-from pyg_kd.functional import full_topology_loss, hierarchical_topology_loss, topology
-from pyg_kd.functional.topology import LEVELS, PAIR_TILE, grouped_pairs
+from pyg_kd.functional import full_topology_loss, hierarchical_topology_loss, topology_pairs
+from pyg_kd.functional.topology import LEVELS
+from pyg_kd.functional.topology_pairs import PAIR_TILE, grouped_pairs
 
 OPTIONS = list(itertools.product(LEVELS, *[(True, False)] * 3))
 
@@ -251,7 +252,7 @@ def test_a_pair_of_cosine_zero_is_not_positive(dtype):
 
 @pytest.mark.parametrize("b", [7, 8, 30, 35])  # one tile, a second of one row, five, five full
 def test_positive_pairs_in_tiles(monkeypatch, b):
-    monkeypatch.setattr(topology, "PAIR_TILE", 7)
+    monkeypatch.setattr(topology_pairs, "PAIR_TILE", 7)
     s, t = tables(b, 2, 3)
     group = torch.zeros(b, dtype=torch.long)
     options = {"level": LEVELS[0], "exclude_own_group": True, "detach_prototypes": False}
@@ -383,6 +384,47 @@ def test_a_group_out_of_range():
         hierarchical_topology_loss(s, t, torch.tensor([0, 1, 3, 1]), 3)
 
 
+@pytest.mark.parametrize("sizes", [(7, 0), (1, 12), (20, 30)])
+def test_products_of_rows_on_two_processes_add_up(sizes):
+    tables_of = [tables(size, 3, 5) for size in sizes]
+    student, teacher = (torch.cat(side).double() for side in zip(*tables_of, strict=True))
+    student = student.detach().requires_grad_()
+    known = []  # what each gives is noted first, as if both were there at once
+    for s, t in zip(student.split(sizes), teacher.split(sizes), strict=True):
+        full_topology_loss(s, t, total=lambda x: known.append(x) or x, num_shares=2)
+    both = [
+        full_topology_loss(s, t, total=lambda _: sum(known), num_shares=2)
+        for s, t in zip(student.split(sizes), teacher.split(sizes), strict=True)
+    ]
+    a, b = (
+        x / np.linalg.norm(x, axis=1)[:, None] for x in (student.detach().numpy(), teacher.numpy())
+    )
+    assert sum(both).item() == pytest.approx(np.square(b @ b.T - a @ a.T).sum(), rel=1e-10)
+    assert both[0].item() == both[1].item()
+    (found,) = torch.autograd.grad(sum(both), student)
+    (expected,) = torch.autograd.grad(full_topology_loss(student, teacher), student)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("options", [{}, {"exclude_own_group": False, "positive_pairs_only": True}])
+@pytest.mark.parametrize("num_shares", [2, 5])
+def test_processes_share_groups_and_entities(level, options, num_shares):
+    s, t = tables(40, 3, 4)
+    s = s.detach().double().requires_grad_()
+    group = torch.randint(4, (40,), generator=torch.Generator().manual_seed(num_shares))
+    options = {"level": level, **options}
+    whole = hierarchical_topology_loss(s, t.double(), group, 4, **options)
+    parts = [
+        hierarchical_topology_loss(s, t.double(), group, 4, share=(rank, num_shares), **options)
+        for rank in range(num_shares)
+    ]
+    for expected, found in zip(whole, map(sum, zip(*parts, strict=True)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+        grads = [torch.autograd.grad(x, s, retain_graph=True)[0] for x in (found, expected)]
+        torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-12)
+
+
 def test_options_that_are_unknown():
     s, t = tables(4, 2, 3)
     group = torch.zeros(4, dtype=torch.long)
@@ -392,3 +434,5 @@ def test_options_that_are_unknown():
         hierarchical_topology_loss(s, t, group[:3], 1)
     with pytest.raises(ValueError, match=r"'reduction' must be .*\(got 'max'\)"):
         full_topology_loss(s, t, reduction="max")
+    with pytest.raises(ValueError, match=r"'reduction' must be 'sum' with 'total' \(got 'mean'\)"):
+        full_topology_loss(s, t, reduction="mean", total=lambda x: x)
