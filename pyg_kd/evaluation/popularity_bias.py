@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_count
 from pyg_kd.evaluation.slice_groups import Groups, popularity_groups
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.metrics.ranker import Ranker
+from pyg_kd.metrics.ranking_metrics import check_lengths
 from pyg_kd.models.inference import best_unseen
 from pyg_kd.typing import ITEM
 
@@ -116,9 +116,7 @@ def popularity_bias(
         (True, True)
     """
     edges = interactions(data)
-    require_count(k=k)
-    if k > edges.num_items:
-        raise ValueError(f"'k' must be at most the number of items, {edges.num_items} (got {k})")
+    (k,) = check_lengths(k, edges.num_items)
     seen = edges.by_user()
     known = (seen.degree > 0).nonzero().squeeze(1)
     if users is not None:

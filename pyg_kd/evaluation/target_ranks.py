@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_count
 from pyg_kd.evaluation.full_ranking import PerUser
 from pyg_kd.functional.ranking import rank_unseen
 from pyg_kd.metrics.ranker import Ranker, representations
-from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
+from pyg_kd.metrics.ranking_metrics import check_lengths, hit_matrix, parse_metric, ranking_metrics
 from pyg_kd.metrics.ranking_task import Task, ranking_task
 from pyg_kd.models.inference import inference
 from pyg_kd.progress import Progress
@@ -116,10 +115,8 @@ def target_ranks(
         >>> ranks.rank.shape == test["user", "item"].edge_label_index[0].shape
         True
     """
-    require_count(k=k)
     task = ranking_task(data, target_data)
-    if k > task.num_items:
-        raise ValueError(f"'k' must be at most the number of items, {task.num_items} (got {k})")
+    (k,) = check_lengths(k, task.num_items)
     user, item = task.targets.row, task.targets.col
     rank = torch.full_like(user, k)
     with inference(model):

@@ -43,6 +43,7 @@ def ablation_section(
     figures = [_shares(found, f"{name}-shares", base)]
     if found.interactions:
         tables.append(_interactions(found))
+    if len(found.interactions) > 1:  # one alone is no map
         figures.append(_heat_map(found, f"{name}-interactions"))
     if found.controls:
         tables.append(_controls(found))
