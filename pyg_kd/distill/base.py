@@ -9,16 +9,18 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
+from pyg_kd.distill.whole_graph import SubgraphMethod, WholeGraph
 from pyg_kd.knowledge.requirements import (
     KNOWLEDGE,
     check_knowledge,
     check_values,
+    graph_fingerprint,
     knowledge_key,
 )
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
-class Distillation(nn.Module):
+class Distillation(SubgraphMethod):
     r"""A loss between a student and the knowledge that a graph carries.
 
     A subclass declares what it ``needs`` and implements :meth:`forward`, which begins with
@@ -125,6 +127,7 @@ class Distillation(nn.Module):
             self._bound, self._set_up = key, True
             self.draw()
             self._fresh = True
+        self._whole = WholeGraph(graph)
         return self
 
     def unbind(self) -> Self:
@@ -223,7 +226,9 @@ class Distillation(nn.Module):
             raise ValueError(
                 f"'x_dict' has width {dim}, but {type(self).__name__} was bound to {self._bound[1]}"
             )
-        elif self._bound[0] not in ((), knowledge_key(graph)):
+        elif self._bound[0] and (
+            self._bound[0] != knowledge_key(graph) or self._bound[0][0] != graph_fingerprint(graph)
+        ):
             raise ValueError(
                 f"'graph' is not the graph that {type(self).__name__} was bound to, or carries "
                 "the knowledge of another teacher"

@@ -112,6 +112,31 @@ def read_subgraph(data: HeteroData, sizes: Mapping[str, int]) -> Subgraph:
     return subgraph
 
 
+def read_seeds(data: HeteroData, degree: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    r"""The global ids of the seeds of a batch, by type, whose rows come first.
+
+    Args:
+        data: The batch.
+        degree: The degrees of the whole graph, by type, that those of the batch must be of.
+
+    Raises:
+        ValueError: If ids or hops are missing or wrong, or the nodes are not of this graph.
+    """
+    found = {}
+    for kind, of in degree.items():
+        n_id, hops, own = _n_id(data, kind, len(of)), _hops(data, kind), _degree(data, kind)
+        wrong = (own != of[n_id]).nonzero()
+        if len(wrong):
+            place = int(wrong[0])
+            raise ValueError(
+                f"node {int(n_id[place])} of {kind!r} has {int(of[n_id[place]])} edges in the "
+                f"whole graph and {int(own[place])} by data[{kind!r}].{DEGREE}: 'n_id' is wrong, "
+                "or the subgraph is of another graph"
+            )
+        found[kind] = n_id[: hops[0]]
+    return found
+
+
 def _n_id(data: HeteroData, kind: str, size: int) -> Tensor:
     found, name = data[kind].get("n_id"), f"data[{kind!r}].n_id"
     if not isinstance(found, Tensor):
