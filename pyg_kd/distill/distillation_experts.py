@@ -200,14 +200,26 @@ class DistillationExperts(Distillation):
         reconstructed: Tensor = self.mixture[node_type](student, teacher, self.tau, uniform)
         return (teacher - reconstructed).square().sum()
 
+    @property
+    def _parts(self) -> list[tuple[float, str, str]]:
+        """Weights, node types and names of the entities of a batch."""
+        if self.variant == "reference":
+            sides = [(0.5, ITEM, "unique_positives"), (0.5, ITEM, "unique_negatives")]
+            return [(1.0, USER, "unique_users"), *sides]
+        return [(1.0, USER, "unique_users"), (1.0, ITEM, "unique_items")]
+
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The entities that are reconstructed."""
+        rows: dict[str, list[Tensor]] = {USER: [], ITEM: []}
+        for _, node_type, name in self._parts:
+            rows[node_type].append(getattr(batch, name))
+        return {node_type: torch.cat(ids) for node_type, ids in rows.items()}
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the reconstruction error of the unique users and items of the batch."""
         self.ensure_bound(x_dict, graph)
-        parts = [(1.0, USER, "unique_users"), (1.0, ITEM, "unique_items")]
-        if self.variant == "reference":
-            parts[1:] = [(0.5, ITEM, "unique_positives"), (0.5, ITEM, "unique_negatives")]
         losses = []
-        for weight, node_type, name in parts:
+        for weight, node_type, name in self._parts:
             index = getattr(batch, name)
             student = gather_rows(x_dict[node_type], index)
             teacher = graph[node_type].teacher_x[index]

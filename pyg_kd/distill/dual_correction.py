@@ -130,6 +130,20 @@ class DualCorrection(Distillation):
         for side in self._sides:
             self.side(side).draw()
 
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The rows whose lists are taken, and those that they list."""
+        rows: dict[str, list[Tensor]] = {USER: [], ITEM: []}
+        for side in self._sides:
+            own = self._rows(side, graph[side].num_nodes, batch)
+            rows[side].append(own)
+            rows[OTHER[side]].append(self.side(side).lists[own])
+        return {name: torch.cat([x.flatten().long() for x in xs]) for name, xs in rows.items()}
+
+    def _rows(self, side: str, size: int, batch: Batch) -> Tensor:
+        if side == USER:
+            return batch.unique_users
+        return batch.own(distinct_ids(batch.whole.positive, size))
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the list losses of the unique users and unique positive items of the batch."""
         self.ensure_bound(x_dict, graph)
@@ -137,7 +151,7 @@ class DualCorrection(Distillation):
         if self.sides != "item":
             losses.append(self._loss(USER, batch.unique_users, x_dict))
         if self.sides != "user":
-            items = batch.own(distinct_ids(batch.whole.positive, x_dict[ITEM].size(0)))
+            items = self._rows(ITEM, x_dict[ITEM].size(0), batch)
             losses.append(self.item_weight * self._loss(ITEM, items, x_dict))
         return torch.stack(losses).sum()
 

@@ -166,6 +166,8 @@ class RejuvenatedCrossEntropy(Distillation):
 
     def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
         """The unique users of the batch, and the items of their lists."""
+        if self.lists is None:  # the student is about to rank for the first time
+            return {USER: None, ITEM: None}
         lists, _ = self._lists_and_target(graph)
         return {USER: batch.unique_users, ITEM: lists[batch.unique_users]}
 

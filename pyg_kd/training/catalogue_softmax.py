@@ -83,6 +83,10 @@ class CatalogueSoftmax(nn.Module):
         self.temperature, self.num_items, self.own = temperature, num_items, own
         self.balance, self.normalize = balance, normalize
 
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The users whose rows a batch reads; items are read as a whole."""
+        return {USER: batch.unique_users, ITEM: None}
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The loss of the batch's users."""
         users, x_item = batch.unique_users, x_dict[ITEM]

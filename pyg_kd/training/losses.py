@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_positive
 from pyg_kd.functional.losses import softmax_loss
@@ -71,6 +72,11 @@ class SampledSoftmax(nn.Module):
         require_positive(temperature=temperature, num_negatives=num_negatives)
         self.temperature, self.num_negatives = temperature, num_negatives
         self.negatives, self.normalize = negatives, normalize
+
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The rows that a batch reads; uniform negatives, drawn while it is computed, are any."""
+        items = batch.whole.positive if self.negatives == "in_batch" else None
+        return {USER: batch.user, ITEM: items}
 
     def forward(self, x_dict: XDict, batch: Batch) -> Tensor:
         """The loss of the batch's positives."""
