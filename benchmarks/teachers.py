@@ -35,7 +35,7 @@ from pyg_kd.knowledge import fuse, load_knowledge, save_knowledge
 from pyg_kd.knowledge.popularity import popular_unseen
 from pyg_kd.metrics.ranking_metrics import hit_matrix, in_sorted, ranking_metrics
 from pyg_kd.metrics.ranking_task import ranking_task
-from pyg_kd.models import EASE, GFCF, MF, SLIM, ItemKNN, KernelRidge, Recommender, UserKNN
+from pyg_kd.models import BSPM, EASE, GFCF, MF, SLIM, ItemKNN, KernelRidge, Recommender, UserKNN
 from pyg_kd.training import AlternatingLeastSquares
 from pyg_kd.training.recipes import lightgcn_teacher
 from pyg_kd.transforms import UserSplit
@@ -91,6 +91,7 @@ TEACHERS: dict[str, Callable[..., Recommender] | None] = {
     "ItemKNN": lambda data, seed, **options: ItemKNN(data, **options),
     "UserKNN": lambda data, seed, **options: UserKNN(data, **options),
     "GFCF": lambda data, seed, **options: GFCF(data, **options),
+    "BSPM": lambda data, seed, **options: BSPM(data, **options),
     "EASE": lambda data, seed, **options: EASE(data, **options),
     "KernelRidge": lambda data, seed, **options: KernelRidge(data, **options),
     "SLIM": lambda data, seed, **options: SLIM(data, **options),

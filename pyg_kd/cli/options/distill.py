@@ -14,10 +14,10 @@ class Teacher:
 
     Args:
         teacher: An ensemble of several that is chosen on the validation interactions; names out of
-            kernel_ridge, gfcf, ease, slim, item_knn, user_knn, als and lightgcn for one of these,
-            joined by +, or files with the lists of another model (CSV or Parquet, columns user
-            and item, and rank, score and confidence if there are any); one model
-            that is trained here, lightgcn, mf, ngcf, cml, neumf, multvae, itemae, gfcf or ease; or
+            kernel_ridge, gfcf, bspm, ease, slim, item_knn, user_knn, als and lightgcn for one of
+            these, joined by +, or files with the lists of another model (CSV or Parquet, columns
+            user and item, and rank, score and confidence if there are any); one model that is
+            trained here, lightgcn, mf, ngcf, cml, neumf, multvae, itemae, gfcf or ease; or
             the folder of a run of train on the same data and split.
         teacher_dim: Width of the embeddings of one model; 64, and 128 from half a million
             interactions on.
