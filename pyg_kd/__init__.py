@@ -30,11 +30,13 @@ rest is found in
     training     the loop, base losses, histories
     evaluation   full ranking, sampled ranking, paired tests
     retrieval    serving a student: an index without PyTorch, bundles, a service
+    sharding     tables larger than a machine, on several processes
     study        studies that rerun, ablations, tuning, simulated experiments
     cli          the command line: pyg-kd --help
     metrics      metrics of rankings
     loader       mini-batches, for loops of your own
     functional   the operations underneath
+    shards       files in parts, written by several processes or on Ray Data
 
 Start with ``docs/index.md`` in the repository: a table of the methods with what each needs and
 which weight to try first, tutorials, results. ``help(pyg_kd.distill)`` and the like tell more.
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from pyg_kd import metrics as metrics
     from pyg_kd import models as models
     from pyg_kd import retrieval as retrieval
+    from pyg_kd import sharding as sharding
+    from pyg_kd import shards as shards
     from pyg_kd import study as study
     from pyg_kd import training as training
     from pyg_kd import transforms as transforms
@@ -108,7 +112,8 @@ __all__ = [
 ]
 
 _ROOMS = ("cli", "datasets", "distill", "evaluation", "functional", "knowledge", "loader",
-          "metrics", "models", "retrieval", "study", "training", "transforms")  # fmt: skip
+          "metrics", "models", "retrieval", "sharding", "shards", "study", "training",
+          "transforms")  # fmt: skip
 
 #: Where the names come from that are not methods.
 _HOMES = {

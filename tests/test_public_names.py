@@ -128,6 +128,15 @@ NAMES = {
         "SLIM",
         "UserKNN",
     ],
+    "pyg_kd.sharding": [
+        "ProcessFailed",
+        "ShardedMF",
+        "ShardedTrainer",
+        "launch",
+        "map_model",
+        "process_group",
+        "save_sharded_student",
+    ],
     "pyg_kd.training": [
         "AlternatingLeastSquares",
         "BPR",
