@@ -113,6 +113,7 @@ def extract_shards(
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from pyg_kd.datasets import SyntheticInteractions
+        >>> from pyg_kd.knowledge import load_shards
         >>> from pyg_kd.models import MF
         >>> data = SyntheticInteractions(None, num_users=20, num_items=50, num_edges=80)[0]
         >>> with TemporaryDirectory() as folder:
@@ -122,7 +123,9 @@ def extract_shards(
         torch.Size([20, 10])
     """
     arrow()
-    require_count(rows=rows, threads=threads)
+    blocks = {"row_block": row_block, "col_tile": col_tile}
+    told = {name: value for name, value in blocks.items() if value is not None}
+    require_count(rows=rows, threads=threads, **told)
     check_teacher(teacher, data, trusted)
     edges = interactions(data)
     num_items = min(DEFAULT_ITEMS, edges.num_items) if num_items is None else num_items
@@ -150,7 +153,7 @@ def extract_shards(
         rows=int(rows),
         vectors=bool(vectors) and teacher.latent,
         threads=int(threads),
-        blocks={"row_block": row_block, "col_tile": col_tile},
+        blocks=blocks,
     )
     shared: dict[str, Any] = {"workers": workers, "engine": engine}
     return run_job(
