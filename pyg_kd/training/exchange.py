@@ -22,6 +22,17 @@ def total(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def copy_from_first(tensors: Iterable[Tensor]) -> None:
+    """Give all processes the contents that tensors have in the first, whatever their types."""
+    for x in tensors:
+        if x.numel():
+            # Not every type travels.
+            content = x.detach().contiguous()
+            distributed.broadcast(content.flatten().view(torch.uint8), src=0)
+            x.copy_(content)
+
+
+@torch.no_grad()
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     r"""Replace the gradient of every parameter by its sum over all processes.
 

@@ -24,9 +24,12 @@ def make_fabric(options: Options) -> Fabric:
     """Launch the processes that a run takes."""
     strategy: Any = options.strategy
     if options.devices > 1 and strategy in ("auto", "ddp"):
-        # The seed makes buffers equal in all processes: nothing to send at every step.
-        keep: dict[str, Any] = {BUFFER_OPTION: False}
-        strategy = DDPStrategy(**keep)
+        # A run sends what has to be sent itself. The seed makes the buffers of methods equal in all
+        # processes, and some have types that cannot be sent.
+        nothing: dict[str, Any] = {BUFFER_OPTION: False}
+        if "init_sync" in signature(DistributedDataParallel).parameters:
+            nothing["init_sync"] = False
+        strategy = DDPStrategy(**nothing)
     with _warnings_only(not options.progress):
         fabric = Fabric(
             accelerator=options.accelerator,

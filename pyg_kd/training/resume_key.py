@@ -26,6 +26,7 @@ RESUME_KEYS = (
     "batch_size",
     "batch_by",
     "batches_per_step",
+    "num_neighbors",
     "lr",
     "schedule",
     "warmup",
@@ -53,16 +54,17 @@ def resume_key(
     objective: Objective,
     data: HeteroData,
     val_data: HeteroData | None,
-    num_processes: int,
 ) -> dict[str, Any]:
-    """Everything that decides the result of a run, as plain values to save and compare."""
+    """Everything that decides the result of a run, as plain values to save and compare.
+
+    The number of processes is no part of it: it decides how sums are rounded, and nothing else.
+    """
     methods, validated = objective.distillations, val_data is not None
     scheduled = options.schedule != "constant" or options.warmup > 0
     evaluator = None if options.evaluator is None else describe_callable(options.evaluator)
     return {
         **{name: getattr(options, name) for name in RESUME_KEYS},
         "precision": str(options.precision),
-        "devices": num_processes,
         # A run without methods, whose learning rate knows no end, can be made longer.
         "max_epochs, over which methods anneal,": options.max_epochs if methods else None,
         "max_epochs, which the learning rate follows,": options.max_epochs if scheduled else None,

@@ -29,7 +29,7 @@ from pyg_kd.training.checkpoint import (
     save_checkpoint,
 )
 from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
-from pyg_kd.training.exchange import sum_gradients
+from pyg_kd.training.exchange import copy_from_first, sum_gradients
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective, float64_of
 from pyg_kd.training.observer import Observer
@@ -37,6 +37,7 @@ from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
 from pyg_kd.training.row_adam import RowAdam
 from pyg_kd.training.rows import row_tables
+from pyg_kd.training.sampled import SampledNeighbors
 from pyg_kd.training.schedule import rate_factor, warmup_steps
 from pyg_kd.training.validation import Validation
 from pyg_kd.typing import Batch
@@ -76,15 +77,21 @@ class Run:
                 f"'batches_per_step' must be 1 with strategy={options.strategy!r}, which exchanges "
                 f"gradients after every batch (got {options.batches_per_step})"
             )
+        if options.num_neighbors is not None:
+            objective.sampled = SampledNeighbors(
+                objective.model, self.data, options.num_neighbors, options.seed
+            )
         self.steps = math.ceil(len(self.loader) / options.batches_per_step)
         objective.to(fabric.device)
         self.adam = RowAdam(
             objective.parameter_groups(),
-            row_tables(objective, self.data, options, fabric.world_size),
+            row_tables(objective, self.data, options, 1 if self.exchanges else fabric.world_size),
             lr=options.lr,
             weight_decay=options.weight_decay,
         )
         self.module, self.optimizer = fabric.setup(objective, self.adam)
+        if self.exchanges:  # whatever seed the weights were drawn with
+            copy_from_first(x for x in objective.state_dict().values() if isinstance(x, Tensor))
         self.average = WeightAverage(
             objective.model,
             options.average,
@@ -160,7 +167,7 @@ class Run:
         with ExitStack() as stack:
             if self.exchanges:
                 stack.enter_context(self.fabric.no_backward_sync(self.module))
-            if self.options.batches_per_step > 1:
+            if self.options.batches_per_step > 1 and self.objective.sampled is None:
                 with self.fabric.autocast():
                     stack.enter_context(self.objective.shared_representations(self.data))
             for batch in batches:
@@ -286,9 +293,7 @@ class Run:
     @cached_property
     def key(self) -> dict[str, Any]:
         """What a checkpoint must share with this run."""
-        return resume_key(
-            self.options, self.objective, self.data, self.val_data, self.fabric.world_size
-        )
+        return resume_key(self.options, self.objective, self.data, self.val_data)
 
     def save(self, path: Path) -> None:
         """Write the state after an epoch."""
