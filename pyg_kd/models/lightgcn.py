@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
@@ -74,6 +74,10 @@ class LightGCN(Recommender):
             self.user_embedding, self.item_embedding, adjacency, self.num_layers
         )
         return self._scaled(x_user, x_item, lambda: interactions(data).by_item().degree)
+
+    def tables_of_rows(self) -> dict[str, nn.Parameter]:
+        """The embeddings."""
+        return {USER: self.user_embedding, ITEM: self.item_embedding}
 
     def represent_seeds(self, subgraph: Subgraph) -> XDict:
         """The embeddings, propagated to the seeds over what was sampled around them."""

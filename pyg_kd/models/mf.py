@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.sampled_propagate import rows_at
@@ -37,9 +38,13 @@ class MF(Recommender):
         self.check_data(data)
         return {USER: self.user_embedding, ITEM: self.item_embedding}
 
+    def tables_of_rows(self) -> dict[str, nn.Parameter]:
+        """The embeddings."""
+        return {USER: self.user_embedding, ITEM: self.item_embedding}
+
     def represent_seeds(self, subgraph: Subgraph) -> XDict:
         """The rows of the seeds."""
-        tables = {USER: self.user_embedding, ITEM: self.item_embedding}
+        tables = self.tables_of_rows()
         return {kind: rows_at(table, subgraph.ids(kind)) for kind, table in tables.items()}
 
 

@@ -107,10 +107,14 @@ class NGCF(Recommender):
                 out[side].append(self._row(x[side]))
         return {USER: torch.cat(out[0], 1), ITEM: torch.cat(out[1], 1)}
 
+    def tables_of_rows(self) -> dict[str, nn.Parameter]:
+        """The embeddings."""
+        return {USER: self.user_embedding, ITEM: self.item_embedding}
+
     def represent_seeds(self, subgraph: Subgraph) -> XDict:
         """The embeddings of the seeds and the output of every layer, over sampled neighbours."""
         sizes = layer_sizes(subgraph, self.num_layers)
-        tables = {USER: self.user_embedding, ITEM: self.item_embedding}
+        tables = self.tables_of_rows()
         x = {kind: rows_at(t, subgraph.n_id[kind][: sizes[0][kind]]) for kind, t in tables.items()}
         out = {kind: [x[kind][: sizes[-1][kind]]] for kind in x}
         for size, neighbor, affinity in zip(sizes[1:], self.neighbor, self.affinity, strict=True):

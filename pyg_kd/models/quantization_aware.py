@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice
@@ -105,6 +105,10 @@ class QuantizationAware(Recommender):
         """The representations of the model inside, rounded."""
         x_dict = self.model(data)
         return {key: fake_quantize(x_dict[key], self.dtype) for key in (USER, ITEM)}
+
+    def tables_of_rows(self) -> dict[str, nn.Parameter]:
+        """Those of the model inside."""
+        return self.model.tables_of_rows()
 
     def represent_seeds(self, subgraph: Subgraph) -> XDict:
         """What the model inside computes of the seeds of a sampled subgraph, rounded."""

@@ -32,6 +32,10 @@ class SubgraphModel(nn.Module):
         represented: XDict = super().__call__(data)
         return represented
 
+    def tables_of_rows(self) -> dict[str, nn.Parameter]:
+        """Embedding tables of which :meth:`represent_seeds` reads rows alone, by node type."""
+        return {}
+
     def represent_seeds(self, subgraph: Subgraph) -> XDict:
         """Representations of the seeds of a sampled subgraph, by node type."""
         raise ValueError(

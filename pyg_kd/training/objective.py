@@ -17,6 +17,7 @@ from pyg_kd.distill.soft_label import SoftLabel
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
 from pyg_kd.training.exchange import total
+from pyg_kd.training.sampled import SampledNeighbors
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -51,6 +52,8 @@ class Objective(nn.Module):
         names = [type(method).__name__ for method, _ in distillations]
         self.names = [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
         self._shared: XDict | None = None
+        #: What represents the nodes of a batch in training; by default the model, of all nodes.
+        self.sampled: SampledNeighbors | None = None
         #: The number of this process, and how many share every batch.
         self.place = 0, 1
 
@@ -91,7 +94,7 @@ class Objective(nn.Module):
 
     def terms(self, graph: HeteroData, batch: Batch) -> list[Tensor]:
         """The unweighted terms of the sum, scalars with their graphs, the base loss first."""
-        x_dict, terms = self._representations(graph), []
+        x_dict, terms = self._representations(graph, batch), []
         for name, owner in zip(
             ("the base loss", *self.names), (self.loss, *self.methods), strict=True
         ):
@@ -119,9 +122,11 @@ class Objective(nn.Module):
         own = self.loss is not None or self.model.own_loss_splits
         return own and bool(getattr(owner, "splits", True))
 
-    def _representations(self, graph: HeteroData) -> XDict:
+    def _representations(self, graph: HeteroData, batch: Batch) -> XDict:
         if self._shared is not None:
             return self._shared
+        if self.sampled is not None and self.training:
+            return self.sampled.represent([self.loss, *self.methods], graph, batch)
         x_dict: XDict = self.model(graph) if self.reads else {}
         return x_dict
 
@@ -144,6 +149,8 @@ class Objective(nn.Module):
     @torch.no_grad()
     def on_epoch_start(self, graph: HeteroData, epoch: int, max_epochs: int) -> None:
         """Tell the methods that an epoch begins, with the representations served by now."""
+        if self.sampled is not None:
+            self.sampled.begin_epoch(epoch)
         if self.methods:
             with inference(self.model):
                 # A model may return its embedding tables themselves, which are parameters.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
+from pyg_kd.functional.neighbor_sampling import check_fan_outs
 from pyg_kd.loader.interaction_loader import UNITS, Unit
 from pyg_kd.models.base import Recommender
 from pyg_kd.training.losses import resolve_loss
@@ -54,6 +55,7 @@ class Options:
     batch_size: int
     batch_by: Unit
     batches_per_step: int
+    num_neighbors: Sequence[int] | None
     lr: float
     schedule: Schedule
     warmup: float
@@ -81,6 +83,13 @@ class Options:
         require_count(**{name: getattr(self, name) for name in COUNTS})
         if self.patience is not None:
             require_count(patience=self.patience)
+        if self.num_neighbors is not None:
+            check_fan_outs(self.num_neighbors)
+            if self.devices > 1:
+                raise ValueError(
+                    f"'num_neighbors' needs one process (got devices={self.devices}): each would "
+                    "draw neighbours of its own"
+                )
         if not isinstance(self.seed, Integral):
             raise TypeError(f"'seed' must be an integer (got {self.seed!r})")
         if abs(self.seed) > MAX_SEED:

@@ -34,13 +34,18 @@ def row_tables(
     """
     wanted = {USER, ITEM}
     if options.sparse is None:
-        read = {USER: options.batch_size, ITEM: options.batch_size * (1 + options.num_negatives)}
+        read = _rows_of_a_step(options)
         wanted = {k for k, n in read.items() if data[k].num_nodes >= max(COST * n, LEAST_ROWS)}
     if options.sparse is False or (options.sparse is None and options.weight_decay) or not wanted:
         return []  # before the model is applied, which may take a while
     reason = _obstacle(objective, options, num_processes)
-    tables = {} if reason else _tables(objective.model, data)
-    found = {key: table for key, table in tables.items() if key in objective.row_wise}
+    if reason:
+        tables, found = {}, {}
+    elif objective.sampled is not None:
+        tables = found = objective.model.tables_of_rows()
+    else:
+        tables = _tables(objective.model, data)
+        found = {key: table for key, table in tables.items() if key in objective.row_wise}
     if not found and options.sparse:
         model = type(objective.model).__name__
         reason = reason or (
@@ -50,6 +55,17 @@ def row_tables(
         )
         raise ValueError(f"'sparse' cannot be True: {reason}")
     return [table for key, table in found.items() if key in wanted]
+
+
+def _rows_of_a_step(options: Options) -> dict[str, int]:
+    """About how many rows of the tables a step reads."""
+    read = {USER: options.batch_size, ITEM: options.batch_size * (1 + options.num_negatives)}
+    last = dict(read)
+    for num in options.num_neighbors or ():
+        # Of all neighbours, there are so many that the estimate may end here.
+        last = {USER: last[ITEM] * max(num, 1), ITEM: last[USER] * max(num, 1)}
+        read = {kind: read[kind] + last[kind] for kind in read}
+    return read
 
 
 def _obstacle(objective: Objective, options: Options, num_processes: int) -> str | None:

@@ -53,6 +53,12 @@ class Trainer:
             all of them: what is learned from losses that are sums over interactions or users, as
             BPR, is learned as from one large batch, in the memory of a small one and with one
             propagation through the graph. It needs one process.
+        num_neighbors: Neighbours that are drawn for a node in every hop, like ``[10, 5]``, -1 for
+            all, with a hop for each layer of the model. Every batch then takes the time and memory
+            of what its losses read and of what was drawn around it, not those of the whole graph,
+            which is propagated over between epochs alone. It needs a model that reads subgraphs,
+            as :class:`~pyg_kd.models.LightGCN` and :class:`~pyg_kd.models.NGCF` do, and one
+            process. By default every step sees the whole graph.
         lr: Learning rate of Adam, at its highest.
         schedule: How it goes on after the warm-up: ``"constant"`` (default), or on a
             ``"cosine"`` from ``lr`` to ``final_lr`` times that, over ``max_epochs``.
@@ -108,6 +114,7 @@ class Trainer:
         batch_size: int = 8192,
         batch_by: Unit = "interaction",
         batches_per_step: int = 1,
+        num_neighbors: Sequence[int] | None = None,
         lr: float = 0.01,
         schedule: Schedule = "constant",
         warmup: float = 0.0,
@@ -132,7 +139,7 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         self.max_epochs, self.batch_size, self.batch_by = max_epochs, batch_size, batch_by
-        self.batches_per_step = batches_per_step
+        self.batches_per_step, self.num_neighbors = batches_per_step, num_neighbors
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule, self.warmup, self.final_lr = schedule, warmup, final_lr
         self.average, self.sparse = average, sparse
