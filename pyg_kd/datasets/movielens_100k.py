@@ -30,6 +30,12 @@ _FILMS = replace(_RATINGS, name="u.item", member="ml-100k/u.item")
 _ATOMIC = "ml-100k.inter"
 _ATOMIC_FILMS = "ml-100k.item"
 _NUM_RATINGS = 100_000
+#: The columns of ``data["item"].genre``.
+GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
 #: Of users, items, ratings and times as four rows of int64, sorted by user, then item.
 _CONTENT_SHA256: str | None = "439762c0673d19e670de6b91ed8d47eac586f1da7fc7f26d1923858c4d47b92c"
 
@@ -41,13 +47,14 @@ class MovieLens100K(InMemoryDataset):
     943 users, 1,682 items and 100,000 edges, sorted by user, then item. The edge
     attribute ``time``, int64 ``[E]``, is in seconds since 1970, and ``raw_id`` of
     either node type, int64, is the id in the file. ``data["item"].title``, a list of
-    :obj:`str` ``[1682]``, names the films, as in ``"Toy Story (1995)"``, if there is a file that
-    names them.
+    :obj:`str` ``[1682]``, names the films, as in ``"Toy Story (1995)"``, and
+    ``data["item"].genre``, float32 ``[1682, 19]`` of 0 and 1, tells their genres, in the order of
+    :data:`~pyg_kd.datasets.movielens_100k.GENRES`, if there is a file that describes them.
 
     Args:
         root: Root folder. ``u.data`` or ``ml-100k.inter`` is looked for in
             ``root/raw``, in ``root`` and in ``$PYG_KD_DATA/ml-100k`` and is only read
-            there, and so are the names of films, in ``u.item`` or ``ml-100k.item``.
+            there, and so are titles and genres of films, in ``u.item`` or ``ml-100k.item``.
             ``u.data`` and ``u.item`` are downloaded to ``root/raw`` if there are no ratings.
         min_rating: Only ratings of at least this value, of 1 to 5, are interactions.
             Users and items without any are dropped.
@@ -57,7 +64,7 @@ class MovieLens100K(InMemoryDataset):
     Raises:
         FileNotFoundError: If no raw file is found and none can be downloaded.
         ValueError: If ``min_rating`` is above 5, the file does not hold the published ratings, or
-            a file that names films leaves one out.
+            a file that describes films leaves one out.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class MovieLens100K(InMemoryDataset):
         else:
             path = atomic / _ATOMIC
         data = _read_ratings(path, min_rating)
-        _name_films(data, root)
+        _describe_films(data, root)
         if pre_transform is not None:
             data = pre_transform(data)
         self.data, self.slices = self.collate([data])
@@ -115,8 +122,8 @@ def _read_ratings(path: Path, min_rating: float) -> HeteroData:
     return from_interactions({"user": column[0], "item": column[1], "time": column[2]}, time="time")
 
 
-def _name_films(data: HeteroData, root: str | os.PathLike[str] | None) -> None:
-    """Put the titles of the films on the items, if there is a file that holds them."""
+def _describe_films(data: HeteroData, root: str | os.PathLike[str] | None) -> None:
+    """Put titles and genres of the films on the items, if there is a file that holds them."""
     name = _FILMS.name
     if (folder := locate([name], root, _FOLDER)) is None:
         name = _ATOMIC_FILMS
@@ -124,22 +131,38 @@ def _name_films(data: HeteroData, root: str | os.PathLike[str] | None) -> None:
             return
     path = folder / name
     try:
-        titles = _read_films(path) if name == _FILMS.name else _read_atomic_films(path)
-        data[ITEM].title = [titles[str(film)] for film in data[ITEM].raw_id.tolist()]
+        films = _read_films(path) if name == _FILMS.name else _read_atomic_films(path)
+        found = [films[str(film)] for film in data[ITEM].raw_id.tolist()]
     except KeyError as error:
         raise ValueError(f"{str(path)!r} must name all films (film {error} is missing)") from error
-    except ValueError as error:  # another encoding, or fewer columns
+    except ValueError as error:  # another encoding, fewer columns, or a foreign genre
         raise ValueError(f"{str(path)!r} must hold the published films ({error})") from error
+    data[ITEM].title = [title for title, _ in found]
+    genre = torch.zeros(len(found), len(GENRES))
+    for film, (_, genres) in enumerate(found):
+        genre[film, list(genres)] = 1.0
+    data[ITEM].genre = genre
 
 
-def _read_films(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="latin-1").split("\n")
-    return {film: title for film, title, _ in (line.split("|", 2) for line in lines if line)}
+def _read_films(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Title and genres by the id of the film, from the published file."""
+    films = {}
+    for line in filter(None, path.read_text(encoding="latin-1").split("\n")):
+        film, title, *_, flags = line.split("|", 5)
+        given = flags.split("|")
+        if len(given) != len(GENRES) or not set(given) <= {"0", "1"}:
+            raise ValueError(f"film {film} has other genres than 0 or 1, {len(GENRES)} times")
+        films[film] = title, [genre for genre, flag in enumerate(given) if flag == "1"]
+    return films
 
 
-def _read_atomic_films(path: Path) -> dict[str, str]:
-    titles = {}
+def _read_atomic_films(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """The same, from the file with a header line."""
+    films = {}
     for line in filter(None, path.read_text(encoding="utf-8").split("\n")[1:]):
-        film, title, year, _ = line.split("\t", 3)
-        titles[film] = f"{title} ({year})" if year.isdigit() else title  # one has no year
-    return titles
+        film, title, year, genres = line.split("\t", 3)
+        title = f"{title} ({year})" if year.isdigit() else title  # one has no year
+        if foreign := set(genres.split()) - set(GENRES):
+            raise ValueError(f"film {film} has the genre {foreign.pop()!r}")
+        films[film] = title, [GENRES.index(genre) for genre in genres.split()]
+    return films

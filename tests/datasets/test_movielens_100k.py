@@ -130,7 +130,15 @@ def _title(film: int) -> str:
 
 def _films(title: Callable[[int], str]) -> list[str]:
     """Made-up lines of ``u.item``."""
-    return [f"{film}|{title(film)}|01-Jan-1995||http://x|0|1\n" for film in range(1, SIZE[1] + 1)]
+    return [
+        f"{film}|{title(film)}|01-Jan-1995||http://x|{'|'.join(map(str, _genres(film)))}\n"
+        for film in range(1, SIZE[1] + 1)
+    ]
+
+
+def _genres(film: int) -> list[int]:
+    """Two genres, or one."""
+    return [int(place in (film % 19, film % 7)) for place in range(19)]
 
 
 def _atomic_films() -> list[str]:
@@ -139,8 +147,19 @@ def _atomic_films() -> list[str]:
     for film in range(1, SIZE[1] + 1):
         found = pattern.fullmatch(_title(film))
         fields = found.groups() if found else (_title(film), "unknown")
-        lines.append("\t".join([str(film), *fields, "Drama"]) + "\n")
+        names = [
+            name
+            for name, is_one in zip(movielens_100k.GENRES, _genres(film), strict=True)
+            if is_one
+        ]
+        lines.append("\t".join([str(film), *fields, " ".join(names)]) + "\n")
     return lines
+
+
+def _described(data: HeteroData) -> bool:
+    """Whether each film has its own genres."""
+    expected = torch.tensor([_genres(film) for film in data[ITEM].raw_id.tolist()])
+    return torch.equal(data[ITEM].genre, expected.float())
 
 
 def _titles(data: HeteroData) -> list[str]:
@@ -148,20 +167,23 @@ def _titles(data: HeteroData) -> list[str]:
 
 
 @pytest.mark.parametrize("min_rating", [0, 5])
-def test_titles_of_either_file(tmp_path: Path, table: np.ndarray, min_rating: int) -> None:
+def test_titles_and_genres_of_either_file(
+    tmp_path: Path, table: np.ndarray, min_rating: int
+) -> None:
     _write_data(tmp_path / "u.data", table)
     assert "title" not in MovieLens100K(tmp_path)[0][ITEM]
     (tmp_path / "ml-100k.item").write_text("".join(_atomic_films()), encoding="utf-8")
     data = MovieLens100K(tmp_path, min_rating)[0]
+    assert _described(data)
     assert data[ITEM].title == _titles(data) and "Misérables, Les 1 (1901)" in data[ITEM].title
     (tmp_path / "raw").mkdir()
     lines = _films(lambda film: f"{_title(film)}!")[::-1]  # in any order
     (tmp_path / "raw" / "u.item").write_text("".join(lines), encoding="latin-1")
     data = MovieLens100K(tmp_path, min_rating)[0]
-    assert data[ITEM].title == [f"{title}!" for title in _titles(data)]
+    assert data[ITEM].title == [f"{title}!" for title in _titles(data)] and _described(data)
 
 
-def test_titles_follow_their_films(tmp_path: Path, table: np.ndarray) -> None:
+def test_titles_and_genres_follow_their_films(tmp_path: Path, table: np.ndarray) -> None:
     _write_data(tmp_path / "u.data", table)
     (tmp_path / "u.item").write_text("".join(_films(_title)), encoding="latin-1")
     data = MovieLens100K(tmp_path)[0]
@@ -170,7 +192,7 @@ def test_titles_follow_their_films(tmp_path: Path, table: np.ndarray) -> None:
     assert 0 < core[ITEM].num_nodes < SIZE[1]
     for graph in [*graphs, core, KCore(k_user=1, k_item=60)(core)]:
         assert len(graph[ITEM].title) == graph[ITEM].num_nodes
-        assert graph[ITEM].title == _titles(graph)
+        assert graph[ITEM].title == _titles(graph) and _described(graph)
 
 
 def test_damaged_films(tmp_path: Path, table: np.ndarray) -> None:
@@ -182,7 +204,13 @@ def test_damaged_films(tmp_path: Path, table: np.ndarray) -> None:
     (tmp_path / "u.item").write_text("1;Toy Story\n")
     with pytest.raises(ValueError, match=r"u.item' must hold the published films \("):
         MovieLens100K(tmp_path)
+    (tmp_path / "u.item").write_text("".join(lines).replace("|0|", "|2|", 1))
+    with pytest.raises(ValueError, match="film 1 has other genres than 0 or 1, 19 times"):
+        MovieLens100K(tmp_path)
     (tmp_path / "u.item").unlink()
+    (tmp_path / "ml-100k.item").write_text("".join(_atomic_films()).replace("unknown A", "Jazz A"))
+    with pytest.raises(ValueError, match=r"ml-100k.item' must .* \(film 21 has the genre 'Jazz'"):
+        MovieLens100K(tmp_path)
     (tmp_path / "ml-100k.item").write_text("".join(_atomic_films()), encoding="latin-1")
     with pytest.raises(ValueError, match=r"ml-100k.item' must hold the published films \('utf-8'"):
         MovieLens100K(tmp_path)
