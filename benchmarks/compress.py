@@ -9,7 +9,9 @@ CiteULike is the leave-one-out split of DE-RRD (DIR holds ``loo/``), Gowalla the
 a fifth of the training edges of a tenth of its users to validate on, and MovieLens-100K is split
 70/10/20 for every user. A row is the mean over the seeds, each with teachers and a student of its
 own; p is of the paired test over users, of means over seeds, against the teacher that was best on
-validation. Bytes are of both tables, by the rows of users and items together.
+validation. Bytes are of both tables, by the rows of users and items together. With ``--lists`` the
+lists of the teachers are kept in a folder, so that a run that was interrupted goes on; those of a
+teacher without anything random are made once for all seeds.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -25,17 +28,21 @@ import torch
 from report import RESULTS, table, write
 from scipy.stats import ttest_1samp
 
-from pyg_kd import compress, evaluate
+from pyg_kd import compress, evaluate, extract_knowledge
 from pyg_kd.datasets import CiteULike, Gowalla, MovieLens100K
 from pyg_kd.evaluation import compare
 from pyg_kd.graph import interactions
-from pyg_kd.knowledge import Listed
+from pyg_kd.knowledge import Listed, load_knowledge, save_knowledge
 from pyg_kd.models import Recommender
 from pyg_kd.retrieval import tables_at
 from pyg_kd.retrieval.seen import Seen
 from pyg_kd.training import train_ensemble, validate
-from pyg_kd.training.teachers import FACTORISATIONS
+from pyg_kd.training.ensemble import LISTED
+from pyg_kd.training.teachers import FACTORISATIONS, auto_teachers, train_teacher
 from pyg_kd.transforms import UserSplit
+
+#: Teachers that depend on a seed.
+RANDOM = ("als", "lightgcn")
 
 SHOWN = ("recall@20", "recall@50", "ndcg@20")
 
@@ -64,17 +71,22 @@ def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float
 def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str, dict[str, Any]]:
     """Every row's metrics of each user, by name."""
     train, val, test = split
-    started, rows = time.process_time(), {}
-    # Seeds of the teachers are consecutive numbers.
-    found = train_ensemble(train, val, metric=args.metric, seed=10 * seed, progress=False)
+    rows, names = {}, auto_teachers(train)
+    given, costs = zip(
+        *(lists_of(args, train, val, names, place, seed) for place in range(len(names))),
+        strict=True,
+    )
+    started = time.process_time() - sum(costs)
+    found = train_ensemble(train, val, teachers=list(given), metric=args.metric, progress=False)
     student, _ = compress(
         train, val, dim=args.dim, teachers=[found.graph], metric=args.metric, seed=seed,
         epochs=args.epochs, progress=False,
     )  # fmt: skip
     seconds = time.process_time() - started
-    for place, (row, model) in enumerate(zip(found.report.rows, found.models, strict=False)):
-        name = row.name if row.name != "als" else als(place)
-        rows[name] = {"val": row.value, "test": measure(model, train, test), "bytes": row.bytes}
+    for place, (name, graph) in enumerate(zip(names, given, strict=True)):
+        test_metrics = measure(Listed(graph), train, test)
+        value = found.report.rows[place].value
+        rows[als(place) if name == "als" else name] = {"val": value, "test": test_metrics}
     weights = [weight for _, weight in found.report.weights]
     lists = measure(Listed(found.graph), train, test)
     rows["ensemble"] = {"val": found.report.value("ensemble"), "test": lists, "weights": weights}
@@ -85,6 +97,27 @@ def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str,
         rows[f"student, {dtype}"] = {"val": chosen, "test": metrics, "bytes a row": size}
     rows["student, float32"]["seconds"] = seconds
     return rows
+
+
+def lists_of(
+    args: argparse.Namespace, train: Any, val: Any, names: list[Any], place: int, seed: int
+) -> tuple[Any, float]:
+    """A graph with the lists of one of the teachers, and the processor seconds that they took."""
+    own = 10 * seed if names[place] in RANDOM else 0  # places are added to it
+    path = args.lists and args.lists / f"{args.data}-{names[place]}-{place}-{own}.safetensors"
+    if path and path.exists():
+        return load_knowledge(path, train), json.loads(path.with_suffix(".json").read_text())
+    started = time.process_time()
+    options: dict[str, Any] = {"metric": args.metric, "progress": False}
+    model = train_teacher(names[place], train, val, place=place, seed=own, **options)
+    graph = extract_knowledge(model, train, num_items=min(LISTED, train["item"].num_nodes))
+    seconds = time.process_time() - started
+    for node_type in ("user", "item"):
+        graph[node_type].pop("teacher_x", None)
+    if path:
+        path.with_suffix(".json").write_text(json.dumps(seconds))
+        save_knowledge(graph, path)
+    return graph, seconds
 
 
 def als(place: int) -> str:
@@ -146,7 +179,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--metric", default=None, help="default: recall@50 on CiteULike, else @20")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--lists", type=Path, help="folder for lists of teachers")
     args = parser.parse_args()
+    if args.lists:
+        args.lists.mkdir(parents=True, exist_ok=True)
     args.metric = args.metric or ("recall@50" if args.data == "citeulike" else "recall@20")
     split, runs = graphs(args.data, args.root), []
     for seed in range(args.seeds):

@@ -116,10 +116,11 @@ def compress(
         model: The student's class, called as ``model(graph, dim)``: one whose score is an inner
             product.
         teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
-            squares, and up to 20,000 users their neighbours, from then on SLIM. Or a list of names
+            squares, and up to 20,000 users their neighbours, from then on BSPM, or SLIM where
+            that would take long. Or a list of names
             (``"kernel_ridge"``, ``"gfcf"``, ``"bspm"``, ``"ease"``, ``"slim"``,
-            ``"item_knn"``, ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
-            that carry their lists.
+            ``"item_knn"``, ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on
+            ``data``, or of graphs that carry their lists.
         metric: What teachers and epochs are chosen by.
         epochs: Epochs of the student; by default 190, 95 from 10,000 users on, and more
             where users are few.

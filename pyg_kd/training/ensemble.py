@@ -75,10 +75,11 @@ def train_ensemble(
         data: The training graph.
         val_data: Targets in ``edge_label_index``, by which the teachers' weights are chosen.
         teachers: ``"auto"``: kernel ridge regression, three factorisations by alternating least
-            squares, and up to 20,000 users their neighbours, from then on SLIM. Or a list of names
+            squares, and up to 20,000 users their neighbours, from then on BSPM, or SLIM where
+            that would take long. Or a list of names
             (``"kernel_ridge"``, ``"gfcf"``, ``"bspm"``, ``"ease"``, ``"slim"``,
-            ``"item_knn"``, ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on ``data``, or of graphs
-            that carry their lists.
+            ``"item_knn"``, ``"user_knn"``, ``"als"``, ``"lightgcn"``), of models fitted on
+            ``data``, or of graphs that carry their lists.
         weights: The weight of each teacher, instead of ``val_data``: to train once more on all
             interactions, with what was chosen before.
         metric: What teachers are chosen by.

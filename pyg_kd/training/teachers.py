@@ -38,8 +38,9 @@ CLOSED: dict[str, Callable[[HeteroData], Recommender]] = {
     "user_knn": UserKNN,
 }
 
-#: Up to so many users their neighbours teach, and from then on those of items.
-FEW_USERS = 20_000
+#: Up to so many users their neighbours teach, and from then on the filter of BSPM, as long as its
+#: ranking, whose time grows with users times interactions, takes minutes: then neighbours of items.
+FEW_USERS, MANY_PRODUCTS = 20_000, 10**11
 
 #: Width of teachers that have one.
 TEACHER_DIM = 200
@@ -51,11 +52,14 @@ FACTORISATIONS = ((40.0, 10.0), (40.0, 30.0), (10.0, 50.0))
 
 def auto_teachers(data: HeteroData) -> list[Name]:
     """Teachers of several kinds, those that take seconds first."""
-    _, num_users, num_items = interactions(data)
+    edge_index, num_users, num_items = interactions(data)
     smaller = min(num_users, num_items)
     if smaller < 3:
         raise ValueError(f"'data' must have three users and three items at least (got {smaller})")
-    return ["kernel_ridge", "als", "als", "als", "user_knn" if num_users <= FEW_USERS else "slim"]
+    found: list[Name] = ["kernel_ridge", "als", "als", "als"]
+    if num_users <= FEW_USERS:
+        return [*found, "user_knn"]
+    return [*found, "bspm" if num_users * edge_index.size(1) <= MANY_PRODUCTS else "slim"]
 
 
 def train_teacher(

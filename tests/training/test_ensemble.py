@@ -5,8 +5,8 @@ import torch
 
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.knowledge import fuse
-from pyg_kd.models import EASE, MF
-from pyg_kd.training import train_ensemble
+from pyg_kd.models import BSPM, EASE, MF
+from pyg_kd.training import teachers, train_ensemble
 from pyg_kd.transforms import UserSplit
 
 
@@ -60,3 +60,23 @@ def test_a_light_gcn_by_its_name(split) -> None:
     _, models, report = train_ensemble(train, val, teachers=["lightgcn"], progress=False)
     assert type(models[0]).__name__ == "LightGCN" and models[0].normalize
     assert report.value("lightgcn") > 0.2
+
+
+def test_the_fifth_teacher_follows_the_size(split, monkeypatch) -> None:
+    """Users' neighbours, then BSPM, then SLIM, as users and then their products grow."""
+    train, _, _ = split
+    users, edges = 200, train["user", "item"].edge_index.size(1)
+    limits = [(users, 0), (users - 1, users * edges), (users - 1, users * edges - 1)]
+    found = []
+    for few, products in limits:
+        monkeypatch.setattr(teachers, "FEW_USERS", few)
+        monkeypatch.setattr(teachers, "MANY_PRODUCTS", products)
+        found.append(teachers.auto_teachers(train))
+    assert [names[:4] for names in found] == [["kernel_ridge", "als", "als", "als"]] * 3
+    assert [names[4] for names in found] == ["user_knn", "bspm", "slim"]
+
+
+def test_bspm_by_its_name(split) -> None:
+    train, val, _ = split
+    _, models, report = train_ensemble(train, val, teachers=["bspm"], progress=False)
+    assert isinstance(models[0], BSPM) and report.value("bspm") > 0.2
