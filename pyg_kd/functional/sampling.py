@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +61,9 @@ class UnseenItems(torch.nn.Module):
     def at(self, user: Tensor, rank: Tensor) -> Tensor:
         """The unseen item at place ``rank`` (from 0) of ``user``; the two broadcast."""
         key = (user * self.stride + rank).to(self.key.dtype)
-        return rank + _search(self.key, key) - self.ptr[user]
+        # Several times as fast as indexing.
+        start = self.ptr.index_select(0, user.flatten()).view(user.shape)
+        return rank + _search(self.key, key) - start
 
     def sample(
         self,
@@ -71,7 +74,7 @@ class UnseenItems(torch.nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """See :func:`sample_unseen`."""
-        left = self.num_left[user]
+        left = self.num_left.index_select(0, user)
         if replace and user.numel() and not left.is_meta and int(left.min()) <= 0:
             raise ValueError(f"user {int(user[left.argmin()])} has seen every item")
         rank = _ranks(left, num, replace, generator)
@@ -82,12 +85,15 @@ def _search(keys: Tensor, wanted: Tensor) -> Tensor:
     """How many of the ascending ``keys`` are not above each of ``wanted``, in its shape."""
     if not on_numpy(wanted) or wanted.numel() < SORTED_SEARCHES or len(keys) < CACHED_KEYS:
         return torch.searchsorted(keys, wanted, right=True)
-    # Each search begins where the one before it ended, in memory that is at hand: a third of the
-    # time, and less of it depends on how many keys there are.
+    # In about ascending order, each search is in memory that the one before it has read: a third
+    # of the time, and less of it depends on how many keys there are. Numbers of 16 bits are sorted
+    # in linear time.
     flat = wanted.flatten()
-    order = torch.from_numpy(flat.numpy().argsort())
+    coarse = (flat.numpy() * (65_535 / max(float(flat.max()), 1.0))).astype(np.uint16)
+    order = torch.from_numpy(coarse.argsort(kind="stable"))
+    ordered = torch.searchsorted(keys, flat.index_select(0, order), right=True)
     found = torch.empty_like(order)
-    found[order] = torch.searchsorted(keys, flat[order], right=True)
+    found.numpy()[order.numpy()] = ordered.numpy()
     return found.view(wanted.shape)
 
 

@@ -107,7 +107,8 @@ class InteractionLoader:
     def _interactions(self, part: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The interactions numbered ``part``, or one of each user numbered so."""
         if self.by == "interaction":
-            user, positive = self.edge_index[:, part]
+            # Several times as fast as indexing.
+            user, positive = (end.index_select(0, part) for end in self.edge_index)
             return user, positive
         user = self.active[part]
         draw = torch.rand(part.numel(), device=part.device, generator=generator, dtype=torch.double)
