@@ -101,9 +101,11 @@ NAMES = {
         "TrajectoryRecorder",
         "attach_trajectories",
         "extract_knowledge",
+        "extract_shards",
         "fuse",
         "graph_fingerprint",
         "load_knowledge",
+        "load_shards",
         "model_fingerprint",
         "read_lists",
         "save_knowledge",
@@ -158,6 +160,7 @@ NAMES = {
         "save_student",
         "tables_at",
     ],
+    "pyg_kd.retrieval.shards": ["ListShard", "read_list_shards", "write_list_shards"],
     "pyg_kd.transforms": ["KCore", "LeaveOneOut", "TemporalSplit", "UserItem", "UserSplit"],
 }
 
