@@ -11,7 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pyg_kd.functional.row_tables import as_rows, end_row_table, make_row_table
+from pyg_kd.functional.row_tables import (
+    as_rows,
+    end_row_table,
+    is_row_table,
+    make_row_table,
+)
 from pyg_kd.graph import check_ids, on_numpy
 from pyg_kd.training.row_records import in_large_pages, put_rows, take_rows
 
@@ -48,6 +53,8 @@ class RowAdam(torch.optim.Adam):
         betas: Decay of the two moments.
         eps: :math:`\epsilon`.
         weight_decay: L2 penalty of the rows that are read.
+        most: Share of a table's rows. Where a step reads more, all following steps inside of this
+            :meth:`deferring` are of all rows, which then takes less time.
 
     Example:
         >>> from pyg_kd.functional import gather_rows
@@ -70,8 +77,10 @@ class RowAdam(torch.optim.Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        most: float = 1.0,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+        self.most = most
         self.tables = {table: _Table(self, table) for table in tables}
 
     @torch.no_grad()
@@ -99,6 +108,7 @@ class RowAdam(torch.optim.Adam):
     def deferring(self) -> Iterator[None]:
         """Steps of rows nobody reads are deferred inside, and made up for at the end."""
         for parameter, table in self.tables.items():
+            table.begin()
             make_row_table(parameter, table.read)
         try:
             yield
@@ -246,6 +256,9 @@ class _Table:
         root = v.sqrt().div_((1 - beta2**self.now) ** 0.5).add_(self.group["eps"])
         w.addcdiv_(m, root, value=-lr / (1 - beta1**self.now))
         self._write(rows)
+        if len(rows.ids) > self.optimizer.most * len(self.parameter):
+            self.catch_up()
+            end_row_table(self.parameter)
 
     def _rows_of(self, grad: Tensor) -> tuple[_Rows, Tensor]:
         """The rows with a gradient, up to date, and their gradients."""
@@ -277,5 +290,5 @@ class _Table:
 
     def follow(self) -> None:
         """After a step of all rows by Adam itself, all are up to date."""
-        if self._steps() != self.now:
+        if is_row_table(self.parameter) and self._steps() != self.now:
             self.begin()

@@ -1,8 +1,8 @@
 """Rows at random places of a large table, read and written in the time that memory takes.
 
-Each row costs a miss of the caches, whatever is done with it. On a CPU, NumPy moves rows as records,
-in half of the time of PyTorch's indexing, and asks the system for large pages, which saves another
-third.
+Each row costs a miss of the caches, whatever is done with it. On a CPU, NumPy moves rows as
+records, in half of the time of PyTorch's indexing, and asks the system for large pages, which saves
+another third.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def take_rows(x: Tensor, rows: Tensor) -> Tensor:
     if not _is_records(x):
         return x.index_select(0, rows)
     taken = _records(x).take(rows.numpy())
-    return torch.from_numpy(taken.view(x.numpy().dtype)).view(len(rows), -1)
+    return torch.from_numpy(taken.view(x.numpy().dtype)).view(len(rows), x.size(1))
 
 
 def put_rows(x: Tensor, rows: Tensor, values: Tensor) -> None:

@@ -36,7 +36,7 @@ from pyg_kd.training.observer import Observer
 from pyg_kd.training.options import Callback, Options, plain_numbers
 from pyg_kd.training.resume_key import resume_key
 from pyg_kd.training.row_adam import RowAdam
-from pyg_kd.training.rows import row_tables
+from pyg_kd.training.rows import most_rows, row_tables
 from pyg_kd.training.sampled import SampledNeighbors
 from pyg_kd.training.schedule import rate_factor, warmup_steps
 from pyg_kd.training.validation import Validation
@@ -88,6 +88,7 @@ class Run:
             row_tables(objective, self.data, options, 1 if self.exchanges else fabric.world_size),
             lr=options.lr,
             weight_decay=options.weight_decay,
+            most=most_rows(options),
         )
         self.module, self.optimizer = fabric.setup(objective, self.adam)
         if self.exchanges:  # whatever seed the weights were drawn with

@@ -140,23 +140,50 @@ def test_a_resumed_run_ends_with_the_same_bits(train, val, tmp_path) -> None:
         other.fit(model, train, val_data=val, resume=True)
 
 
-def test_it_is_chosen_where_it_pays(train, val, monkeypatch) -> None:
-    chosen: list[int] = []
+def steps_of_rows(train, val, monkeypatch, **options) -> list[tuple[int, ...]]:
+    """After each step of an epoch, the sizes of the tables that are read by rows."""
+    found: list[tuple[int, ...]] = []
+    step = RowAdam.step
 
-    class Spy(RowAdam):
-        def __init__(self, groups, tables, **options):
-            chosen.append(len(tables))
-            super().__init__(groups, tables, **options)
+    def spy(self, closure=None):
+        step(self, closure)
+        found.append(tuple(len(table) for table in self.tables if is_row_table(table)))
 
-    monkeypatch.setattr("pyg_kd.training.run.RowAdam", Spy)
-    fit(train, val)
+    monkeypatch.setattr(RowAdam, "step", spy)
+    fit(train, val, max_epochs=1, **options)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "last"),
+    [
+        ({}, (), ()),  # small tables
+        ({"least": 10}, (60,), (60,)),  # a batch has up to 16 of 60 users, and more items of 50
+        ({"least": 55}, (60,), (60,)),
+        ({"least": 10, "cost": 20}, (), ()),
+        ({"least": 10, "cost": 1}, (60, 50), (60, 50)),
+        ({"least": 10, "weight_decay": 1e-3}, (), ()),
+        ({"least": 10, "average": 1.0}, (), ()),
+        ({"least": 10, "batch_size": 4}, (60, 50), (60, 50)),
+        ({"sparse": True, "cost": 20}, (60, 50), (60, 50)),
+        ({"sparse": False, "least": 10}, (), ()),
+    ],
+)
+def test_it_is_chosen_where_it_pays(train, val, monkeypatch, options, first, last) -> None:
+    monkeypatch.setattr(rows, "LEAST_ROWS", options.pop("least", 100_000))
+    monkeypatch.setattr(rows, "COST", options.pop("cost", 3))
+    found = steps_of_rows(train, val, monkeypatch, **options)
+    assert found[0] == first
+    assert found[-1] == last
+
+
+def test_steps_of_all_rows_follow_a_step_that_reads_many(train, val, monkeypatch) -> None:
+    expected, _ = fit(train, val, sparse=False)
     monkeypatch.setattr(rows, "LEAST_ROWS", 10)
-    monkeypatch.setattr(rows, "COST", 2)
-    fit(train, val)  # 60 users, of whom a batch has 16; 50 items, of which it reads up to 32
-    fit(train, val, weight_decay=1e-3)
-    fit(train, val, average=1.0)
-    fit(train, val, batch_size=4)
-    assert chosen == [0, 1, 0, 0, 2]
+    monkeypatch.setattr(rows, "COST", 3)
+    found, _ = fit(train, val)
+    for name, x in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], x, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
