@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional.layer_blocks import LayerBlocks, layer_blocks, rows_between
 from pyg_kd.functional.sparse import CSR, csr_matmul
 from pyg_kd.graph import Interactions, Neighbors, interactions
 
@@ -48,12 +51,19 @@ def _normalize(rows: Neighbors, cols: Neighbors) -> CSR:
 
 
 def propagate(
-    x_user: Tensor, x_item: Tensor, graph: HeteroData | Adjacency, num_layers: int
+    x_user: Tensor,
+    x_item: Tensor,
+    graph: HeteroData | Adjacency,
+    num_layers: int,
+    *,
+    block_rows: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Light graph convolution of `"LightGCN" <https://arxiv.org/abs/2002.02126>`_.
 
     .. math::
         X' = \frac{1}{L + 1} \sum_{l=0}^{L} \hat A^l X
+           = \frac{1}{L + 1} \left( X + \hat A (X + \hat A (X + \dots)) \right)
 
     Since :math:`\hat A` is symmetric, the backward pass is the same polynomial
     applied to the incoming gradient: no transpose, and no layer is kept.
@@ -63,12 +73,17 @@ def propagate(
         x_item: Item embeddings, ``[I, d]``.
         graph: The graph, or its :func:`normalized_adjacency`.
         num_layers: Number of layers :math:`L`; 0 returns the input.
+        block_rows: Rows of a layer that are computed at a time, to the same bits; by default all.
+        folder: With ``block_rows``, where layers are kept as files, what is returned and gradients
+            among them, when they don't fit in memory. The files vanish with the tensors.
 
     Returns:
         The propagated user and item representations.
 
     Raises:
-        ValueError: If sizes or widths do not fit the graph or each other.
+        ValueError: If sizes or widths do not fit the graph or each other, or ``block_rows`` is
+            not positive or missing where there is a folder.
+        OSError: If there is no such folder, or no room in it.
 
     Example:
         >>> from torch_geometric.data import HeteroData
@@ -90,30 +105,56 @@ def propagate(
         raise ValueError(f"'num_layers' must not be negative (got {num_layers})")
     if num_layers == 0:
         return x_user, x_item
-    out: tuple[Tensor, Tensor] = _Propagate.apply(x_user, x_item, adjacency, num_layers)
+    blocks = layer_blocks(block_rows, folder)
+    out: tuple[Tensor, Tensor] = _Propagate.apply(x_user, x_item, adjacency, num_layers, blocks)
     return out
 
 
 def _polynomial(
-    x_user: Tensor, x_item: Tensor, adjacency: Adjacency, num_layers: int
+    x_user: Tensor,
+    x_item: Tensor,
+    adjacency: Adjacency,
+    num_layers: int,
+    blocks: LayerBlocks | None,
 ) -> tuple[Tensor, Tensor]:
-    out_user, out_item = x_user.clone(), x_item.clone()
+    layer = _layer if blocks is None else partial(_layer_of_blocks, blocks)
+    h_user, h_item = x_user, x_item
     for _ in range(num_layers):
-        x_user, x_item = csr_matmul(*adjacency.user, x_item), csr_matmul(*adjacency.item, x_user)
-        out_user += x_user
-        out_item += x_item
-    return out_user.div_(num_layers + 1), out_item.div_(num_layers + 1)
+        h_user, h_item = (
+            layer(x_user, adjacency.user, h_item),
+            layer(x_item, adjacency.item, h_user),
+        )
+    return h_user.div_(num_layers + 1), h_item.div_(num_layers + 1)
+
+
+def _layer(x: Tensor, matrix: CSR, h: Tensor) -> Tensor:
+    """A step of Horner's scheme: ``x + matrix @ h``."""
+    out: Tensor = csr_matmul(*matrix, h)
+    return out.add_(x)
+
+
+def _layer_of_blocks(blocks: LayerBlocks, x: Tensor, matrix: CSR, h: Tensor) -> Tensor:
+    out = blocks.empty_like(x)
+    for first, stop in blocks.ranges(len(x)):
+        part = csr_matmul(*rows_between(matrix, first, stop), h)
+        torch.add(part, x[first:stop], out=out[first:stop])
+    return out
 
 
 class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_user: Tensor, x_item: Tensor, adjacency: Adjacency, num_layers: int
+        ctx: Any,
+        x_user: Tensor,
+        x_item: Tensor,
+        adjacency: Adjacency,
+        num_layers: int,
+        blocks: LayerBlocks | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.adjacency, ctx.num_layers = adjacency, num_layers
-        return _polynomial(x_user, x_item, adjacency, num_layers)
+        ctx.how = adjacency, num_layers, blocks
+        return _polynomial(x_user, x_item, *ctx.how)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_user: Tensor, grad_item: Tensor) -> tuple[Tensor | None, ...]:
-        return *_polynomial(grad_user, grad_item, ctx.adjacency, ctx.num_layers), None, None
+        return *_polynomial(grad_user, grad_item, *ctx.how), None, None, None

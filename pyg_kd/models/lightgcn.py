@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_count
+from pyg_kd.functional.layer_blocks import layer_blocks
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
 from pyg_kd.functional.sampled_propagate import rows_at, sampled_propagate
 from pyg_kd.functional.subgraph import Subgraph, require_hops
@@ -37,6 +39,8 @@ class LightGCN(Recommender):
             which grow with an item's popularity.
         popularity: With ``normalize``, the length of an item is :math:`(1 + |N_i|)^p` instead: a
             little of what the cosine loses. Such losses don't see it.
+        block_rows: Rows of a layer that are computed at a time, to the same bits; by default all.
+        folder: With ``block_rows``, where layers are kept as files when they don't fit in memory.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -59,19 +63,28 @@ class LightGCN(Recommender):
         *,
         normalize: bool = False,
         popularity: float = 0.0,
+        block_rows: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(data, dim, init_std)
         require_count(0, num_layers=num_layers)
         require_at_least(0, popularity=popularity)
         if popularity and not normalize:
             raise ValueError(f"'popularity' needs normalize=True (got {popularity})")
+        layer_blocks(block_rows, folder)  # checked
         self.num_layers, self.normalize, self.popularity = num_layers, normalize, popularity
+        self.block_rows, self.folder = block_rows, folder
 
     def forward(self, data: HeteroData) -> XDict:
         """The embeddings, propagated over the message edges of ``data``."""
         adjacency = self.adjacency(data)
         x_user, x_item = propagate(
-            self.user_embedding, self.item_embedding, adjacency, self.num_layers
+            self.user_embedding,
+            self.item_embedding,
+            adjacency,
+            self.num_layers,
+            block_rows=self.block_rows,
+            folder=self.folder,
         )
         return self._scaled(x_user, x_item, lambda: interactions(data).by_item().degree)
 

@@ -7,9 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, normalize
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_count
+from pyg_kd.functional.layer_blocks import layer_blocks
 from pyg_kd.functional.neighbor_sampling import OTHER
 from pyg_kd.functional.propagate import normalized_adjacency, propagate
 from pyg_kd.functional.sampled_propagate import block_matmul, layer_sizes, leading_rows, rows_at
@@ -48,9 +50,13 @@ class NGCF(Recommender):
         dropout: Probability of dropping an entry of a layer's output in training.
         normalize: Scale the rows of every layer's output to unit length.
         init_std: Standard deviation of the initial embeddings.
+        block_rows: Rows of a layer that are computed at a time, and again while differentiated:
+            what a layer leaves for its gradients is then its input and its messages, and no more.
+            By default all.
 
     Raises:
-        ValueError: If ``num_layers`` is not positive or ``dropout`` lies outside [0, 1).
+        ValueError: If ``num_layers`` or ``block_rows`` is not positive, or ``dropout`` lies outside
+            [0, 1).
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -72,9 +78,12 @@ class NGCF(Recommender):
         dropout: float = 0.1,
         normalize: bool = False,
         init_std: float = 0.1,
+        block_rows: int | None = None,
     ) -> None:
         super().__init__(data, dim)
         require_count(num_layers=num_layers)
+        layer_blocks(block_rows, None)  # checked
+        self.block_rows = block_rows
         require_dropout(dropout)
         self.num_layers, self.dropout, self.normalize = num_layers, dropout, normalize
         self.init_std = init_std
@@ -101,9 +110,9 @@ class NGCF(Recommender):
         x: list[Tensor] = [self.user_embedding, self.item_embedding]
         out = [[embedding] for embedding in x]
         for neighbor, affinity in zip(self.neighbor, self.affinity, strict=True):
-            for side, mean in enumerate(propagate(x[0], x[1], adjacency, num_layers=1)):
-                total = 2 * mean  # X + M: propagation averages the two
-                x[side] = self._layer(neighbor, affinity, x[side], total)
+            means = propagate(x[0], x[1], adjacency, 1, block_rows=self.block_rows)
+            for side, mean in enumerate(means):
+                x[side] = self._layer_of_mean(neighbor, affinity, x[side], mean)
                 out[side].append(self._row(x[side]))
         return {USER: torch.cat(out[0], 1), ITEM: torch.cat(out[1], 1)}
 
@@ -125,6 +134,17 @@ class NGCF(Recommender):
                 x[kind] = self._layer(neighbor, affinity, own, own + sent)
                 out[kind].append(self._row(x[kind][: sizes[-1][kind]]))
         return {kind: torch.cat(layers, 1) for kind, layers in out.items()}
+
+    def _layer_of_mean(
+        self, neighbor: nn.Module, affinity: nn.Module, x: Tensor, mean: Tensor
+    ) -> Tensor:
+        def layer(x: Tensor, mean: Tensor) -> Tensor:
+            return self._layer(neighbor, affinity, x, 2 * mean)  # X + M, which the mean is half of
+
+        if self.block_rows is None:
+            return layer(x, mean)
+        pairs = zip(x.split(self.block_rows), mean.split(self.block_rows), strict=True)
+        return torch.cat([checkpoint(layer, *pair, use_reentrant=False) for pair in pairs])
 
     def _layer(self, neighbor: nn.Module, affinity: nn.Module, x: Tensor, total: Tensor) -> Tensor:
         """A layer's output, of nodes and of the sums of themselves and their messages."""

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import LightGCN
 
-from pyg_kd.functional import normalized_adjacency, propagate
+from pyg_kd.functional import layer_blocks, normalized_adjacency, propagate
 
 U, I = 5, 6  # noqa: E741
 # User 3 and items 1 and 5 are isolated; (0, 2) comes three times; unsorted.
@@ -170,3 +174,53 @@ def test_errors(user, item, num_layers, message):
 def test_only_a_graph_is_read():
     with pytest.raises(TypeError, match="HeteroData"):
         propagate(torch.ones(U, 2), torch.ones(I, 2), EDGES, 1)
+
+
+@given(problems(), st.integers(0, 3), st.integers(1, 7), st.booleans())
+def test_blocks_give_the_same_bits(problem, num_layers, block_rows, in_files):
+    edge_index, num_users, num_items, x = problem
+    data = graph(edge_index, num_users, num_items)
+    weight = torch.from_numpy(np.arange(1.0, x.size + 1).reshape(x.shape))
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"block_rows": block_rows, "folder": folder if in_files else None}
+        for given_options in ({}, options):
+            inputs = split(x, num_users)
+            outs = propagate(*inputs, data, num_layers, **given_options)
+            gradients = torch.autograd.grad((torch.cat(outs) * weight).sum(), inputs)
+            found.append([*(out.detach() for out in outs), *gradients])
+            assert os.listdir(folder) == []  # files have no names
+    for whole, blocks in zip(*found, strict=True):
+        assert torch.equal(whole, blocks)
+
+
+def test_layers_in_files_are_float32_and_large(tmp_path):
+    """What comes back outlives the files' names, and takes gradients of gradients' files."""
+    x_user, x_item = split(np.random.default_rng(0).standard_normal((U + I, 300)))
+    x_user, x_item = x_user.float().detach().requires_grad_(), x_item.float()
+    out = propagate(x_user, x_item, graph(EDGES), 2, block_rows=2, folder=tmp_path)
+    expected = propagate(x_user, x_item, graph(EDGES), 2)
+    assert torch.equal(out[0], expected[0]) and torch.equal(out[1], expected[1])
+    (gradient,) = torch.autograd.grad(out[0].square().sum(), x_user)
+    (same,) = torch.autograd.grad(expected[0].square().sum(), x_user)
+    assert torch.equal(gradient, same)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_blocks_are_checked(tmp_path, monkeypatch):
+    x = torch.ones(U, 2), torch.ones(I, 2)
+    for rows in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match=r"'block_rows' must be a positive integer"):
+            propagate(*x, graph(EDGES), 1, block_rows=rows)
+    with pytest.raises(ValueError, match=r"'folder' needs 'block_rows'"):
+        propagate(*x, graph(EDGES), 1, folder=tmp_path)
+    with pytest.raises(NotADirectoryError, match=r"'folder' must be a folder \(got '.*nowhere'"):
+        propagate(*x, graph(EDGES), 1, block_rows=2, folder=tmp_path / "nowhere")
+    monkeypatch.setattr(layer_blocks, "_reserve", _full)
+    with pytest.raises(OSError, match="No space left"):
+        propagate(*x, graph(EDGES), 1, block_rows=2, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _full(handle: int, size: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -185,3 +185,18 @@ def test_popular_items_are_longer_by_a_power_of_their_degree() -> None:
     with pytest.raises(ValueError, match="'popularity' needs normalize=True"):
         LightGCN(data, dim=4, popularity=0.1)
     assert repr(longer).endswith("normalize=True, popularity=0.3)")
+
+
+def test_layers_in_blocks_and_files(tmp_path) -> None:
+    whole = LightGCN(graph(), 4, 3)
+    blocks = LightGCN(graph(), 4, 3, block_rows=2, folder=tmp_path)
+    blocks.load_state_dict(whole.state_dict())
+    for model in (whole, blocks):
+        x_dict = model(graph())
+        (x_dict["user"].pow(3).sum() + x_dict["item"].pow(2).sum()).backward()
+    for name, x in whole(graph()).items():
+        assert torch.equal(blocks(graph())[name], x)
+    for one, other in zip(whole.parameters(), blocks.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    with pytest.raises(ValueError, match="'folder' needs 'block_rows'"):
+        LightGCN(graph(), 4, folder=tmp_path)

@@ -92,3 +92,39 @@ def test_options_and_name():
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=rf"'dropout' must lie in \[0, 1\) \(got {share}\)"):
             NGCF(graph(), DIM, dropout=share)
+
+
+@pytest.mark.parametrize("block_rows", [1, 2, 5, 100])
+def test_blocks_equal_the_whole(block_rows):
+    whole, blocks = model(num_layers=3), model(num_layers=3, block_rows=block_rows)
+    blocks.load_state_dict(whole.state_dict())
+    weight = torch.randn(U + I, whole.out_dim, dtype=torch.float64)
+    results = []
+    for net in (whole, blocks):
+        x_dict = net(graph())
+        x = torch.cat([x_dict["user"], x_dict["item"]])
+        results.append([x, *torch.autograd.grad((x * weight).sum(), list(net.parameters()))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_blocks_drop_the_same_entries_when_recomputed():
+    """Gradients are those of the entries that were dropped: a step along them lowers the loss."""
+    net = model(num_layers=2, dropout=0.5, block_rows=3).train()
+    direction, losses = None, []
+    for step in (0.0, -1e-8):
+        with torch.no_grad():
+            if direction is not None:
+                net.user_embedding += step * direction
+        torch.manual_seed(4)
+        loss = net(graph())["item"].pow(3).sum()
+        losses.append(float(loss.detach()))
+        if direction is None:
+            (direction,) = torch.autograd.grad(loss, net.user_embedding)
+    slope = (losses[0] - losses[1]) / 1e-8
+    assert slope == pytest.approx(float(direction.square().sum()), rel=1e-4)
+
+
+def test_block_rows_are_checked():
+    with pytest.raises(ValueError, match=r"'block_rows' must be a positive integer \(got 0\)"):
+        NGCF(graph(), DIM, block_rows=0)
