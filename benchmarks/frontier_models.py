@@ -6,6 +6,7 @@ inner product.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +43,10 @@ OVERSAMPLED, PASSES = 30, 6
 
 
 class World(NamedTuple):
-    """A data set, the metric that everything is chosen by, and a folder for what was trained."""
+    """A data set, the metric that everything is chosen by, and a folder for what was trained.
+
+    ``val`` is what rivals and precisions are chosen on, ``all_val`` what ``compress`` gets.
+    """
 
     name: str
     train: Any
@@ -50,16 +54,19 @@ class World(NamedTuple):
     test: Any
     metric: str
     cache: Path
+    all_val: Any
 
     @staticmethod
     def of(name: str, root: str, cache: Path) -> World:
         """The splits that ``compress.py`` measures on; of Gowalla's, a part to validate on."""
         metric = "recall@50" if name == "citeulike" else "recall@20"
-        train, val, test = graphs(name, root)
+        train, all_val, test = graphs(name, root)
+        val = all_val
         if name == "gowalla":
+            val = copy.copy(all_val)
             targets = val[INTERACTS].edge_label_index
             val[INTERACTS].edge_label_index = targets[:, targets[0] % VALIDATED == 0]
-        return World(name, train, val, test, metric, cache)
+        return World(name, train, val, test, metric, cache, all_val)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -147,7 +154,7 @@ def student(world: World, dim: int, seed: int, setting: dict[str, Any]) -> Recom
     path = world.cache / f"{world.name}-teachers-{seed}.safetensors"
     if not path.exists():
         ensemble = train_ensemble(
-            world.train, world.val, metric=world.metric, seed=seed, progress=False
+            world.train, world.all_val, metric=world.metric, seed=seed, progress=False
         )
         print(ensemble.report, flush=True)
         save_knowledge(ensemble.graph, path)
@@ -155,7 +162,7 @@ def student(world: World, dim: int, seed: int, setting: dict[str, Any]) -> Recom
         warnings.simplefilter("ignore")
         model, report = compress(
             world.train,
-            world.val,
+            world.all_val,
             dim=dim,
             teachers=[load_knowledge(path, world.train)],
             metric=world.metric,

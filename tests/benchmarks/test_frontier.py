@@ -27,7 +27,8 @@ def scripts(monkeypatch):
 @pytest.fixture
 def world(scripts, tmp_path):
     data = SyntheticInteractions(None, num_users=60, num_items=50, num_edges=900)[0]
-    return scripts[1].World("any", *UserSplit(seed=0)(data), "recall@20", tmp_path)
+    train, val, test = UserSplit(seed=0)(data)
+    return scripts[1].World("any", train, val, test, "recall@20", tmp_path, val)
 
 
 def test_bytes_of_codes_lengths_and_codebooks(scripts) -> None:
