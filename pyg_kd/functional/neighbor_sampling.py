@@ -89,9 +89,9 @@ def sample_neighbors(
         return entries_of(neighbors.ptr, rows)
     place = torch.arange(num, device=rows.device).repeat(len(rows), 1)
     place[many] = _ranks(degree[many], num, False, generator)
-    kept = (place < degree.unsqueeze(1)).flatten()
-    row = torch.arange(len(rows), device=rows.device).repeat_interleave(num)
-    return row[kept], (place + start.unsqueeze(1)).flatten()[kept]
+    kept = (place < degree.unsqueeze(1)).flatten().nonzero().squeeze(1)
+    entry = place.add_(start.unsqueeze(1)).flatten().index_select(0, kept)
+    return kept.div(num, rounding_mode="floor"), entry
 
 
 def sample_neighborhood(
@@ -119,14 +119,16 @@ def sample_neighborhood(
     edges: dict[str, list[SampledEdges]] = {kind: [] for kind in neighbors}
     for num in num_neighbors:
         last = {kind: found[-1] for kind, found in nodes.items()}
-        drawn = {kind: sample_neighbors(neighbors[kind], last[kind], num, generator=generator)
-                 for kind in neighbors}  # fmt: skip
-        for kind, (_, entry) in drawn.items():
+        drawn = {}
+        for kind, near in neighbors.items():
+            row, entry = sample_neighbors(near, last[kind], num, generator=generator)
+            drawn[kind] = row, entry, near.col.index_select(0, entry)
+        for kind, (_, _, sender) in drawn.items():
             other = OTHER[kind]
-            nodes[other].append(_add_new(place[other], neighbors[kind].col[entry], nodes[other]))
-        for kind, (row, entry) in drawn.items():
+            nodes[other].append(_add_new(place[other], sender, nodes[other]))
+        for kind, (row, entry, sender) in drawn.items():
             first = sum(map(len, nodes[kind][:-2]))
-            col = place[OTHER[kind]][neighbors[kind].col[entry]].long()
+            col = place[OTHER[kind]].index_select(0, sender).long()
             edges[kind].append(SampledEdges(row + first, col, entry))
     return Neighborhood(
         {kind: torch.cat(found) for kind, found in nodes.items()},
@@ -146,7 +148,7 @@ def _places(neighbors: Neighbors, seeds: Tensor) -> Tensor:
 
 def _add_new(place: Tensor, found: Tensor, nodes: list[Tensor]) -> Tensor:
     """The distinct nodes among those found that have no place, ascending; they get one."""
-    new = found[place[found] < 0]
+    new = found[place.index_select(0, found) < 0]
     many = new.numel() * SHARE > len(place)
     new = torch.as_tensor(distinct_ids(new, len(place)) if many else new.unique())
     first = sum(map(len, nodes))

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch_geometric.index import index2ptr
 
+from pyg_kd.functional.kernels import csr_matmul, transposed_matmul
 from pyg_kd.functional.neighbor_sampling import OTHER
 from pyg_kd.functional.row_tables import is_row_table
-from pyg_kd.functional.sparse import CSR, csr_matmul, gather_rows
+from pyg_kd.functional.sparse import CSR, gather_rows
 from pyg_kd.functional.subgraph import Subgraph, require_hops
 from pyg_kd.typing import ITEM, USER, XDict
 
@@ -55,16 +55,6 @@ def leading_rows(matrix: CSR, num_rows: int) -> CSR:
     return CSR(matrix.ptr[: num_rows + 1], matrix.col[:end], matrix.value[:end])
 
 
-def transposed(matrix: CSR, num_cols: int) -> CSR:
-    """The transpose of a sparse matrix."""
-    num_rows = matrix.ptr.numel() - 1
-    row = torch.arange(num_rows, dtype=torch.int32, device=matrix.ptr.device)
-    row = row.repeat_interleave(matrix.ptr.diff(), output_size=matrix.col.numel())
-    col, order = torch.sort(matrix.col, stable=True)
-    ptr = index2ptr(col, num_cols).to(torch.int32)
-    return CSR(ptr, row.index_select(0, order), matrix.value.index_select(0, order))
-
-
 def block_matmul(matrix: CSR, x: Tensor) -> Tensor:
     """Product of a constant sparse ``[rows, n]`` matrix, all rows of it, with ``[n, d]``."""
     out: Tensor = _BlockMatmul.apply(*matrix, x)
@@ -81,8 +71,8 @@ class _BlockMatmul(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        matrix = transposed(CSR(*ctx.saved_tensors), ctx.size)
-        return None, None, None, csr_matmul(*matrix, grad.contiguous())
+        grad_x = transposed_matmul(*ctx.saved_tensors, grad.contiguous(), ctx.size)
+        return None, None, None, grad_x
 
 
 def layer_sizes(subgraph: Subgraph, num_layers: int) -> list[dict[str, int]]:
@@ -124,9 +114,8 @@ class _SampledPropagate(torch.autograd.Function):
             for kind, n in size.items():
                 total[kind][:n] += g[kind]
             g = {
-                OTHER[kind]: csr_matmul(
-                    *transposed(leading_rows(ctx.subgraph.blocks[kind], n), before[OTHER[kind]]),
-                    g[kind],
+                OTHER[kind]: transposed_matmul(
+                    *leading_rows(ctx.subgraph.blocks[kind], n), g[kind], before[OTHER[kind]]
                 )
                 for kind, n in size.items()
             }
