@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from pyg_kd.training.failures import end_with_launcher
 from pyg_kd.training.options import Options
 
 #: PyTorch renamed the option that keeps DDP from sending buffers at every step.
@@ -30,6 +31,8 @@ def make_fabric(options: Options) -> Fabric:
         if "init_sync" in signature(DistributedDataParallel).parameters:
             nothing["init_sync"] = False
         strategy = DDPStrategy(**nothing)
+    if options.devices > 1:
+        end_with_launcher()
     with _warnings_only(not options.progress):
         fabric = Fabric(
             accelerator=options.accelerator,

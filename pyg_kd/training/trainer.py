@@ -18,6 +18,7 @@ from pyg_kd.graph import interactions
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.loader.interaction_loader import Unit
 from pyg_kd.models.base import Recommender
+from pyg_kd.training.failures import failing_together
 from pyg_kd.training.history import History
 from pyg_kd.training.losses import resolve_loss
 from pyg_kd.training.objective import Objective, check_terms
@@ -227,16 +228,18 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(options.seed)
             objective.bind(data)
-            run = Run(options, make_fabric(options), objective, data, val_data, callbacks)
-            try:
-                if options.checkpoint is not None:
-                    run.begin(options.checkpoint, resume)
-                model.fitted_on = graph_fingerprint(data)
-                run.train()
-            finally:
-                run.restore_best()
-                objective.to(home)
-                model.train(mode)
+            fabric = make_fabric(options)
+            with failing_together(fabric.global_rank, fabric.world_size):
+                run = Run(options, fabric, objective, data, val_data, callbacks)
+                try:
+                    if options.checkpoint is not None:
+                        run.begin(options.checkpoint, resume)
+                    model.fitted_on = graph_fingerprint(data)
+                    run.train()
+                finally:
+                    run.restore_best()
+                    objective.to(home)
+                    model.train(mode)
         if (message := run.weak_teacher()) is not None:
             warnings.warn(message, stacklevel=2)
         return run.history
