@@ -14,8 +14,8 @@ from pyg_kd.cli.console import NAME, complain, drop_stdout, note, plain_warnings
 
 #: A command is the function of its name in the module of its name, which imports nothing heavy.
 COMMANDS = (
-    "train", "distill", "tune", "evaluate", "recommend", "export", "latency", "serve", "reproduce",
-    "study",
+    "train", "distill", "tune", "evaluate", "recommend", "extract", "export", "latency", "serve",
+    "reproduce", "study",
 )  # fmt: skip
 
 OK, ERROR, INTERRUPTED = 0, 2, 130

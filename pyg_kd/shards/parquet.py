@@ -49,19 +49,23 @@ def ids_column(ids: Ids) -> Any:
     return pa.array(ids, pa.int64() if isinstance(ids, np.ndarray) else pa.string())
 
 
-def list_columns(ids: Array, *values: Array) -> list[Any]:
+def list_columns(listed: Array, *values: Array) -> list[Any]:
     r"""Padded lists as lists of their own lengths.
 
     Args:
-        ids: ``[n, k]``, padded with -1 at the end of rows.
-        values: What stands beside each id, ``[n, k]``.
+        listed: Which places are no padding, which is at the end of rows, bool ``[n, k]``.
+        values: What stands in the places, ``[n, k]``: numbers, or objects that are strings.
     """
-    pa, listed = arrow(), ids >= 0
-    offsets = np.zeros(len(ids) + 1, np.int64)
+    pa = arrow()
+    offsets = np.zeros(len(listed) + 1, np.int64)
     np.cumsum(listed.sum(1), out=offsets[1:])
     whole = bool(listed.all())
-    flat = [x.reshape(-1) if whole else x[listed] for x in (ids, *values)]
-    return [pa.LargeListArray.from_arrays(offsets, pa.array(x)) for x in flat]
+    columns = []
+    for x in values:
+        flat = x.reshape(-1) if whole else x[listed]
+        column = pa.array(flat, pa.string() if flat.dtype.kind == "O" else None)
+        columns.append(pa.LargeListArray.from_arrays(offsets, column))
+    return columns
 
 
 def vector_column(x: Array) -> Any:
@@ -101,11 +105,11 @@ def read_columns(content: bytes, names: Sequence[str]) -> dict[str, Any]:
     return {name: table.column(name).combine_chunks() for name in names}
 
 
-def padded(column: Any, width: int, fill: float) -> Array:
+def padded(column: Any, width: int, fill: float | None) -> Array:
     r"""Lists as rows of the same width.
 
     Args:
-        column: Lists of at most ``width`` numbers each, ``[n]``.
+        column: Lists of at most ``width`` numbers, or strings, each, ``[n]``.
         width: Columns of the result.
         fill: What stands after the end of a list.
 
@@ -118,7 +122,7 @@ def padded(column: Any, width: int, fill: float) -> Array:
     length = np.diff(column.offsets.to_numpy())
     if len(length) and int(length.max()) > width:
         raise ValueError(f"lists must have at most {width} places (got {int(length.max())})")
-    values = column.flatten().to_numpy()
+    values = column.flatten().to_numpy(zero_copy_only=False)
     if len(values) == len(length) * width:
         return np.asarray(values.reshape(-1, width))
     found = np.full((len(length), width), fill, values.dtype)

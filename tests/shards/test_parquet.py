@@ -38,7 +38,7 @@ def tables(draw):
 @given(tables())
 def test_lists_come_back(table) -> None:
     ids, scores = table
-    columns = dict(zip(("items", "scores"), list_columns(ids, scores), strict=True))
+    columns = dict(zip(("items", "scores"), list_columns(ids >= 0, ids, scores), strict=True))
     found = read_columns(write_table(columns, {"a": "b"}), ["items", "scores"])
     plain = [[int(v) for v in row if v >= 0] for row in ids]
     assert found["items"].to_pylist() == plain
@@ -60,16 +60,23 @@ def test_vectors_and_ids_come_back(rows, dim, kind) -> None:
 
 
 def test_lists_that_are_too_long_are_refused() -> None:
-    [column] = list_columns(np.array([[3, 1]]))
+    [column] = list_columns(np.array([[True, True]]), np.array([[3, 1]]))
     with pytest.raises(ValueError, match=r"at most 1 places \(got 2\)"):
         padded(column, 1, -1)
 
 
+def test_lists_of_words_come_back() -> None:
+    words = np.array([["a", "bé"], ["c", None]], object)
+    [column] = list_columns(np.array([[True, True], [True, False]]), words)
+    [found] = read_columns(write_table({"items": column}, {}), ["items"]).values()
+    assert found.to_pylist() == [["a", "bé"], ["c"]]
+    assert padded(found, 2, None).tolist() == words.tolist()
+
+
 def test_the_same_table_is_the_same_bytes() -> None:
-    columns = dict(
-        zip("ab", list_columns(np.array([[3, 1]]), np.array([[0.5, 0.25]])), strict=True)
-    )
-    assert bytes(write_table(columns, {})) == bytes(write_table(dict(columns), {}))
+    columns = list_columns(np.array([[True, True]]), np.array([[3, 1]]), np.array([[0.5, 0.25]]))
+    told = dict(zip("ab", columns, strict=True))
+    assert bytes(write_table(told, {})) == bytes(write_table(dict(told), {}))
 
 
 def test_types_of_ids() -> None:

@@ -45,7 +45,9 @@ class Listed:
     Args:
         out: A .csv, .tsv, .jsonl or .parquet file, or - for JSON lines on standard output. An
             interrupted command is continued when it is given again.
-        overwrite: Replace a file that is there already.
+        shards: Write a folder OUT of Parquet files with digests, one for each part, which --workers
+            make; users have their items and scores in lists.
+        overwrite: Replace a file, or shards of another command, that are there already.
         part_size: Users in a part; what an interruption may cost, and a row group in Parquet.
         backend: What ranks items: numpy, torch, faiss-flat, faiss-ivf, faiss-hnsw or hnswlib.
         verify: Compare the SHA-256 of the bundle's files.
@@ -53,6 +55,7 @@ class Listed:
     """
 
     out: str = "-"
+    shards: bool = False
     overwrite: bool = False
     part_size: int = 20_000
     backend: str = "numpy"
