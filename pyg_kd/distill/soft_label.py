@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.index import index2ptr
 
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.functional.catalogue import excluded_pairs
 from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import catalogue_cross_entropy, padded_softmax, soft_cross_entropy
+from pyg_kd.functional.sampling import row_blocks
 from pyg_kd.functional.sparse import CSR, HeldCSR, gather_rows
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge.confidence import trusted_lists, trusted_scores
@@ -27,6 +27,9 @@ Tail = Literal["catalogue", "list"]
 TAILS: tuple[Tail, ...] = get_args(Tail)
 Own = Literal["ignore", "mask"]
 OWN: tuple[Own, ...] = get_args(Own)
+
+#: Places of lists that are weighed at once.
+BLOCK_ENTRIES = 2**22
 
 
 class SoftLabel(Distillation):
@@ -120,6 +123,8 @@ class SoftLabel(Distillation):
         self.temperature_score, self.share = temperature_score, share
         self.tunes = ("temperature_score",) if self.teacher_scores else ("temperature",)
         self.own_weight, self.scale = own_weight, scale
+        if tail == "list" or share < 1:
+            self.row_wise = (USER, ITEM)
         self.mass: Tensor
         self.lists: Tensor
         self.shares: Tensor
@@ -138,17 +143,18 @@ class SoftLabel(Distillation):
         edges = interactions(graph)
         if self.own == "mask":
             self.seen = HeldCSR(edges.by_user())
-        user, place = (lists >= 0).nonzero(as_tuple=True)
-        item, value, self.mass = lists[user, place], share[user, place], share.sum(1)
+        self.mass, listed = share.sum(1), lists >= 0
+        degree, col, value = listed.sum(1), lists[listed], share[listed]
         if self.own_weight:
             own = edges.by_user()
-            owner = own.row
-            user, item = torch.cat([user, owner]), torch.cat([item, own.col])
-            value = torch.cat([value, self.own_weight / own.degree[owner]])
+            rows = torch.arange(edges.num_users, device=col.device).repeat_interleave(degree)
+            order = torch.cat([rows, own.row]).argsort(stable=True)
+            col = torch.cat([col, own.col])[order]
+            value = torch.cat([value, self.own_weight / own.degree[own.row]])[order]
+            degree = degree + own.degree
             self.mass = self.mass + self.own_weight * (own.degree > 0)
-        user, order = torch.sort(user, stable=True)
-        ptr, col = index2ptr(user, edges.num_users), item[order]
-        self.targets = HeldCSR(CSR(ptr.to(torch.int32), col.to(torch.int32), value[order]))
+        ptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+        self.targets = HeldCSR(CSR(ptr.to(torch.int32), col.to(torch.int32), value))
 
     def _shares(self, graph: HeteroData, lists: Tensor) -> Tensor:
         """The teacher's distribution over each list, ``[U, K]``, zero at padding."""
@@ -166,15 +172,17 @@ class SoftLabel(Distillation):
         return padded_softmax(logit.masked_fill(lists < 0, -torch.inf))
 
     def _rank_shares(self, lists: Tensor) -> Tensor:
-        rank = torch.arange(lists.size(1), device=lists.device).expand(lists.shape)
         temperatures = self.temperature
         if isinstance(temperatures, float):
             temperatures = (temperatures,)
         weights = self.mixture or (1.0,) * len(temperatures)
+        rank = torch.arange(lists.size(1), device=lists.device)
         shares = torch.zeros(lists.shape, device=lists.device)
-        for temperature, weight in zip(temperatures, weights, strict=True):
-            logit = (-rank / temperature).masked_fill(lists < 0, -torch.inf)
-            shares += weight / sum(weights) * padded_softmax(logit)
+        for rows in row_blocks(*lists.shape, BLOCK_ENTRIES, lists.device):
+            padding = lists[rows] < 0
+            for temperature, weight in zip(temperatures, weights, strict=True):
+                logit = (-rank / temperature).expand(padding.shape).masked_fill(padding, -torch.inf)
+                shares[rows] += weight / sum(weights) * padded_softmax(logit)
         return shares
 
     def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
