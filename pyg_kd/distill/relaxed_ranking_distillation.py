@@ -11,10 +11,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
-from pyg_kd.functional.edge_scores import list_scores
-from pyg_kd.functional.list_likelihood import list_likelihood_loss
+from pyg_kd.functional.ranked_lists import ranked_lists_loss
 from pyg_kd.functional.sampling import UnseenItems, draw_places, row_blocks
-from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.graph import Neighbors, interactions, neighbors_of_keys
 from pyg_kd.knowledge.confidence import RANKING, trusted_lists
 from pyg_kd.knowledge.requirements import check_width
@@ -62,7 +60,7 @@ class RelaxedRankingDistillation(Distillation):
     """
 
     needs = ("teacher_items",)
-    row_wise: tuple[str, ...] = (USER,)
+    row_wise: tuple[str, ...] = (USER, ITEM)
     tunes = ("scale",)
 
     def __init__(
@@ -102,12 +100,17 @@ class RelaxedRankingDistillation(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the list loss of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
-        x_user, x_item = gather_rows(x_dict[USER], batch.unique_users), x_dict[ITEM]
-        scores = list_scores(x_user * self.scale, x_item, self.lists[batch.unique_users])
-        listed = [self.num_interesting, self.num_uninteresting]
-        weight = self.rankings.weight
-        weight = None if weight is None else weight[batch.unique_users]
-        return list_likelihood_loss(*scores.split(listed, dim=1), weight=weight)
+        users, weight = batch.unique_users, self.rankings.weight
+        return ranked_lists_loss(
+            x_dict[USER],
+            x_dict[ITEM],
+            users,
+            self.lists.index_select(0, users),
+            self.num_interesting,
+            weight=None if weight is None else weight.index_select(0, users),
+            scale=self.scale,
+            padded=self.rankings.padded,
+        )
 
 
 #: Number of entries used of the teacher's list by default, for a large catalogue.
@@ -170,6 +173,8 @@ class RankedLists(nn.Module):
     confidence: Tensor | None
     #: The confidence in the interesting entries drawn, if the graph carries one.
     weight: Tensor | None
+    #: Whether the lists drawn have padding.
+    padded: bool
 
     def __init__(self, graph: HeteroData, node_type: str, options: ListOptions) -> None:
         super().__init__()
@@ -206,6 +211,7 @@ class RankedLists(nn.Module):
             # A row without a teacher's ranking gets no tail either.
             lists[rows, -num:] = below.masked_fill_(ranked[rows, :1] < 0, -1).to(lists.dtype)
         lists[:, :-num] = self._interesting()
+        self.padded = bool((lists < 0).any())
         return lists
 
     def _interesting(self) -> Tensor:

@@ -68,10 +68,10 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
     Returns:
         Scores, ``[B, K]``, with ``-inf`` at the padding.
     """
-    # Every row has K edges. Padding is scored as item 0, then masked.
+    # Every row has K edges. Padding is scored as any item, then masked.
     rows = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
-    x_item, col = read_rows(x_item, items.clamp(min=0).flatten())
-    col = col.to(torch.int32)
+    x_item, col = read_rows(x_item, items.flatten())
+    col = col.clamp(min=0).to(torch.int32)
     scores: Tensor = _EdgeScores.apply(x_user, x_item, rows * items.size(1), col)
     return torch.where(items < 0, -torch.inf, scores.view(items.shape))
 

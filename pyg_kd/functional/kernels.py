@@ -78,9 +78,10 @@ def sampled_matmul(ptr: Tensor, col: Tensor, x: Tensor, y: Tensor) -> Tensor:
         dense = x.to(dtype) @ y.to(dtype).t()
         return dense[row.long(), col.long()].to(x.dtype)
     _check_columns(col, y.size(0))
+    # The kernel writes where it reads: without a copy, which for large patterns costs as much.
     pattern = _csr(ptr, col, torch.zeros(col.numel(), dtype=dtype, device=x.device), y.size(0))
-    scores = torch.sparse.sampled_addmm(pattern, x.to(dtype), y.to(dtype).t(), beta=0.0)
-    values: Tensor = scores.values()
+    torch.sparse.sampled_addmm(pattern, x.to(dtype), y.to(dtype).t(), beta=0.0, out=pattern)
+    values: Tensor = pattern.values()
     return values.to(x.dtype)
 
 

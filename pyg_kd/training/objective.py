@@ -52,6 +52,7 @@ class Objective(nn.Module):
         names = [type(method).__name__ for method, _ in distillations]
         self.names = [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
         self._shared: XDict | None = None
+        self._tables: tuple[HeteroData, XDict] | None = None
         #: What represents the nodes of a batch in training; by default the model, of all nodes.
         self.sampled: SampledNeighbors | None = None
         #: The number of this process, and how many share every batch.
@@ -86,7 +87,7 @@ class Objective(nn.Module):
         # Plain tensors, not a Batch: the wrappers for precision and for several processes look
         # for tensors among the arguments.
         terms = self.terms(graph, Batch(user, positive, negative).share(*self.place, total))
-        weighted = self.base_weight * terms[0]
+        weighted = terms[0] if self.base_weight == 1 else self.base_weight * terms[0]
         for weight, term in zip(self.weights, terms[1:], strict=True):
             weighted = weighted + weight * term
         dtype = float64_of(weighted.device)
@@ -127,7 +128,12 @@ class Objective(nn.Module):
             return self._shared
         if self.sampled is not None and self.training:
             return self.sampled.represent([self.loss, *self.methods], graph, batch)
+        if self._tables is not None and self._tables[0] is graph:
+            return self._tables[1]
         x_dict: XDict = self.model(graph) if self.reads else {}
+        # Parameters as they are stay what the model returns: there is nothing to compute.
+        if all(isinstance(x, nn.Parameter) for x in x_dict.values()):
+            self._tables = graph, x_dict
         return x_dict
 
     def bind(self, graph: HeteroData) -> None:
@@ -149,6 +155,7 @@ class Objective(nn.Module):
     @torch.no_grad()
     def on_epoch_start(self, graph: HeteroData, epoch: int, max_epochs: int) -> None:
         """Tell the methods that an epoch begins, with the representations served by now."""
+        self._tables = None
         if self.sampled is not None:
             self.sampled.begin_epoch(epoch)
         if self.methods:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -78,8 +79,10 @@ class Run:
                 f"gradients after every batch (got {options.batches_per_step})"
             )
         if options.num_neighbors is not None:
+            # Each process draws around its own share.
+            seed = options.seed + 104_729 * fabric.global_rank
             objective.sampled = SampledNeighbors(
-                objective.model, self.data, options.num_neighbors, options.seed
+                objective.model, self.data, options.num_neighbors, seed
             )
         self.steps = math.ceil(len(self.loader) / options.batches_per_step)
         objective.to(fabric.device)
@@ -91,6 +94,8 @@ class Run:
             most=most_rows(options),
         )
         self.module, self.optimizer = fabric.setup(objective, self.adam)
+        #: Whether Fabric adds nothing to a step but the time of passing through it.
+        self.bare = fabric.world_size == 1 and type(fabric.strategy.precision) is Precision
         if self.exchanges:  # whatever seed the weights were drawn with
             copy_from_first(x for x in objective.state_dict().values() if isinstance(x, Tensor))
         self.average = WeightAverage(
@@ -150,11 +155,11 @@ class Run:
             batches = iter(self.loader)
             for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
                 self.set_rate(step)
-                self.optimizer.zero_grad(set_to_none=True)
+                self.forget_gradients()
                 for terms in self.differentiate(islice(batches, self.options.batches_per_step)):
                     sums += terms
                     progress.update()
-                self.optimizer.step()
+                (self.adam if self.bare else self.optimizer).step()
                 self.average.update(step)
         seconds = time.perf_counter() - start
         sums = torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum"))
@@ -172,12 +177,22 @@ class Run:
                 with self.fabric.autocast():
                     stack.enter_context(self.objective.shared_representations(self.data))
             for batch in batches:
-                loss, terms = self.module(self.data, batch.user, batch.positive, batch.negative)
+                module = self.objective if self.bare else self.module
+                loss, terms = module(self.data, batch.user, batch.positive, batch.negative)
                 # Other strategies average gradients over processes, and losses are sums.
-                self.fabric.backward(loss if self.exchanges else loss * self.fabric.world_size)
+                if self.bare:
+                    loss.backward()
+                else:
+                    self.fabric.backward(loss if self.exchanges else loss * self.fabric.world_size)
                 yield terms
         if self.exchanges:
             sum_gradients(self.objective.parameters())
+
+    def forget_gradients(self) -> None:
+        """What ``zero_grad`` does, without its hooks."""
+        for group in self.adam.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def set_rate(self, step: int) -> None:
         """Set the learning rate of a step, which follows from its number alone."""
