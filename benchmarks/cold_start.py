@@ -11,7 +11,7 @@ own split, teacher and students.
 
 New users get vectors by fold-in from 0 to 10 of their items. Then all users and items compete in
 one ranking, with five items known of a cold user, and of a cold item its genres (MovieLens) or its
-first users. Writes ``results/cold_start.json``.
+first users; and the cold items compete with each other alone. Writes ``results/cold_start.json``.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def measure(data: str, graph: Any, seeds: list[int]) -> dict[str, Any]:
 
 
 def kinds(genre: Any, num_items: int) -> dict[str, dict[str, Any]]:
-    """What may be known of a cold item: genres, else users; where it has neither, the mean vector."""
+    """What may be known of a cold item: where it is nothing, it gets the mean vector."""
     features = torch.zeros(num_items, 1) if genre is None else genre
     found = {f"{n} user{'s' * (n > 1)} of a cold item": n for n in ITEM_SHOTS}
     if genre is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.checks import require_count
+from pyg_kd.checks import require_choice, require_count
 from pyg_kd.datasets.graph import interaction_graph
 from pyg_kd.evaluation import SliceTable, TargetRanks, target_ranks
 from pyg_kd.evaluation.slice_table import ALL, Slice, make_slice
@@ -26,6 +26,8 @@ from pyg_kd.typing import INTERACTS, ITEM, USER
 Models = Recommender | Sequence[Recommender]
 
 WARM_COLD = ("warm", "cold")
+Among = Literal["all", "cold"]
+AMONG: tuple[Among, ...] = get_args(Among)
 POPULARITY = "popularity"
 
 
@@ -36,6 +38,7 @@ def cold_start(
     reference: Models | None = None,
     shots: int = 5,
     features: Tensor | None = None,
+    among: Among = "all",
     k: int = 20,
 ) -> SliceTable:
     r"""Recall of warm and cold items, for warm and cold users, in one ranking of all items.
@@ -43,7 +46,8 @@ def cold_start(
     Cold users get vectors by fold-in (:func:`~pyg_kd.retrieval.fold_in.fit_fold_in_of`) from
     ``shots`` of their items, cold items (:func:`~pyg_kd.retrieval.fold_in.fit_item_fold_in`) from
     the users that the split shows of them, and else from their features. All items compete in
-    each list.
+    each list, or the cold ones alone: between them popularity says nothing, and what is known of
+    them has to tell them apart.
 
     Args:
         model: A model trained on ``split.train`` whose score is an inner product; of several
@@ -52,15 +56,16 @@ def cold_start(
         reference: The teacher, trained on ``split.train`` too.
         shots: Items shown of a cold user.
         features: Of all items of the original graph, ``[I, F]``.
+        among: Items that are ranked: ``"all"``, or the ``"cold"`` ones alone, against each other.
         k: Length of the lists.
 
     Returns:
-        The slices ``"warm users, warm items"`` and so on.
+        The slices ``"warm users, warm items"`` and so on; those that are ranked.
 
     Raises:
         TypeError: If a model has no vectors.
-        ValueError: If a model is of another graph, ``shots`` exceeds what the split shows, or
-            nothing is known of a cold item.
+        ValueError: If a model is of another graph, ``shots`` exceeds what the split shows,
+            nothing is known of a cold item, or ``among`` is unknown.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -73,17 +78,23 @@ def cold_start(
         ['cold users, warm items', 'cold users, cold items']
     """
     _check_shots(split, shots)
-    runs = [_ranks(one, split, shots, features, k) for one in _listed(model)]
-    others = None
-    if reference is not None:
-        others = [_ranks(one, split, shots, features, k) for one in _listed(reference)]
-    cells = (runs[0].user >= split.num_users).long() * 2 + (runs[0].item >= split.num_items).long()
-    names = [f"{u} users, {i} items" for u in WARM_COLD for i in WARM_COLD]
+    require_choice(AMONG, among=among)
+    given = (split, shots, features, among, k)
+    runs = [_ranks(one, *given) for one in _listed(model)]
+    others = None if reference is None else [_ranks(one, *given) for one in _listed(reference)]
+    first = 0 if among == "all" else split.num_items  # the number of the first item that is ranked
+    cold_user = runs[0].user >= split.num_users
+    cold_item = runs[0].item + first >= split.num_items
+    slices: dict[str, Tensor | None] = {ALL: None}
+    for user, users in enumerate(WARM_COLD):
+        for item, items in enumerate(WARM_COLD):
+            if items == "cold" or among == "all":
+                inside = (cold_user == bool(user)) & (cold_item == bool(item))
+                slices[f"{users} users, {items} items"] = inside
     rows = []
-    for g, name in enumerate((ALL, *names)):
-        among = None if g == 0 else cells == g - 1
-        values = _mean(runs, among)
-        rows.append(make_slice(name, values, None if others is None else _mean(others, among)))
+    for name, of in slices.items():
+        beside = None if others is None else _mean(others, of)
+        rows.append(make_slice(name, _mean(runs, of), beside))
     return SliceTable("warm and cold", f"recall@{k}", tuple(rows))
 
 
@@ -149,17 +160,21 @@ def k_shot(
 
 
 def _ranks(
-    model: Recommender, split: ColdSplit, shots: int, features: Tensor | None, k: int
+    model: Recommender,
+    split: ColdSplit,
+    shots: int,
+    features: Tensor | None,
+    among: Among,
+    k: int,
 ) -> TargetRanks:
     """The ranks of all targets, cold users and items with vectors of their own."""
     x_user, x_item, fold_in = _fitted(model, split)
     shown = first_of(split.shown_items, shots)
     new_users = _folded(fold_in, shown, x_user)
     new_items = _folded_items(x_user, x_item, split, features)
-    known, wanted = _world(split)
-    whole = Recommender.from_embeddings(
-        known, np.concatenate([x_user, new_users]), np.concatenate([x_item, new_items])
-    )
+    known, wanted = _world(split, 0 if among == "all" else split.num_items)
+    items = np.concatenate([x_item, new_items]) if among == "all" else new_items
+    whole = Recommender.from_embeddings(known, np.concatenate([x_user, new_users]), items)
     return target_ranks(whole, known, wanted, k)
 
 
@@ -199,8 +214,8 @@ def _folded_items(x_user: Any, x_item: Any, split: ColdSplit, features: Tensor |
     return fold_in(shown.ptr.numpy(), shown.col.numpy(), new)
 
 
-def _world(split: ColdSplit) -> tuple[HeteroData, HeteroData]:
-    """The graph of all users and items with what is known, and the same with targets."""
+def _world(split: ColdSplit, first: int) -> tuple[HeteroData, HeteroData]:
+    """The graph of all users and the items from one on with what is known, and with targets."""
     train = interactions(split.train).edge_index.cpu()
     shown, told = split.shown_items, split.shown_users
     edges = torch.cat(
@@ -211,7 +226,9 @@ def _world(split: ColdSplit) -> tuple[HeteroData, HeteroData]:
         ],
         dim=1,
     )
-    return _graphs(edges, split.targets, len(split.user), len(split.item))
+    shift = torch.tensor([[0], [first]], device="cpu")
+    known, wanted = (of[:, of[1] >= first] - shift for of in (edges, split.targets))
+    return _graphs(known, wanted, len(split.user), len(split.item) - first)
 
 
 def _new_users(split: ColdSplit) -> tuple[HeteroData, HeteroData]:

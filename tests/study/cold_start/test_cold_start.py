@@ -10,6 +10,7 @@ from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.models import EASE, MF
 from pyg_kd.retrieval.fold_in import fit_fold_in_of, fit_item_fold_in
 from pyg_kd.study.cold_start import cold_split, cold_start, k_shot
+from pyg_kd.study.cold_start.tables import WARM_COLD
 from pyg_kd.training import AlternatingLeastSquares
 
 
@@ -144,6 +145,18 @@ def test_cells_are_those_of_a_full_sort(world):
             ]
             found = table[f"{user} users, {item} items"].value
             assert found == pytest.approx(recall(scores, hidden, targets, 10), abs=1e-6)
+    # Cold items against each other: the others are out of the ranking.
+    among = cold_start(narrow, split, shots=3, k=5, among="cold")
+    assert [row.name for row in among] == ["all", *(f"{u} users, cold items" for u in WARM_COLD)]
+    scores[:, : split.num_items] = -np.inf
+    for u, user in enumerate(WARM_COLD):
+        targets = [
+            pair for pair in every
+            if (pair[0] >= split.num_users) == u and pair[1] >= split.num_items
+        ]  # fmt: skip
+        row = among[f"{user} users, cold items"]
+        assert row.value == pytest.approx(recall(scores, hidden, targets, 5), abs=1e-6)
+        assert row.users == len({pair[0] for pair in targets})
 
 
 def test_features_place_items_that_nobody_has_seen(world):
@@ -172,4 +185,6 @@ def test_bad_input_is_named(world):
         cold_split(data, users=1.0)
     with pytest.raises(ValueError, match="'user_shots' must leave users"):
         cold_split(data, user_shots=79)
+    with pytest.raises(ValueError, match="'among'"):
+        cold_start(narrow, split, among="warm")
     assert repr(split).startswith("ColdSplit(")
