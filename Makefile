@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo test fast lint format docs linkcheck package scatter clean
+.PHONY: demo test fast lint format docs linkcheck package scatter torchrec clean
 .NOTPARALLEL:  # one pip at a time in one environment
 
 # One torch thread: on a graph this small a second one gains little, and it costs minutes
@@ -64,6 +64,9 @@ package:
 scatter: $(VENV)/.stamp-torch
 	.ci/install_scatter $(BIN)/python
 
+# Tables on several processes, without a GPU; `make test` then tests them as well.
+torchrec: $(VENV)/.stamp-torchrec
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -87,6 +90,15 @@ $(VENV)/.stamp-%: pyproject.toml constraints.txt $(VENV)/.stamp-torch
 	touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-scatter
+
+# TorchRec asks for FBGEMM's build for CUDA, which would overwrite the one for CPUs, so nothing is
+# installed that isn't named here.
+$(VENV)/.stamp-torchrec: constraints.txt $(VENV)/.stamp-test
+	$(PIP) --no-deps fbgemm-gpu-cpu torchrec torchmetrics lightning-utilities \
+	  tensordict pyvers cloudpickle orjson importlib-metadata zipp \
+	  pyre-extensions typing-inspect mypy-extensions
+	$(BIN)/python -c "import torchrec"
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist docs/_build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import distributed as dist
-from torch._C._distributed_c10d import FileStore, HashStore
+from torch.distributed import FileStore, HashStore  # type: ignore[attr-defined]
 
 from pyg_kd.checks import require_choice, require_count
 
@@ -107,7 +107,7 @@ def launch(
         num_threads = max(1, (os.cpu_count() or 1) // num_processes)
     require_count(num_threads=num_threads)
     _device(accelerator)
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         ends: dict[Any, tuple[int, Any]] = {}
         for rank in range(num_processes):
@@ -131,6 +131,15 @@ class Place(NamedTuple):
     num_threads: int
     folder: str
     accelerator: Accelerator
+
+
+def _context() -> Any:
+    """Processes forked from one that has imported the package, where the system can do that."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pyg_kd.sharding"])
+    return context
 
 
 def _main(
