@@ -17,7 +17,7 @@ from pyg_kd.functional.kernels import (
 )
 from pyg_kd.functional.list_likelihood import list_gradients, list_losses
 from pyg_kd.functional.operators import operator, shapes_of
-from pyg_kd.functional.row_tables import read_rows
+from pyg_kd.functional.row_tables import read_lists, read_rows
 
 #: Scores whose exponentials, sums of these and inverses are far from the ends of float32.
 LOWEST, HIGHEST = -50.0, 70.0
@@ -59,9 +59,8 @@ def ranked_lists_loss(
     """
     padding = lists < 0 if padded else None
     x_row, rows = read_rows(x_row, rows)  # ascending ids have ascending places
-    x_col, lists = read_rows(x_col, lists)
     # Padding is scored as any column, then masked.
-    lists = lists if padding is None else lists.clamp(min=0)
+    x_col, lists = (read_rows if padding is None else read_lists)(x_col, lists)
     options = (weight, num_listed, scale)
     loss: Tensor = _RankedLists.apply(x_row, x_col, rows, lists, padding, *options)
     return loss

@@ -55,6 +55,19 @@ def read_rows(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     return (x, index) if reader is None else reader(index)
 
 
+def read_lists(x: Tensor, lists: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`read_rows`, of ids padded with -1, whose place is that of any row that is read.
+
+    Example:
+        >>> read_lists(torch.eye(3), torch.tensor([[2, -1]]))[1]
+        tensor([[2, 0]])
+    """
+    if not is_row_table(x) or not lists.numel():
+        return x, lists.clamp(min=0)
+    # A row that is listed: others need not be at hand.
+    return read_rows(x, torch.where(lists < 0, lists.max().clamp(min=0), lists))
+
+
 def as_rows(table: Tensor, rows: Tensor, values: Tensor) -> Tensor:
     """``values``, ``[R, d]``, as the distinct ``rows`` of a table, whose gradients go to these.
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_kd.functional import list_likelihood_loss, list_scores
 from pyg_kd.functional.ranked_lists import ranked_lists_forward, ranked_lists_loss
+from pyg_kd.functional.row_tables import make_row_table
 
 ROWS, COLS, DIM = 12, 9, 3
 
@@ -201,3 +202,21 @@ def test_other_devices_have_their_shapes():
         assert loss.device.type == "cuda" and loss.shape == ()
         with pytest.raises(RuntimeError, match="one device"):
             ranked_lists_loss(x_row, torch.empty(COLS, DIM), rows, lists, 4)
+
+
+def test_padding_asks_for_no_row_of_its_own():
+    (x_row, x_col), (rows, lists) = tables(10), world(padded=True)
+    lists[lists == 0] = 1
+    asked: list[Tensor] = []
+
+    def reader(index: Tensor) -> tuple[Tensor, Tensor]:
+        asked.append(index)
+        return x_col, index
+
+    table = x_col.detach()
+    make_row_table(table, reader)
+    found = ranked_lists_loss(x_row, table, rows, lists, 4)
+    torch.testing.assert_close(found, ranked_lists_loss(x_row, x_col, rows, lists, 4))
+    list_scores(x_row[rows], table, lists)
+    listed = set(lists.flatten().tolist()) - {-1}
+    assert [set(ids.flatten().tolist()) for ids in asked] == [listed, listed]
