@@ -222,7 +222,7 @@ class DistillationExperts(Distillation):
         for weight, node_type, name in self._parts:
             index = getattr(batch, name)
             student = gather_rows(x_dict[node_type], index)
-            teacher = graph[node_type].teacher_x[index]
+            teacher = graph[node_type].teacher_x.index_select(0, index)
             uniform = batch.own(self.uniform(node_type, len(getattr(batch.whole, name))))
             losses.append(weight * self.reconstruction(node_type, student, teacher, uniform))
         return torch.stack(losses).sum()

@@ -70,5 +70,6 @@ class HintRegression(Distillation):
         for node_type, index in ((USER, batch.unique_users), (ITEM, batch.unique_items)):
             net = self.projectors[node_type]
             student = gather_rows(x_dict[node_type], index).to(next(net.parameters()).dtype)
-            losses.append((graph[node_type].teacher_x[index] - net(student)).square().sum())
+            teacher = graph[node_type].teacher_x.index_select(0, index)
+            losses.append((teacher - net(student)).square().sum())
         return losses[0] + losses[1]

@@ -86,7 +86,8 @@ class PersonalizedHintRegression(Distillation):
         for node_type, index in ((USER, batch.unique_users), (ITEM, batch.unique_items)):
             teacher = graph[node_type].teacher_x
             view = getattr(self, f"{node_type}_view") if self.enrich else teacher
-            parts.append((gather_rows(x_dict[node_type], index), teacher[index], view[index]))
+            constant = (x.index_select(0, index) for x in (teacher, view))
+            parts.append((gather_rows(x_dict[node_type], index), *constant))
         if self.shared:
             parts = [tuple(torch.cat(part) for part in zip(*parts, strict=True))]
         pairs = zip(self.nets, parts, strict=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch_geometric.index import index2ptr
 
 from pyg_kd.functional.edge_scores import with_ones
+from pyg_kd.functional.expert_slots import ExpertSlots
 from pyg_kd.functional.precision import add_product_, pad_rows, product_dtype
-from pyg_kd.functional.sparse import csr_matmul, keep_float32, require_one_device
+from pyg_kd.functional.sparse import keep_float32, require_one_device
 
 #: Routing weights below this are exactly zero: they make sharp routing cheap.
 MIN_WEIGHT = 1e-6
@@ -74,33 +73,6 @@ class _MixtureOfExperts(torch.autograd.Function):
         return None, *experts_backward(grad.contiguous(), *inputs, ctx.low)
 
 
-class _Edges:
-    """The entity-expert edges that matter, sorted by expert, and their segments."""
-
-    def __init__(self, weight: Tensor) -> None:
-        entity, expert = (weight >= MIN_WEIGHT).nonzero(as_tuple=True)
-        order = torch.argsort(expert, stable=True)
-        self.ptr = index2ptr(entity, weight.size(0)).to(torch.int32)
-        self.position = torch.empty_like(order)
-        self.position[order] = torch.arange(len(order), device=order.device)
-        self.position = self.position.to(torch.int32)
-        self.entity, self.expert = entity[order], expert[order]
-        self.weight = weight[self.entity, self.expert].unsqueeze(1)
-        self.count: list[int] = torch.bincount(expert, minlength=weight.size(1)).tolist()
-        self.idle = [m for m, count in enumerate(self.count) if count == 0]
-
-    def to_entities(self, edge_value: Tensor) -> Tensor:
-        """Sum over the edges of each entity."""
-        one = edge_value.new_ones(len(edge_value))
-        total: Tensor = csr_matmul(self.ptr, self.position, one, edge_value)
-        return total
-
-    def segments(self, *values: Tensor) -> Iterator[tuple[Any, ...]]:
-        """The rows of each expert that has any, from arrays sorted by expert."""
-        cuts = zip(*(v.split(self.count) for v in values), strict=True)
-        return ((m, *cut) for m, cut in enumerate(cuts) if self.count[m])
-
-
 def _that_matter(weight: Tensor) -> Tensor:
     """The weights, zero where they are too small to matter; NaN propagates."""
     return weight.masked_fill(weight < MIN_WEIGHT, 0.0)
@@ -112,13 +84,14 @@ def _use_all(weight: Tensor) -> bool:
 
 
 def _with_one(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs with a column of ones and weights with the bias as last row."""
-    return with_ones(x), torch.cat([w, b.unsqueeze(1)], 1)
+    """Inputs with a column of ones and transposed weights with the bias as last column."""
+    return with_ones(x), torch.cat([w.transpose(1, 2), b.unsqueeze(2)], 2)
 
 
 # Below, the routing weight is applied to the input, 21 numbers instead of 110 at the default
-# widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer. Where all experts
-# run, products are in the precision ``low``; routed ones are too small to gain from it.
+# widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer. Hidden units are
+# kept as ``[h, n]``, since products of that shape are faster. Where all experts run, products are
+# in the precision ``low``; routed ones are too small to gain from it.
 
 
 @torch.library.custom_op("pyg_kd::experts_forward", mutates_args=())
@@ -136,25 +109,28 @@ def experts_forward(
     y = weight @ b2
     x, w1 = _with_one(x, w1, b1)
     if _use_all(weight):
-        n, w1, w2 = len(x), w1.to(low), w2.to(low)
-        x, weight, y = pad_rows(x, weight, y, low=low)
-        for m in range(weight.size(1)):
-            zx = (x * weight[:, m, None]).to(low)
-            add_product_(y, torch.mm(zx, w1[m]).relu_(), w2[m])
-        return y if len(y) == n else y[:n].clone()
-    edges = _Edges(weight)
-    hidden = _hidden(x[edges.entity].mul_(edges.weight), edges, w1)
-    out = hidden.new_empty(len(hidden), w2.size(2))
-    for m, hidden_m, out_m in edges.segments(hidden, out):
-        torch.mm(hidden_m, w2[m], out=out_m)
-    return y.add_(edges.to_entities(out))
+        return _forward_all(y, x, weight, w1.to(low), w2.to(low))
+    slots = ExpertSlots(weight, weight > 0)
+    zx = _to_slots(x, slots)
+    out = zx.new_empty(len(zx), w2.size(2))
+    for m, zx_m, out_m in slots.parts(zx, out):
+        hidden = torch.bmm(w1[m], zx_m.transpose(1, 2)).relu_()
+        torch.bmm(hidden.transpose(1, 2), w2[m], out=out_m)
+    return y.add_(slots.to_entities(out, torch.ones_like(slots.weight)))
 
 
-def _hidden(x: Tensor, edges: _Edges, w1: Tensor) -> Tensor:
-    hidden = x.new_empty(len(x), w1.size(2))
-    for m, x_m, hidden_m in edges.segments(x, hidden):
-        torch.mm(x_m, w1[m], out=hidden_m)
-    return hidden.relu_()
+def _forward_all(y: Tensor, x: Tensor, weight: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+    n, low = len(x), w1.dtype
+    x, weight, y = pad_rows(x, weight, y, low=low)
+    x, weight = x.t().contiguous(), weight.t().contiguous()
+    for z, w1_m, w2_m in zip(weight, w1, w2, strict=True):
+        hidden = torch.mm(w1_m, (x * z).to(low)).relu_()
+        add_product_(y, hidden.t(), w2_m)
+    return y if len(y) == n else y[:n].clone()
+
+
+def _to_slots(x: Tensor, slots: ExpertSlots) -> Tensor:
+    return x.index_select(0, slots.entity_of).mul_(slots.weight_of.unsqueeze(1))
 
 
 @torch.library.custom_op("pyg_kd::experts_backward", mutates_args=())
@@ -177,6 +153,7 @@ def experts_backward(
         gx, gw1, gw2 = _backward_all(grad, g_weight, x, weight, w1.to(low), w2.to(low))
     else:
         gx, gw1, gw2 = _backward_routed(grad, g_weight, x, weight, w1, w2)
+    gw1 = gw1.transpose(1, 2)
     views = (gx[:, :-1], gw1[:, :-1], gw1[:, -1])  # which an operator must not return
     gx, gw1, gb1 = (v.clone(memory_format=torch.contiguous_format) for v in views)
     return [gx, g_weight, gw1, gb1, gw2, gb2]
@@ -187,41 +164,38 @@ def _backward_all(
 ) -> list[Tensor]:
     n, low = len(x), w1.dtype
     grad, x, weight = pad_rows(grad, x, weight, low=low)
-    grad, gx = grad.to(low), torch.zeros_like(x)
+    grad, x, weight = grad.to(low), x.t().contiguous(), weight.t().contiguous()
+    gx, gz = torch.zeros_like(x), torch.empty_like(weight)
     gw1, gw2 = torch.empty_like(w1), torch.empty_like(w2)
-    for m in range(weight.size(1)):
-        z = weight[:, m, None]
+    for m, z in enumerate(weight):
         zx = (x * z).to(low)
-        hidden = torch.mm(zx, w1[m]).relu_()
-        g_hidden = _relu_backward(grad @ w2[m].t(), hidden)
-        torch.mm(hidden.t(), grad, out=gw2[m])
-        torch.mm(zx.t(), g_hidden, out=gw1[m])
-        g_zx = (g_hidden @ w1[m].t()).to(x.dtype)
-        g_weight[:, m] += torch.linalg.vecdot(g_zx, x).mul_(z[:, 0] > 0)[:n]
+        hidden = torch.mm(w1[m], zx).relu_()
+        g_hidden = _relu_backward(w2[m] @ grad.t(), hidden)
+        torch.mm(hidden, grad, out=gw2[m])
+        torch.mm(g_hidden, zx.t(), out=gw1[m])
+        g_zx = (w1[m].t() @ g_hidden).to(x.dtype)
+        torch.sum(g_zx * x, 0, out=gz[m])
         gx.addcmul_(g_zx, z)
-    return [gx[:n], gw1.to(x.dtype), gw2.to(x.dtype)]
+    g_weight += gz.mul_(weight > 0).t()[:n]
+    return [gx.t()[:n], gw1.to(x.dtype), gw2.to(x.dtype)]
 
 
 def _backward_routed(
     grad: Tensor, g_weight: Tensor, x: Tensor, weight: Tensor, w1: Tensor, w2: Tensor
 ) -> list[Tensor]:
-    edges = _Edges(weight)
-    x, grad = x[edges.entity], grad[edges.entity]
-    zx = x * edges.weight
-    hidden = _hidden(zx, edges, w1)
-    g_hidden, g_zx = torch.empty_like(hidden), torch.empty_like(x)
-    gw1, gw2 = torch.empty_like(w1), torch.empty_like(w2)
-    for m in edges.idle:
-        gw1[m], gw2[m] = 0, 0
-    for m, grad_m, hidden_m, g_hidden_m in edges.segments(grad, hidden, g_hidden):
-        torch.mm(hidden_m.t(), grad_m, out=gw2[m])
-        torch.mm(grad_m, w2[m].t(), out=g_hidden_m)
-    _relu_backward(g_hidden, hidden)
-    for m, zx_m, g_hidden_m, g_zx_m in edges.segments(zx, g_hidden, g_zx):
-        torch.mm(zx_m.t(), g_hidden_m, out=gw1[m])
-        torch.mm(g_hidden_m, w1[m].t(), out=g_zx_m)
-    g_weight[edges.entity, edges.expert] += torch.linalg.vecdot(g_zx, x)
-    return [edges.to_entities(g_zx.mul_(edges.weight)), gw1, gw2]
+    slots = ExpertSlots(weight, weight > 0)
+    zx, grad = _to_slots(x, slots), grad.index_select(0, slots.entity_of)
+    g_zx, gw1, gw2 = torch.empty_like(zx), torch.zeros_like(w1), torch.zeros_like(w2)
+    for m, zx_m, grad_m, g_zx_m in slots.parts(zx, grad, g_zx):
+        hidden = torch.bmm(w1[m], zx_m.transpose(1, 2)).relu_()
+        g_hidden = torch.bmm(w2[m], grad_m.transpose(1, 2))
+        torch.bmm(hidden, grad_m, out=gw2[m])
+        _relu_backward(g_hidden, hidden)
+        torch.bmm(g_hidden, zx_m, out=gw1[m])
+        torch.bmm(g_hidden.transpose(1, 2), w1[m], out=g_zx_m)
+    found = torch.linalg.vecdot(g_zx, x.index_select(0, slots.entity_of))
+    g_weight.view(-1).index_add_(0, slots.edge, found.index_select(0, slots.slot))
+    return [slots.to_entities(g_zx, slots.weight), gw1, gw2]
 
 
 def _relu_backward(grad: Tensor, output: Tensor) -> Tensor:

@@ -109,6 +109,11 @@ def test_the_cases_lie_on_both_sides_of_the_switch():
     assert density["one-hot"] < experts.MAX_DENSITY < density["exact zeros"]
 
 
+@pytest.mark.parametrize("name", ["all matter", "two matter"])
+def test_weights_need_not_be_contiguous(name):
+    check(CASES[name].t().contiguous().t())
+
+
 @given(st.integers(0, 9), st.integers(1, 7), st.floats(0, 1), st.integers(0, 999))
 def test_any_share_of_edges(n, m, share, seed):
     rng = np.random.default_rng(seed)
