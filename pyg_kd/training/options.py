@@ -85,11 +85,6 @@ class Options:
             require_count(patience=self.patience)
         if self.num_neighbors is not None:
             check_fan_outs(self.num_neighbors)
-            if self.devices > 1:
-                raise ValueError(
-                    f"'num_neighbors' needs one process (got devices={self.devices}): each would "
-                    "draw neighbours of its own"
-                )
         if not isinstance(self.seed, Integral):
             raise TypeError(f"'seed' must be an integer (got {self.seed!r})")
         if abs(self.seed) > MAX_SEED:

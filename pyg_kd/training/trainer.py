@@ -38,7 +38,8 @@ class Trainer:
     A run that is resumed must be the same run: the checkpoint in ``checkpoint_dir`` is refused if
     the model, the losses, their weights, the graph (its features and the order of its edges), the
     knowledge that the methods need, the validation targets, the evaluator or an option differ.
-    Free to change are ``patience``, ``progress``, ``accelerator``, ``strategy``, the callbacks and,
+    Free to change are ``patience``, ``progress``, ``accelerator``, ``strategy``, ``devices`` (with
+    another number of processes sums are rounded in another way), the callbacks and,
     without distillations and a schedule, ``max_epochs``; without ``val_data`` also ``metric``,
     ``evaluate_every``, ``restore_best`` and ``evaluator``. Modules are compared by what they print
     and by plain values kept under the names of their constructors' arguments; evaluators by
@@ -53,13 +54,13 @@ class Trainer:
         batches_per_step: Batches whose gradients one step adds up. The model is applied once for
             all of them: what is learned from losses that are sums over interactions or users, as
             BPR, is learned as from one large batch, in the memory of a small one and with one
-            propagation through the graph. It needs one process.
+            propagation through the graph.
         num_neighbors: Neighbours that are drawn for a node in every hop, like ``[10, 5]``, -1 for
             all, with a hop for each layer of the model. Every batch then takes the time and memory
             of what its losses read and of what was drawn around it, not those of the whole graph,
             which is propagated over between epochs alone. It needs a model that reads subgraphs,
-            as :class:`~pyg_kd.models.LightGCN` and :class:`~pyg_kd.models.NGCF` do, and one
-            process. By default every step sees the whole graph.
+            as :class:`~pyg_kd.models.LightGCN` and :class:`~pyg_kd.models.NGCF` do. By default
+            every step sees the whole graph.
         lr: Learning rate of Adam, at its highest.
         schedule: How it goes on after the warm-up: ``"constant"`` (default), or on a
             ``"cosine"`` from ``lr`` to ``final_lr`` times that, over ``max_epochs``.
@@ -76,8 +77,7 @@ class Trainer:
             result but for rounding (:class:`~pyg_kd.training.row_adam.RowAdam`). By default that
             is done where it is faster and there is no weight decay, which counts only for rows
             that are read. It needs a model whose representations are tables, as those of
-            :class:`~pyg_kd.models.MF`, losses that are ``row_wise``, one process and no
-            ``average``.
+            :class:`~pyg_kd.models.MF`, losses that are ``row_wise`` and no ``average``.
         loss: ``"bpr"``, ``"sampled_softmax"``, ``"own"`` for the model's own objective, or a
             module called with ``(x_dict, batch)``. By default the model's choice.
         base_weight: Weight :math:`w_0` of the base loss.
@@ -94,10 +94,10 @@ class Trainer:
         checkpoint_dir: Folder for ``last.pt``, written after every epoch; one from another run
             is refused.
         accelerator: ``"auto"``, ``"cpu"``, ``"cuda"``.
-        devices: Processes; each trains on its share of every batch. The base loss is
-            that of one process; a method takes each share for a batch of its own, and so
-            does ``SampledSoftmax`` for its in-batch negatives.
-        strategy: As in Lightning Fabric.
+        devices: Processes; each computes its share of every batch, and together they do what one
+            does, up to rounding. What there is to know is on the page *Several processes*.
+        strategy: As in Lightning Fabric; with ``"auto"`` and ``"ddp"`` processes add up gradients
+            once a step.
         precision: As in Lightning Fabric, for example ``"bf16-mixed"``. One like ``"bf16-true"``
             converts the model, which stays converted.
         progress: Show progress on the standard error stream: a bar on a terminal, in a log file

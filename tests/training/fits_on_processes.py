@@ -34,7 +34,9 @@ from pyg_kd.distill import (
 from pyg_kd.knowledge import TrajectoryRecorder, attach_trajectories, extract_knowledge
 from pyg_kd.models import MF, LightGCN, MultiBranch, QuantizationAware, Recommender
 from pyg_kd.training import CatalogueSoftmax, SampledSoftmax, Trainer, run
+from pyg_kd.training.exchange import SMALL, sum_gradients
 from pyg_kd.transforms import UserSplit
+from pyg_kd.typing import Batch, XDict
 
 #: The number of this process, until the first fit makes it the first of several.
 RANK = int(os.environ.get("LOCAL_RANK", 0))
@@ -70,6 +72,43 @@ def world() -> tuple[HeteroData, HeteroData, HeteroData]:
     for node_type in ("user", "item"):
         graph[node_type].teacher_x = graph[node_type].teacher_x.double()
     return data, val, graph
+
+
+class Spread(Distillation):
+    """Relates all users of a batch: what it is for shares doesn't add up."""
+
+    splits = False
+
+    def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> torch.Tensor:
+        """Push users away from their mean."""
+        self.ensure_bound(x_dict, graph)
+        x = x_dict["user"][batch.unique_users]
+        return (-(x - x.mean(0)).square().sum()).exp()
+
+
+def gradients_of(rank: int) -> list[torch.Tensor | None]:
+    """Gradients of every kind that a process may have, as those of one process."""
+    draw = torch.Generator().manual_seed(rank)
+
+    def rows(*ids: int) -> torch.Tensor:
+        values = torch.randn(len(ids), 3, generator=draw, dtype=torch.double)
+        return torch.sparse_coo_tensor(torch.tensor([ids], dtype=torch.long), values, (9, 3))
+
+    def dense(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.double)
+
+    return [
+        dense(4, 2).t(),  # not contiguous
+        dense(5).float(),
+        dense(SMALL // 3 + 1, 3),
+        dense(2) if rank else None,
+        None,
+        rows(7, 1, 7) if rank else rows(1, 2),
+        rows() if rank else rows(0, 8),
+        rows(3) if rank else None,
+        rows(3) if rank else dense(9, 3),
+        rows(),
+    ]
 
 
 class Fits:
@@ -163,6 +202,25 @@ class Fits:
         self.fit("float32", LightGCN, ranking, precision="32-true")
         self.fit("bfloat16", LightGCN, ranking, precision="bf16-mixed")
 
+        self.fit("relates entities", method=Spread())
+        self.fit("all neighbours", LightGCN, ranking, num_neighbors=[-1, -1])
+        self.fit("drawn neighbours", LightGCN, ranking, num_neighbors=[2, 2])
+
+    def gradients(self) -> None:
+        """The sums of gradients over two processes, here or by these."""
+        pairs = list(zip(*(gradients_of(rank) for rank in range(2)), strict=True))
+        found = [_added(*pair) for pair in pairs]
+        if self.devices == 2:
+            like = [torch.zeros(1) if x is None else x for x in found]
+            parameters = [torch.nn.Parameter(torch.zeros(x.shape, dtype=x.dtype)) for x in like]
+            for parameter, pair in zip(parameters, pairs, strict=True):
+                parameter.grad = pair[RANK]
+            sum_gradients(parameters)
+            found = [parameter.grad for parameter in parameters]
+        state = {str(k): x.to_dense() for k, x in enumerate(found) if x is not None}
+        sparse = {str(k): float(x.is_sparse) for k, x in enumerate(found) if x is not None}
+        self.results["gradients"] = {"state": state, "rows": [sparse]}
+
     def checkpoints(self) -> None:
         """A run that is interrupted goes on with as many processes."""
         place, copied = (self.folder / f"{name}-{self.devices}" for name in ("again", "stopped"))
@@ -184,6 +242,14 @@ class Fits:
         self.fit(name, LightGCN, ranking, checkpoint_dir=place, **options)
 
 
+def _added(one: torch.Tensor | None, two: torch.Tensor | None) -> torch.Tensor | None:
+    if one is None or two is None:
+        return two if one is None else one
+    if one.is_sparse and two.is_sparse:
+        return one + two
+    return one.to_dense() + two.to_dense()
+
+
 def _stop(epoch: int, model: Recommender, data: HeteroData) -> None:
     if epoch == 2:
         raise KeyboardInterrupt
@@ -202,7 +268,7 @@ def main() -> None:
 
     run.save_checkpoint = note
     fits = Fits(folder, devices)
-    for part in (fits.methods, fits.models, fits.losses, fits.checkpoints):
+    for part in (fits.methods, fits.models, fits.losses, fits.gradients, fits.checkpoints):
         part()
     fits.take_over(3 - devices)
     torch.save({**fits.results, "written": written}, folder / f"{devices}-{RANK}.pt")

@@ -178,8 +178,6 @@ def test_bad_input(train, val) -> None:
     for bad in ([], [0, 2], [-2], "10", 5):
         with pytest.raises(ValueError, match="'num_neighbors' must be a list of positive integers"):
             Trainer(num_neighbors=bad)
-    with pytest.raises(ValueError, match=r"'num_neighbors' needs one process \(got devices=2\)"):
-        Trainer(num_neighbors=[5], devices=2, accelerator="cpu")
     with pytest.raises(ValueError, match=r"the model has 2 layers.*for 1 hops"):
         fit(train, val, num_neighbors=[5])
     with pytest.raises(ValueError, match="CML does not read sampled subgraphs"):
