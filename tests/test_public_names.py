@@ -110,7 +110,14 @@ NAMES = {
         "read_lists",
         "save_knowledge",
     ],
-    "pyg_kd.loader": ["InteractionLoader"],
+    "pyg_kd.loader": [
+        "InteractionLoader",
+        "LinkNeighborLoader",
+        "NeighborLoader",
+        "NeighborSampler",
+        "sampling_graph",
+        "triples",
+    ],
     "pyg_kd.models": [
         "BSPM",
         "CML",

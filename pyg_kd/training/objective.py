@@ -126,7 +126,7 @@ class Objective(nn.Module):
     def _representations(self, graph: HeteroData, batch: Batch) -> XDict:
         if self._shared is not None:
             return self._shared
-        if self.sampled is not None and self.training:
+        if self.sampled is not None and self.model.training:
             return self.sampled.represent([self.loss, *self.methods], graph, batch)
         if self._tables is not None and self._tables[0] is graph:
             return self._tables[1]
