@@ -178,7 +178,7 @@ class SoftLabel(Distillation):
         weights = self.mixture or (1.0,) * len(temperatures)
         rank = torch.arange(lists.size(1), device=lists.device)
         shares = torch.zeros(lists.shape, device=lists.device)
-        for rows in row_blocks(*lists.shape, BLOCK_ENTRIES, lists.device):
+        for rows in row_blocks(len(lists), lists.size(1), BLOCK_ENTRIES, lists.device):
             padding = lists[rows] < 0
             for temperature, weight in zip(temperatures, weights, strict=True):
                 logit = (-rank / temperature).expand(padding.shape).masked_fill(padding, -torch.inf)

@@ -21,6 +21,9 @@ Split = tuple[HeteroData, HeteroData, HeteroData]
 
 TRAIN, VAL, TEST = 0, 1, 2
 
+#: Descents in a sequence of keys up to which it is merged, not sorted.
+FEW = 64
+
 
 def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
     r"""Return the edges to split, int64 ``[2, E]``, and the number of users.
@@ -36,16 +39,24 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
     num_edges = edge_index.size(1)
     if num_edges == 0:
         raise ValueError("'data' must have edges to split (got none)")
-    key = edge_index[0] * num_items + edge_index[1]
-    repeated = 0
-    if not bool((key[1:] > key[:-1]).all()):  # edges that ascend need no sort
-        repeated = num_edges - key.unique().numel()
+    repeated = _repeated(edge_index[0] * num_items + edge_index[1])
     if repeated:
         raise ValueError(
             f"'data' must have no repeated edges (got {repeated}): pyg_kd.transforms.UserItem() "
             "merges them"
         )
     return edge_index, num_users
+
+
+def _repeated(key: Tensor) -> int:
+    """How many of int64 keys, which are overwritten, are there already."""
+    descents = int((key[1:] < key[:-1]).sum())
+    if descents and on_numpy(key):
+        # A few ascending sequences, files one after another for example, merge in linear time.
+        key.numpy().sort(kind="stable" if descents < FEW else None)
+    elif descents:
+        key = key.sort().values
+    return int((key[1:] == key[:-1]).sum())
 
 
 def check_fractions(val: float, test: float) -> None:
@@ -108,17 +119,18 @@ def held_out(
         ``TRAIN``, ``VAL`` or ``TEST`` for each edge, int8 ``[E]``.
     """
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(user.numel(), generator=generator).to(user.device)
+    number = torch.int32 if user.numel() < 2**31 else torch.int64  # the order is the same
+    order = torch.randperm(user.numel(), generator=generator, dtype=number).to(user.device)
     if time is not None:
-        order = order[time[order].argsort(stable=True, descending=True)]
+        order = order[time[order.long()].argsort(stable=True, descending=True)]
     grouped, first = _by_user(order, user, num_val.numel())
     num_val, num_test = num_val.clamp(min=0), num_test.clamp(min=0)
     part = torch.full_like(user, TRAIN, dtype=torch.int8)
-    for number, start, count in ((TEST, first, num_test), (VAL, first + num_test, num_val)):
+    for name, start, count in ((TEST, first, num_test), (VAL, first + num_test, num_val)):
         shift = start - (count.cumsum(0) - count)
         place = shift.repeat_interleave(count)
         place += torch.arange(place.numel(), device=user.device)
-        part[grouped[place]] = number
+        part.index_fill_(0, grouped.index_select(0, place).long(), name)
     return part
 
 
@@ -126,14 +138,14 @@ def _by_user(order: Tensor, user: Tensor, num_users: int) -> tuple[Tensor, Tenso
     """Edges user by user in a given order, ``[E]``, and where each user's begin, ``[U]``."""
     if not on_numpy(user):
         degree = torch.bincount(user, minlength=num_users)
-        return order[user[order].argsort(stable=True)], degree.cumsum(0) - degree
-    # A counting sort, where PyTorch compares: the data of a sparse matrix, row by row.
-    size = len(order)
-    number = np.int32 if size < 2**31 else np.int64
-    row = user.numpy().astype(number)[order.numpy()]
-    entries = (row, np.arange(size, dtype=number))
-    csr = coo_array((order.numpy().astype(number), entries), shape=(num_users, size)).tocsr()
-    return torch.from_numpy(csr.data).long(), torch.from_numpy(csr.indptr[:-1]).long()
+        return order[user[order.long()].argsort(stable=True)], degree.cumsum(0) - degree
+    # A counting sort, where PyTorch compares: the columns of a sparse matrix, row by row.
+    number, edge = order.numpy().dtype, order.numpy()
+    row = user.numpy().astype(number).take(edge)
+    matrix = coo_array((np.empty(len(edge), np.int8), (row, edge)), shape=(num_users, len(edge)))
+    matrix.has_canonical_format = True  # or columns would be sorted
+    csr = matrix.tocsr()
+    return torch.from_numpy(csr.indices), torch.from_numpy(csr.indptr[:-1]).long()
 
 
 def split_graph(data: HeteroData, part: Tensor) -> Split:
@@ -149,8 +161,8 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
     own_targets, store = has_targets(data), interaction_store(data)
     edge_index = as_edges(store.edge_index)
     train, val, test = (part == number for number in (TRAIN, VAL, TEST))
-    tested = as_edges(store.edge_label_index) if own_targets else edge_index[:, test]
-    held_out = torch.cat([edge_index[:, val], tested], 1)
+    tested = as_edges(store.edge_label_index) if own_targets else _edges(edge_index, test)
+    held_out = torch.cat([_edges(edge_index, val), tested], 1)
     train_graph = without_pairs_(with_messages(data, train), held_out)
     val_graph = copy.copy(train_graph)
     set_targets(val_graph, data, val)
@@ -158,6 +170,10 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
     if not own_targets:
         set_targets(test_graph, data, test)
     return train_graph, val_graph, without_pairs_(test_graph, tested)
+
+
+def _edges(edge_index: Tensor, mask: Tensor) -> Tensor:
+    return edge_index.index_select(1, mask.nonzero().view(-1))
 
 
 def with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -> HeteroData:
