@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
@@ -37,11 +38,19 @@ def make_fabric(options: Options) -> Fabric:
         fabric = Fabric(
             accelerator=options.accelerator,
             devices=options.devices,
+            num_nodes=num_machines() if options.devices > 1 else 1,
             strategy=strategy,
             precision=options.precision,
         )
         fabric.launch()
     return fabric
+
+
+def num_machines() -> int:
+    """Machines on which ``torchrun`` has started processes; 1 without it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 1
+    return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 @contextmanager

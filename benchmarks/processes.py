@@ -1,0 +1,137 @@
+"""What several processes cost and give: processor seconds of each, and differences from one.
+
+Work: processor seconds of an epoch, of one process and of each of two. Wall time says nothing where
+processes share cores with others; beyond half of the work of one is what two do not share.
+Differences: those of weights and of columns of the history after the fits of
+``tests/training/fits_on_processes.py`` (every exported method, model and loss in float64).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from report import machine, table, write
+
+from pyg_kd import (
+    DistillationExperts,
+    ItemSideRankingRegularization,
+    RelaxedRankingDistillation,
+    SoftLabel,
+    TopologyDistillation,
+)
+from pyg_kd.datasets import SyntheticInteractions
+from pyg_kd.knowledge import extract_knowledge
+from pyg_kd.models import MF, LightGCN
+from pyg_kd.training import Trainer
+
+ROOT = Path(__file__).parent.parent
+SIZES = {"num_users": 5000, "num_items": 8000, "num_edges": 200_000}
+TEACHER_DIM, DIM, BATCH, EPOCHS = 100, 20, 8192, 3
+
+ROWS: dict[str, Any] = {
+    "student alone": None,
+    "RRD": lambda: RelaxedRankingDistillation(),
+    "IR": lambda: ItemSideRankingRegularization(),
+    "soft labels": lambda: SoftLabel(),
+    "FTD": lambda: TopologyDistillation("full"),
+    "HTD": lambda: TopologyDistillation(temperature=0.1),
+    "DE": lambda: DistillationExperts(temperature=0.1),
+    "LightGCN alone": None,
+}
+
+
+def seconds() -> float:
+    """Processor seconds of this process so far, on all of its threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def work(folder: Path, devices: int) -> None:
+    """Write the processor seconds of the fastest epoch after the first, of every row."""
+    torch.set_num_threads(1)
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    torch.manual_seed(0)
+    data = SyntheticInteractions(None, **SIZES)[0]
+    teacher = MF(data, TEACHER_DIM, init_std=1.0)
+    graph, found = extract_knowledge(teacher, data, num_items=100, num_users=100), {}
+    for name, make in ROWS.items():
+        at: list[float] = []
+        model = LightGCN(data, DIM) if name.startswith("LightGCN") else MF(data, DIM)
+        trainer = Trainer(
+            max_epochs=EPOCHS, batch_size=BATCH, accelerator="cpu", devices=devices,
+            strategy="ddp" if devices > 1 else "auto", progress=False,
+        )  # fmt: skip
+        trainer.fit(
+            model,
+            graph,
+            distillations=[] if make is None else [(make(), 1e-3)],
+            callbacks=[lambda *_, at=at: at.append(seconds())],
+        )
+        found[name] = min(b - a for a, b in pairwise(at))
+    (folder / f"work-{devices}-{rank}.json").write_text(json.dumps(found))
+
+
+def differences(folder: Path) -> dict[str, dict[str, float]]:
+    """The largest difference of weights, and relative one of columns, of every fit."""
+    script = ROOT / "tests" / "training" / "fits_on_processes.py"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for devices in ("1", "2"):
+        subprocess.run([sys.executable, str(script), str(folder), devices], env=env, check=True)
+    one, two = (torch.load(folder / f"{devices}-0.pt", weights_only=True) for devices in (1, 2))
+    found = {}
+    for name in [name for name in one if name not in ("written", "gradients", "taken over")]:
+        a, b = one[name], two[name]
+        weights = [
+            (a["state"][k].double() - b["state"][k].double()).abs().max() for k in a["state"]
+        ]
+        pairs = zip(a["rows"], b["rows"], strict=True)
+        columns = [abs(x[k] - y[k]) / max(abs(x[k]), 1e-12) for x, y in pairs for k in x]
+        found[name] = {"weights": float(max(weights)), "columns": max(columns)}
+    return found
+
+
+def main() -> None:
+    """Measure, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", nargs=2, help="a folder and a number of processes: measure there")
+    parser.add_argument("--dry", action="store_true", help="write nothing")
+    args = parser.parse_args()
+    if args.work:
+        work(Path(args.work[0]), int(args.work[1]))
+        return
+    with TemporaryDirectory() as name:
+        folder, rows = Path(name), {}
+        for devices in ("1", "2"):
+            call = [sys.executable, __file__, "--work", name, devices]
+            subprocess.run(call, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+        one, first, second = (
+            json.loads((folder / f"work-{place}.json").read_text())
+            for place in ("1-0", "2-0", "2-1")
+        )
+        for row in ROWS:
+            rows[row] = {"one": one[row], "first of two": first[row], "second of two": second[row]}
+        same = differences(folder)
+    cells = [[name, *(f"{x:.2f}" for x in row.values())] for name, row in rows.items()]
+    table(["", "one", "first of two", "second of two"], cells)
+    table(
+        ["", "weights", "columns"],
+        [[n, *(f"{x:.0e}" for x in d.values())] for n, d in same.items()],
+    )
+    if not args.dry:
+        sizes = {**SIZES, "teacher": TEACHER_DIM, "dim": DIM, "batch": BATCH}
+        torch.set_num_threads(1)
+        write("processes", {"machine": machine(), "sizes": sizes, "rows": rows, "same": same})
+
+
+if __name__ == "__main__":
+    main()
