@@ -10,7 +10,8 @@ split as Gowalla is. Settings were chosen on validation targets, and so are the 
 ensemble; test targets are read once for every row. The lists of every teacher are kept in a folder,
 so that ``--only NAME`` measures some, and ``--only`` alone fuses what is there. ``--refit`` fits
 the same teachers, with the same weights, on training and validation edges together, which is what
-published figures of the LightGCN splits are of. Seconds are processor seconds of one thread, to fit
+published figures of the LightGCN splits are of; of several ``--only`` names it also fuses the lists
+with equal weights, where nothing is chosen. Seconds are processor seconds of one thread, to fit
 and to rank for all users; bytes are of what a model keeps.
 """
 
@@ -227,13 +228,17 @@ def refitted(args: argparse.Namespace, split: list[Any], rows: dict[str, Any]) -
         keep(graph, args, name, 0)
         found[name] = {**measure(lists, full, test, SHOWN), **cost}
         print(name, found[name], flush=True)
-    weights = rows["ensemble"]["weights"][0]
+    chosen = rows["ensemble"]["weights"][0] if "ensemble" in rows else {}
+    sets = {"ensemble": {name: weight for name, weight in chosen.items() if weight}}
+    if args.only and len(args.only) > 1:
+        sets[f"{' + '.join(args.only)}, equal weights"] = dict.fromkeys(args.only, 1.0)
     graphs_of = read(args, full, 0)
-    if all(name in graphs_of for name, weight in weights.items() if weight):
-        used = [name for name, weight in weights.items() if weight]
-        graph = fuse([graphs_of[n] for n in used], [weights[n] for n in used], num_items=LISTED)
-        lists = graph["user"].teacher_items
-        found["ensemble"] = {**measure(lists, full, test, SHOWN), "weights": [weights]}
+    for name, weights in sets.items():
+        if weights and all(teacher in graphs_of for teacher in weights):
+            used = [graphs_of[teacher] for teacher in weights]
+            graph = fuse(used, [*weights.values()], num_items=LISTED)
+            lists = graph["user"].teacher_items
+            found[name] = {**measure(lists, full, test, SHOWN), "weights": [weights]}
     return found
 
 

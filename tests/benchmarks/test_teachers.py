@@ -9,7 +9,8 @@ import pytest
 
 from pyg_kd import evaluate, extract_knowledge
 from pyg_kd.datasets import SyntheticInteractions
-from pyg_kd.models import EASE
+from pyg_kd.knowledge import Listed, fuse
+from pyg_kd.models import EASE, ItemKNN
 from pyg_kd.transforms import UserSplit
 
 
@@ -48,6 +49,27 @@ def test_what_is_kept_is_fused(path, split, tmp_path):
     assert [set(weights) for weights in row["weights"]] == [{"EASE", "ItemKNN"}] * 2
     assert row["val"] >= max(rows[name]["val"] for name in ("EASE", "ItemKNN"))
     assert all(0 < row[name] <= 1 for name in SHOWN)
+
+
+def test_teachers_of_all_edges(path, split, tmp_path):
+    from teachers import SHOWN, refitted
+
+    train, _, test = split
+    only = ["EASE", "ItemKNN"]
+    args = SimpleNamespace(data="synthetic", lists=tmp_path, only=only, refit=True)
+    found = refitted(args, split, {})
+    assert list(found) == [*only, "EASE + ItemKNN, equal weights"]
+    full = train.clone()
+    full["user", "item"].edge_index = test["user", "item"].edge_index
+    models = [EASE(full), ItemKNN(full)]
+    for name, model in zip(found, [*models, Listed(fuse(models, data=full))], strict=True):
+        expected = evaluate(model, full, test, k=(20, 50), metrics=("recall", "ndcg"))
+        measured = {metric: found[name][metric] for metric in SHOWN}
+        assert measured == pytest.approx({m: expected[m] for m in SHOWN}, abs=1e-6)
+    # With an ensemble's weights, chosen before.
+    rows = {"ensemble": {"weights": [{"EASE": 1.0, "ItemKNN": 0.0}]}}
+    again = refitted(args, split, rows)
+    assert again["ensemble"]["recall@20"] == pytest.approx(found["EASE"]["recall@20"])
 
 
 def test_the_section(path):
