@@ -116,7 +116,8 @@ def extract_knowledge(
         for node_type in (USER, ITEM):
             graph[node_type].teacher_x = x_dict[node_type].clone()
     blocks: dict[str, Any] = {"row_block": row_block, "col_tile": col_tile, "progress": progress}
-    top = TopUsers(edges.num_items, num_users) if num_users else None
+    device = x_dict[USER].device
+    top = TopUsers(edges.num_items, num_users, device) if num_users else None
     together = top is not None and num_items > 0 and rows is None
     if num_items:
         tiles = top.add if top is not None and together else None

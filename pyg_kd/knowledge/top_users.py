@@ -26,6 +26,7 @@ class TopUsers:
     Args:
         num_items: Number of items.
         k: Length of the lists.
+        device: Where the scores are.
 
     Example:
         >>> top = TopUsers(2, k=2)
@@ -35,13 +36,13 @@ class TopUsers:
                 [2, 0]], dtype=torch.int32)
     """
 
-    def __init__(self, num_items: int, k: int) -> None:
+    def __init__(self, num_items: int, k: int, device: torch.device | None = None) -> None:
         self.num_items, self.k, self.spare = num_items, k, max(k, SPARE)
         # Lists and the places beside them, made when the first scores tell their type.
-        self.values = torch.empty(0, 0)
-        self.ids = torch.empty(0, 0, dtype=torch.int32)
-        self.bound = torch.empty(0)
-        self.used = torch.empty(0, dtype=torch.long)
+        self.values = torch.empty(0, 0, device=device)
+        self.ids = torch.empty(0, 0, dtype=torch.int32, device=device)
+        self.bound = torch.empty(0, device=device)
+        self.used = torch.empty(0, dtype=torch.long, device=device)
 
     @torch.no_grad()
     def add(self, rows: Tensor, start: int, scores: Tensor) -> None:
@@ -95,7 +96,7 @@ class TopUsers:
     def result(self) -> tuple[Tensor, Tensor]:
         """Scores, padded with ``-inf``, and users, int32, padded with -1, ``[I, k]`` both."""
         if not self.values.numel():  # no user came by
-            self._make(torch.empty(0))
+            self._make(self.values)
         for items in self.used.nonzero().squeeze(1).split(2**16):
             self._sort(items)
         values = self.values[:, : self.k].contiguous()

@@ -55,6 +55,10 @@ class Job(Protocol):
     """What is made. Other processes get a copy of it."""
 
     @property
+    def threads(self) -> int:
+        """Threads of a process."""
+
+    @property
     def request(self) -> dict[str, Any]:
         """All that the bytes of the parts depend on, as JSON; ``kind`` says what they are."""
 

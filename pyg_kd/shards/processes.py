@@ -29,12 +29,14 @@ def run_here(place: Folder, parts: Sequence[Part], report: Report) -> None:
 def run_processes(place: Folder, parts: Sequence[Part], workers: int, report: Report) -> None:
     r"""Make parts in processes that end when this one does.
 
-    They are forked where the system can do that, and so share the job's memory.
+    With one thread each they are forked on Linux, and so share the job's memory.
 
     Raises:
         RuntimeError: If one ends before its work is done; the others are ended, too.
     """
-    forked = sys.platform == "linux"  # elsewhere libraries of the system do not survive it
+    # OpenMP hangs in a forked process if it had threads before and takes some again; outside of
+    # Linux libraries of the system do not survive it either.
+    forked = sys.platform == "linux" and place.job.threads == 1
     context: Any = multiprocessing.get_context("fork" if forked else "spawn")
     running: dict[Any, Any] = {}
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from copy import copy
@@ -90,7 +91,7 @@ def test_the_files_hold_what_they_say(named, teacher, tmp_path) -> None:
     assert items[5]["scores"] == scores[5, items[5]["users"]].tolist()
 
 
-@pytest.mark.parametrize("rows", [3, 23, 100])
+@pytest.mark.parametrize("rows", [2, 23, 100])
 @pytest.mark.parametrize(("num_items", "num_users"), [(7, 0), (0, 5), (31, 23), (0, 0), (4, 1)])
 def test_what_is_loaded_is_what_is_extracted(data, teacher, tmp_path, rows, num_items, num_users):
     lengths = {"num_items": num_items, "num_users": num_users}
@@ -175,6 +176,38 @@ def test_an_extraction_that_is_killed_goes_on(data, tmp_path, workers) -> None:
     # At most what was just being written is made again.
     assert sum(now[name] != kept[name] for name in kept) <= workers
     assert content(folder) == content(tmp_path / "whole")
+
+
+THREADED = """
+import sys, torch
+from pyg_kd.datasets import SyntheticInteractions
+from pyg_kd.knowledge import extract_shards
+from pyg_kd.models import MF
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    x = torch.rand(1000, 1000)
+    assert (x @ x).sum() > 0 and x.exp().sum() > 0  # OpenMP has its threads now
+    data = SyntheticInteractions(None, num_users=300, num_items=2000, num_edges=2000)[0]
+    torch.manual_seed(0)
+    for threads in (1, 2):
+        folder = f"{sys.argv[1]}/{threads}"
+        options = {"num_items": 9, "num_users": 5, "rows": 100, "threads": threads}
+        extract_shards(MF(data, 64), data, folder, workers=2, **options)
+        print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.slow
+def test_workers_survive_the_threads_of_their_launcher(tmp_path) -> None:
+    script = tmp_path / "threaded.py"
+    script.write_text(THREADED)
+    command = [sys.executable, str(script), str(tmp_path)]
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    env["PYTHONPATH"] = str(Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env)
+    assert done.stdout == "2\n2\n", done.stderr
+    names = [{path.name for path in (tmp_path / str(n)).iterdir()} for n in (1, 2)]
+    assert names[0] == names[1] and "manifest.json" in names[0]
 
 
 def ids(size: int = 23):

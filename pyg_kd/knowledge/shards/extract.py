@@ -84,8 +84,9 @@ def extract_shards(
             ``num_users`` is given the lists of all items besides.
         vectors: Write representations, if they are embeddings (``teacher.latent``). Half precision
             is widened to float32.
-        workers: Processes on this machine, or actors of Ray. They share the memory of this
-            process where the system can do that (Linux).
+        workers: Processes on this machine, or actors of Ray. With one thread each, processes share
+            the memory of this one on Linux; otherwise each has a copy, and the main module of the
+            program is imported again, so it needs ``if __name__ == "__main__"``.
         threads: Threads of each of them. The last bits of scores may depend on it.
         engine: ``"process"``, or ``"ray"`` for Ray Data, on the cluster that is connected or else
             on this machine.

@@ -39,6 +39,9 @@ Array = npt.NDArray[Any]
 
 KIND = "knowledge"
 
+#: Files merged at once.
+AT_ONCE = 16
+
 
 @dataclass
 class Extraction:
@@ -95,6 +98,11 @@ class Extraction:
         }
 
     @property
+    def ranks(self) -> bool:
+        """Whether there are lists at all."""
+        return self.num_items > 0 or self.num_users > 0
+
+    @property
     def num_listed(self) -> int:
         """How many users get lists."""
         return len(self.x_user) if self.users is None else len(self.users)
@@ -137,8 +145,8 @@ class Extraction:
     def _users(self, part: Part, report: Report) -> dict[str, Content]:
         rows = torch.arange(part.start, part.stop, device=self.x_user.device)
         rows = rows if self.users is None else self.users[part.start : part.stop]
-        top = TopUsers(len(self.x_item), self.num_users) if self.num_users else None
-        ids, scores = self._rank(rows, top, report)
+        top = TopUsers(len(self.x_item), self.num_users, rows.device) if self.num_users else None
+        ids, scores = self._rank(rows, top, report) if self.ranks else _nothing(len(rows))
         columns = self._columns(USER, rows) | _lists("items", ids, scores)
         files = {part.name: self._file(columns, USER, rows)}
         if top is not None:
@@ -165,11 +173,19 @@ class Extraction:
         rows = torch.arange(part.start, part.stop, device=self.x_item.device)
         columns = self._columns(ITEM, rows)
         if self.num_users:
-            found = [_read(folder / _beside(users), part) for users in self.stages[0]]
-            scores, ids = (x.numpy() for x in merged_top(found, self.num_users))
+            scores, ids = (x.numpy() for x in self._merged(part, folder))
             columns |= _lists("users", ids.astype(smallest(len(self.x_user))), scores)
         report(len(part))
         return {part.name: self._file(columns, ITEM, rows)}
+
+    def _merged(self, items: Part, folder: Path) -> tuple[Tensor, Tensor]:
+        """The best of all users for some items, a few files at a time."""
+        users, best = self.stages[0], []
+        for start in range(0, len(users), AT_ONCE):
+            some = users[start : start + AT_ONCE]
+            best += [_read(folder / _beside(part), items) for part in some]
+            best = [merged_top(best, self.num_users)]
+        return best[0]
 
     def _columns(self, node_type: str, rows: Tensor) -> dict[str, Any]:
         """Positions and original ids of some nodes."""
@@ -203,11 +219,16 @@ class Extraction:
             vars(self).update({name: _tensors(value) for name, value in state.items()})
 
 
+def _nothing(size: int) -> tuple[Array, Array]:
+    """Lists without places."""
+    return np.empty((size, 0), np.int32), np.empty((size, 0), np.float32)
+
+
 def _lists(name: str, ids: Array, scores: Array) -> dict[str, Any]:
     """The columns of lists; none where they have no places."""
     if not ids.shape[1]:
         return {}
-    columns = list_columns(ids, scores.astype(np.float32))
+    columns = list_columns(ids >= 0, ids, scores.astype(np.float32))
     return dict(zip((name, "scores"), columns, strict=True))
 
 
@@ -235,4 +256,4 @@ def _plain(value: Any) -> Any:
 def _tensors(value: Any) -> Any:
     if isinstance(value, tuple):
         return Neighbors(*map(_tensors, value))
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    return torch.as_tensor(value) if isinstance(value, np.ndarray) else value

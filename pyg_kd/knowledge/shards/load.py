@@ -80,7 +80,7 @@ def load_shards(
             graph[USER].pop(name, None)
     device = data[interaction_type(data)].edge_index.device
     for (node_type, name), value in values.items():
-        graph[node_type][name] = torch.from_numpy(value).to(device)
+        graph[node_type][name] = torch.as_tensor(value, device=device)
     for node_type, name in values:
         check_value(graph, node_type, name, graph[node_type][name], f"'{found.folder}': {name!r}")
     return graph

@@ -63,7 +63,7 @@ def write_list_shards(
         backend: What ranks items; see :func:`~pyg_kd.retrieval.backends.make_backend`.
         rows: Users of a file.
         workers: Processes on this machine, or actors of Ray.
-        threads: Threads of each of them.
+        threads: Threads of each of them; see :func:`~pyg_kd.knowledge.extract_shards`.
         engine: ``"process"``, or ``"ray"`` for Ray Data.
         rank: Which of several processes this is that were started elsewhere; by default what
             ``RANK`` and ``WORLD_SIZE`` of the environment say.
