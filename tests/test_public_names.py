@@ -141,6 +141,7 @@ NAMES = {
         "ProcessFailed",
         "ShardedMF",
         "ShardedTrainer",
+        "attach_teacher",
         "launch",
         "map_model",
         "process_group",

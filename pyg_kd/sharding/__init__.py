@@ -9,12 +9,14 @@ Inside of :func:`process_group`, or of a function that :func:`launch` calls,
 from pyg_kd.sharding.export import map_model, save_sharded_student
 from pyg_kd.sharding.model import ShardedMF
 from pyg_kd.sharding.processes import ProcessFailed, launch, process_group
+from pyg_kd.sharding.teacher import attach_teacher
 from pyg_kd.sharding.trainer import ShardedTrainer
 
 __all__ = [
     "ProcessFailed",
     "ShardedMF",
     "ShardedTrainer",
+    "attach_teacher",
     "launch",
     "map_model",
     "process_group",

@@ -51,6 +51,7 @@ def map_model(model: ShardedMF, data: HeteroData, folder: str | Path) -> MF:
         nn.Parameter(torch.from_numpy(tables[name]), requires_grad=False) for name in model.sizes
     )
     plain.check_data(data)
+    plain.fitted_on = model.fitted_on
     return plain
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -11,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_choice, require_count
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge.requirements import hash_tensor
 from pyg_kd.sharding.torchrec_tables import (
     ROW_OPTIMIZERS,
     SHARDINGS,
@@ -58,6 +60,9 @@ class ShardedMF(nn.Module):
         RuntimeError: If there is no group of processes.
         ValueError: If an option is unknown or out of range, or ``data`` is not a user-item graph.
     """
+
+    #: Fingerprint of the graph that the model was last fitted on, if known.
+    fitted_on: str | None = None
 
     def __init__(
         self,
@@ -164,6 +169,20 @@ class ShardedMF(nn.Module):
                 )
             for first, block in _blocks(self.local_rows(name)):
                 block.copy_(x_dict[name][first : first + len(block)])
+
+    def fingerprint(self) -> str:
+        """What :func:`~pyg_kd.knowledge.model_fingerprint` says of an ``MF`` of the same tables."""
+        names = sorted(self.sizes)
+        shapes = [(f"{name}_embedding", [self.sizes[name], self.dim]) for name in names]
+        digest, first = hashlib.sha256(f"MF {shapes}".encode()), dist.get_rank() == 0
+        for name in names:
+            for start in range(0, self.sizes[name], MANY):
+                ids = torch.arange(start, min(start + MANY, self.sizes[name]), device=self.device)
+                rows = self.rows(name, ids if first else ids[:0])
+                hash_tensor(digest, rows)
+        told = [digest.hexdigest()]
+        dist.broadcast_object_list(told)
+        return told[0]
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rate of the steps from now on; done alone."""

@@ -13,6 +13,7 @@ from pyg_kd.knowledge.requirements import KNOWLEDGE
 from pyg_kd.knowledge.values import PLACES
 from pyg_kd.sharding.model import ShardedMF
 from pyg_kd.sharding.options import ShardedOptions
+from pyg_kd.sharding.teacher import TeacherTable
 from pyg_kd.training.resume_key import describe, digest
 
 #: Options that change what an epoch computes.
@@ -52,6 +53,7 @@ def run_key(
         "distillations": [describe(method) for method in methods],
         "weights": list(weights),
         "graph": digest([("edges", interactions(data).edge_index)]),
+        "teacher": getattr(data, "teacher_fingerprint", None) if methods else None,
         "knowledge": digest(_knowledge(data)) if methods else None,
         "val_data": digest(_targets(val_data)) if val_data is not None else None,
         **{name: getattr(options, name) if validated else None for name in VALIDATION_KEYS},
@@ -61,8 +63,10 @@ def run_key(
 def _knowledge(data: HeteroData) -> Iterable[tuple[str, Tensor]]:
     for store in data.node_stores:
         for name in sorted({*KNOWLEDGE, *PLACES}):
-            if isinstance(store.get(name), Tensor):
-                yield f"{store._key} {name}", store[name]
+            value = store.get(name)
+            # A sharded teacher is told by its fingerprint.
+            if isinstance(value, Tensor) and not isinstance(value, TeacherTable):
+                yield f"{store._key} {name}", value
 
 
 def _targets(data: HeteroData) -> Iterable[tuple[str, Tensor]]:

@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
 from pyg_kd.graph import interactions
+from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.loader.interaction_loader import Unit
 from pyg_kd.sharding.model import ShardedMF
 from pyg_kd.sharding.options import ShardedOptions
@@ -146,6 +147,7 @@ class ShardedTrainer:
             try:
                 if run.folder is not None:
                     run.begin(run.folder, resume)
+                model.fitted_on = graph_fingerprint(data)
                 run.train()
             finally:
                 run.restore_best()
