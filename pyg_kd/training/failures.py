@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
@@ -43,10 +44,17 @@ def end_with_launcher() -> None:
 
 def _follow(launcher: int) -> None:
     while os.getppid() == launcher:
-        time.sleep(5 * PAUSE)
         if Failures.running is not None and Failures.running.heard("parted"):
             break  # the first process has failed, and may go on alone
+        time.sleep(5 * PAUSE)
     os._exit(1)
+
+
+def wait_for_children(children: Sequence[subprocess.Popen[Any]]) -> None:
+    """Let processes that were launched from here come to an end before this one ends."""
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(2 * PATIENCE)
 
 
 @contextmanager
@@ -61,7 +69,7 @@ def failing_together(rank: int, world_size: int) -> Iterator[None]:
         rank: Number of this process.
         world_size: Number of processes.
     """
-    if world_size == 1:
+    if world_size == 1 or not distributed.is_initialized():
         yield
         return
     failures = Failures.running = Failures(rank, world_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from pyg_kd.training.failures import end_with_launcher
+from pyg_kd.training.failures import end_with_launcher, wait_for_children
 from pyg_kd.training.options import Options
 
 #: PyTorch renamed the option that keeps DDP from sending buffers at every step.
@@ -43,6 +44,8 @@ def make_fabric(options: Options) -> Fabric:
             precision=options.precision,
         )
         fabric.launch()
+    if children := getattr(fabric.strategy.launcher, "procs", None):
+        atexit.register(wait_for_children, children)
     return fabric
 
 

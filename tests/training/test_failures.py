@@ -123,6 +123,7 @@ def store(monkeypatch):
     """What processes write to, without processes."""
     found = distributed.HashStore()
     monkeypatch.setattr(distributed.distributed_c10d, "_get_default_store", lambda: found)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(failures, "PATIENCE", 0.2)
     monkeypatch.setattr(failures, "PAUSE", 0.01)
     monkeypatch.setattr(Failures, "num_runs", 0)
@@ -172,6 +173,15 @@ def test_an_error_of_another_alone_ends_it_and_is_raised_in_the_first(store) -> 
 def test_a_process_that_was_killed_says_nothing(store) -> None:
     with pytest.raises(RuntimeError, match="ended without a word"), failing_together(0, 2):
         raise LOST
+
+
+def test_children_may_end_before_their_launcher(monkeypatch) -> None:
+    monkeypatch.setattr(failures, "PATIENCE", 0.5)
+    sleep = [sys.executable, "-c", "import time; time.sleep(0.2)"]
+    children = [subprocess.Popen(sleep), subprocess.Popen([*sleep[:2], "input()"], stdin=-1)]
+    failures.wait_for_children(children)
+    assert [child.poll() for child in children] == [0, None]  # one waits for what never comes
+    children[1].communicate("")
 
 
 def test_one_process_has_errors_of_its_own() -> None:
