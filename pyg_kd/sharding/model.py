@@ -11,7 +11,7 @@ from torch import distributed as dist
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_choice, require_count
-from pyg_kd.graph import interactions
+from pyg_kd.graph import check_ids, interactions
 from pyg_kd.knowledge.requirements import hash_tensor
 from pyg_kd.sharding.torchrec_tables import (
     ROW_OPTIMIZERS,
@@ -127,11 +127,15 @@ class ShardedMF(nn.Module):
         Returns:
             The rows ``[n, d]`` by node type. Gradients of a row are added up over processes,
             divided by their number.
+
+        Raises:
+            ValueError: If a number is out of range.
         """
         wanted = {}
         for name, size in self.sizes.items():
             asked = ids[name]
             asked = torch.arange(size) if asked is None else asked
+            check_ids(f"ids[{name!r}]", asked, size)
             wanted[name] = asked.to(self.device, torch.int64)
         return look_up(self.tables, wanted)
 

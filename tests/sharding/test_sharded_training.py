@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_kd.graph import interactions
+from pyg_kd.functional import gather_rows
+from pyg_kd.knowledge import model_fingerprint
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.models import MF
 from pyg_kd.retrieval import load_student, save_student
-from pyg_kd.sharding import launch, map_model, process_group
+from pyg_kd.sharding import attach_teacher, launch, map_model, process_group
 from tests.sharding import work
 
 pytestmark = [
@@ -213,8 +214,50 @@ def test_tables_of_a_model_that_is_not_sharded() -> None:
             model.load_tables({"user": torch.zeros(3, 8), "item": torch.zeros(80, 8)})
 
 
-def test_a_user_of_the_graph_without_a_group() -> None:
+def test_a_model_without_a_group() -> None:
     graph, _ = work.graphs()
     with pytest.raises(RuntimeError, match=r"inside of pyg_kd\.sharding\.process_group"):
         work.student(graph)
-    assert interactions(graph).num_users == 150
+
+
+@pytest.mark.parametrize("row", [-1, 80])
+def test_rows_out_of_range(row: int) -> None:
+    graph, _ = work.graphs()
+    with process_group("cpu"):
+        model = work.student(graph)
+        with pytest.raises(ValueError, match=r"ids\['item'\]"):
+            model.rows("item", torch.tensor([0, row]))
+
+
+def test_a_teacher_of_another_graph_or_with_nan() -> None:
+    graph, _ = work.graphs()
+    with process_group("cpu"):
+        teacher = work.student(graph)
+        teacher.fitted_on = "0" * 64
+        with pytest.raises(ValueError, match="'teacher' was fitted on another graph"):
+            attach_teacher(graph, teacher)
+        teacher.fitted_on = None
+        teacher.local_rows("item")[0].tensor[7, 2] = torch.nan
+        with pytest.raises(ValueError, match="row 7 of the teacher's 'item' table is not finite"):
+            attach_teacher(graph, teacher)
+
+
+def test_a_sharded_teacher_is_read_by_rows() -> None:
+    graph, _ = work.graphs()
+    with process_group("cpu"):
+        teacher = work.student(graph)
+        x = attach_teacher(graph, teacher)["user"].teacher_x
+        whole, index = teacher.whole("user"), torch.tensor([3, 149, 3])
+        assert x.shape == whole.shape
+        for rows in (x[index], x.index_select(0, index), gather_rows(x, index)):
+            assert torch.equal(rows, whole[index])
+        with pytest.raises(TypeError, match="of a sharded teacher as a whole"):
+            x.sum()
+
+
+def test_the_fingerprint_is_that_of_an_unsharded_model() -> None:
+    graph, _ = work.graphs()
+    with process_group("cpu"):
+        plain, model = MF(graph, work.DIM), work.student(graph)
+        model.load_tables({key: x.detach() for key, x in plain(graph).items()})
+        assert model.fingerprint() == model_fingerprint(plain)

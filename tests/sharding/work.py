@@ -29,7 +29,7 @@ from pyg_kd.sharding.run import ShardedRun
 from pyg_kd.training import SampledSoftmax
 from pyg_kd.transforms import UserSplit
 
-DIM, EPOCHS, BATCH = 8, 3, 100
+DIM, EPOCHS, BATCH = 8, 3, 125
 
 Pairs = list[tuple[Any, float]]
 
