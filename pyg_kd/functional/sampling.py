@@ -205,9 +205,9 @@ def distinct_ids(ids: Tensor, size: int) -> Tensor:
         >>> distinct_ids(torch.tensor([[3, 0, -1], [0, 3, 1]]), 5)
         tensor([0, 1, 3])
     """
-    # Padding marks the entry after the last.
+    # Padding, -1, marks the entry after the last.
     found = torch.zeros(size + 1, dtype=torch.bool, device=ids.device)
-    found.index_fill_(0, ids.flatten().long() % (size + 1), True)
+    found.index_fill_(0, ids.flatten().long(), True)
     return found[:size].nonzero().squeeze(1)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import softplus
 
-from pyg_kd.functional.kernels import scatter_rows, transposed_matmul
+from pyg_kd.functional.kernels import MANY_ROWS, scatter_rows, transposed_matmul
 from pyg_kd.functional.row_tables import read_rows
 
 
@@ -41,20 +41,23 @@ def triple_loss(x_user: Tensor, x_item: Tensor, user: Tensor, candidates: Tensor
     return loss
 
 
-def _margins(
+def _apart(
     x_user: Tensor, x_item: Tensor, user: Tensor, candidates: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the users, ``[B, 1, d]``, differences of items, ``[B, N, d]``, and their products."""
-    # Half precision is float32 inside.
-    dtype = torch.promote_types(x_user.dtype, torch.float32)
-    x = x_user.index_select(0, user).to(dtype).unsqueeze(1)
-    rows = (
-        x_item.index_select(0, candidates.flatten())
-        .view(*candidates.shape, x_item.size(1))
-        .to(dtype)
-    )
-    apart = rows[:, :1] - rows[:, 1:]
+    """Rows of the users, ``[B, 1, d]``, how far negatives are from the positive, ``[B, N, d]``,
+    and the products of the two, ``[B, N]``.
+    """
+    x = x_user.index_select(0, user).unsqueeze(1)
+    rows = x_item.index_select(0, candidates.flatten()).view(*candidates.shape, x_item.size(1))
+    if x.dtype in (torch.bfloat16, torch.half):  # float32 inside
+        x, rows = x.float(), rows.float()
+    apart = rows[:, 1:] - rows[:, :1]
     return x, apart, (x * apart).sum(-1)
+
+
+def _loss(excess: Tensor) -> Tensor:
+    # Above 40, exp(-x) is below the rounding of float64.
+    return softplus(excess, threshold=40.0).sum()
 
 
 class _TripleLoss(torch.autograd.Function):
@@ -62,32 +65,39 @@ class _TripleLoss(torch.autograd.Function):
     def forward(
         ctx: Any, x_user: Tensor, x_item: Tensor, user: Tensor, candidates: Tensor
     ) -> Tensor:
-        x, apart, margin = _margins(x_user, x_item, user, candidates)
+        x, apart, excess = _apart(x_user, x_item, user, candidates)
         ctx.save_for_backward(x_user, x_item, user, candidates)
-        ctx.rows = x, apart, margin
-        return logsigmoid(margin).sum().neg_().to(x_user.dtype)
+        ctx.rows = x, apart, excess
+        return _loss(excess).to(x_user.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_user, x_item, user, candidates = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient is wanted of the gradient
-            margin = _margins(x_user, x_item, user, candidates)[2]
-            loss = -logsigmoid(margin).sum().to(x_user.dtype)
+            loss = _loss(_apart(x_user, x_item, user, candidates)[2]).to(x_user.dtype)
             wanted = ctx.needs_input_grad[:2]
             tables = [x for x, want in zip((x_user, x_item), wanted, strict=True) if want]
             found = iter(torch.autograd.grad(loss, tables, grad, create_graph=True))
             return *(next(found) if want else None for want in wanted), None, None
-        x, apart, margin = ctx.rows
-        slope = torch.sigmoid(-margin).mul_(-grad)
+        x, apart, excess = ctx.rows
+        slope = excess.sigmoid().mul_(grad)
         grad_user = grad_item = None
         if ctx.needs_input_grad[0]:
             rows = (slope.unsqueeze(-1) * apart).sum(1)
             grad_user = scatter_rows(rows, user, len(x_user)).to(x_user.dtype)
         if ctx.needs_input_grad[1]:
-            value = torch.cat([slope.sum(1, keepdim=True), slope.neg()], 1)
-            ptr = torch.arange(
-                0, value.numel() + 1, value.size(1), device=value.device, dtype=torch.int32
-            )
-            edges = ptr, candidates.flatten().to(torch.int32), value.flatten()
-            grad_item = transposed_matmul(*edges, x.squeeze(1), len(x_item)).to(x_item.dtype)
+            grad_item = _item_gradient(slope, candidates, x, len(x_item)).to(x_item.dtype)
         return grad_user, grad_item, None, None
+
+
+def _item_gradient(slope: Tensor, candidates: Tensor, x: Tensor, num_items: int) -> Tensor:
+    """Each user's row added to its negatives, and taken from its positive: ``[I, d]``."""
+    if x.device.type == "cpu" and slope.size(1) == 1 and len(slope) < MANY_ROWS:
+        rows, (positive, negative) = slope * x.squeeze(1), candidates.unbind(1)
+        out = rows.new_zeros(num_items, rows.size(1))
+        return out.index_add_(0, negative, rows).index_add_(0, positive, rows, alpha=-1)
+    value = torch.cat([-slope.sum(1, keepdim=True), slope], 1)
+    ends = torch.arange(0, value.numel() + 1, value.size(1), device=value.device, dtype=torch.int32)
+    edges = ends, candidates.flatten().to(torch.int32), value.flatten()
+    found: Tensor = transposed_matmul(*edges, x.squeeze(1), num_items)
+    return found

@@ -18,6 +18,7 @@ from pyg_kd.functional.row_tables import (
     make_row_table,
 )
 from pyg_kd.graph import check_ids, on_numpy
+from pyg_kd.training.quick_step import quick_step
 from pyg_kd.training.row_records import in_large_pages, put_rows, take_rows
 
 #: Steps after which the momentum of a row that is not read has come to nothing: with the usual
@@ -97,6 +98,16 @@ class RowAdam(torch.optim.Adam):
         for table in self.tables.values():
             table.follow()
         return loss
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """A :meth:`step`, without the hooks of optimisers."""
+        for table in self.tables.values():
+            table.step()
+        if not quick_step(self):
+            super().step()
+        for table in self.tables.values():
+            table.follow()
 
     @torch.no_grad()
     def catch_up(self) -> None:

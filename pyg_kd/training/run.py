@@ -159,7 +159,7 @@ class Run:
                 for terms in self.differentiate(islice(batches, self.options.batches_per_step)):
                     sums += terms
                     progress.update()
-                (self.adam if self.bare else self.optimizer).step()
+                self.adam.advance() if self.bare else self.optimizer.step()
                 self.average.update(step)
         seconds = time.perf_counter() - start
         sums = torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum"))

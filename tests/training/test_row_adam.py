@@ -143,13 +143,13 @@ def test_a_resumed_run_ends_with_the_same_bits(train, val, tmp_path) -> None:
 def steps_of_rows(train, val, monkeypatch, **options) -> list[tuple[int, ...]]:
     """After each step of an epoch, the sizes of the tables that are read by rows."""
     found: list[tuple[int, ...]] = []
-    step = RowAdam.step
+    advance = RowAdam.advance
 
-    def spy(self, closure=None):
-        step(self, closure)
+    def spy(self):
+        advance(self)
         found.append(tuple(len(table) for table in self.tables if is_row_table(table)))
 
-    monkeypatch.setattr(RowAdam, "step", spy)
+    monkeypatch.setattr(RowAdam, "advance", spy)
     fit(train, val, max_epochs=1, **options)
     return found
 
@@ -207,3 +207,27 @@ def test_models_and_losses_without_rows(graph) -> None:
         trainer.fit(MF(graph, dim=4), graph, distillations=[(method, 1.0)])
     with pytest.raises(TypeError, match="'sparse' must be True, False or None"):
         Trainer(sparse=1)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_advancing_is_a_step(decay):
+    found = []
+    for name in ("step", "advance"):
+        torch.manual_seed(0)
+        table, other, idle = (nn.Parameter(torch.randn(6, 2)) for _ in range(3))
+        optimizer = RowAdam([table, other, idle], [table], lr=0.1, weight_decay=decay)
+        for step in range(4):
+            with optimizer.deferring():
+                optimizer.zero_grad()
+                loss = gather_rows(table, torch.tensor([step, 1])).square().sum()
+                if step % 2:  # now and then there is nothing for it
+                    loss = loss + other.sin().sum()
+                loss.backward()
+                getattr(optimizer, name)()
+        found.append([table, other, idle, optimizer.state_dict()["state"]])
+    for a, b in zip(found[0][:3], found[1][:3], strict=True):
+        assert torch.equal(a, b)
+    states = found[0][3], found[1][3]
+    assert states[0].keys() == states[1].keys() == {0, 1}
+    for key, state in states[0].items():
+        assert all(torch.equal(state[name], states[1][key][name]) for name in state)

@@ -8,6 +8,7 @@ import torch
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer
+from pyg_kd.training.row_adam import RowAdam
 from pyg_kd.training.schedule import rate_factor
 
 
@@ -43,13 +44,13 @@ def fit(data, **options):
 
 
 def test_every_step_has_its_rate(data, monkeypatch) -> None:
-    rates, step = [], torch.optim.Adam.step
+    rates, step = [], RowAdam.advance
 
     def recorded(self, *args, **kwargs):
         rates.append(self.param_groups[0]["lr"])
         return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
+    monkeypatch.setattr(RowAdam, "advance", recorded)
     fit(data, max_epochs=3, lr=0.5, schedule="cosine", warmup=0.25)
     expected = [0.5 * f for f in factors("cosine", 0.25, 0.01, 12)]
     assert rates == pytest.approx(expected)
