@@ -11,7 +11,8 @@ from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Options
 from pyg_kd.typing import ITEM, USER
 
-#: A step of a row takes as long as one of so many rows by Adam as it is (measured).
+#: A step of a row takes as long as one of so many rows by Adam as it is (measured: 24 at width 20,
+#: 11 at width 64).
 COST = 16
 
 #: Where tables have fewer rows, there is next to nothing to save.
