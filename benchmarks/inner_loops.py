@@ -250,17 +250,17 @@ def main() -> None:
     if args.against is None:
         parser.error("--against CHECKOUT is needed")
     path = RESULTS / "inner_loops.json"
-    versions = {"before": version(args.against), "now": version(HERE)}
+    before = version(args.against)
     stored = json.loads(path.read_text()) if path.exists() else {}
-    same = all(stored.get(key) == value for key, value in versions.items())
-    rows: dict[str, Any] = stored["rows"] if same else {}
+    rows: dict[str, Any] = stored["rows"] if stored.get("before") == before else {}
     for name in args.rows:
         for threads in args.threads:
             row = compare(name, args.against, args.root, threads, args.epochs, args.budget)
+            row["commit"] = version(HERE)
             rows.setdefault(name, {})[str(threads)] = row
             show({name: {str(threads): row}})
         if not args.dry:
-            write("inner_loops", {**versions, "machine": machine(), "rows": rows})
+            write("inner_loops", {"before": before, "machine": machine(), "rows": rows})
     show({name: rows[name] for name in args.rows})
     wrong = [
         f"{name}: {row['difference, first epoch']:.1e}"
