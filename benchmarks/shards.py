@@ -1,13 +1,12 @@
 """Lists of many users in shards, beside the same in memory.
 
-    python benchmarks/shards.py                       # 100,000 users, widths 20, 64 and 200
-    python benchmarks/shards.py --widths 20 --items 5_000
+    python benchmarks/shards.py                  # 100,000 users of 10,000 items, widths 20 and 200
+    python benchmarks/shards.py --widths 64 --items 5_000
 
-Every row is a process of its own, after one that made the graph. CPU seconds are those of the
-process and its workers while it extracts, with one thread each. Memory is the largest sum of
-proportional set sizes of the process and its workers, looked at twice a second: pages that several
-processes share count once. *in memory* is ``extract_knowledge``, whose lists the shards are
-compared with.
+Every row is a process of its own, which makes the graph first. CPU seconds are those of the process
+and its workers while it extracts, with one thread each. Memory is the largest sum of proportional
+set sizes of the process and its workers, looked at twice a second: pages that several processes
+share count once. *in memory* is ``extract_knowledge``, whose lists the shards are compared with.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from pyg_kd.models import MF
 
 LISTED = 100
 #: Users of a file, a whole number of blocks of users: rounding is that of the lists in memory.
-SHARD = 8_320
+SHARD = 8_360
 #: The width at which items are listed, too.
-MIDDLE = 64
+MIDDLE = 20
 
 #: What is extracted, as options: length of the lists of items, and how.
 ROWS: dict[str, dict[str, Any]] = {
@@ -142,8 +141,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--items", type=int, default=20_000)
-    parser.add_argument("--widths", type=int, nargs="+", default=[20, 64, 200])
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--widths", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--rows", nargs="+", default=[*ROWS, *BOTH], choices=[*ROWS, *BOTH])
     parser.add_argument("--keep", action="store_true", help="all other rows of the results")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where shards go")
