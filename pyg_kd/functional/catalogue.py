@@ -282,19 +282,22 @@ def tile_places(
         (tensor([5, 1]), tensor([1, 1]))
     """
     valid = col != -1
-    row, col = row[valid].long(), col[valid].long()
+    if not bool(valid.all()):
+        row, col = row[valid], col[valid]
     check_ids("excluded[0]", row, shape[0])
     check_ids("excluded[1]", col, shape[1])
     num_tiles = max(-(-shape[1] // col_tile), 1)
     num_regions = -(-shape[0] // row_block) * num_tiles
-    tile = col.div(col_tile, rounding_mode="floor")
+    if max(*shape, num_regions) < 2**31:  # half of the bytes
+        row, col = row.to(torch.int32), col.to(torch.int32)
+    block, tile = row // row_block, col // col_tile
     width = (shape[1] - tile * col_tile).clamp_(max=col_tile)
-    place = row.remainder(row_block) * width + col - tile * col_tile
-    region = row.div(row_block, rounding_mode="floor") * num_tiles + tile
+    place = (row - block * row_block).long() * width + (col - tile * col_tile)
+    region = block * num_tiles + tile
     # Narrow keys sort in fewer passes.
     narrow = torch.int16 if num_regions < 2**15 else torch.int32
     order = region.to(narrow).sort(stable=True).indices
-    return place[order], torch.bincount(region, minlength=num_regions)
+    return place.index_select(0, order), torch.bincount(region, minlength=num_regions)
 
 
 @tile_places.register_fake

@@ -103,9 +103,8 @@ class HetComp(Distillation):
         if not 0 < alpha_decay <= 1:
             raise ValueError(f"'alpha_decay' must lie in (0, 1] (got {alpha_decay})")
         self.lists: Tensor
-        self.fine: Tensor
-        for name in ("lists", "fine"):
-            self.register_buffer(name, None, persistent=False)
+        self.register_buffer("lists", None, persistent=False)
+        self.fine = not adaptive
         self.register_load_state_dict_post_hook(_relist)
 
     def setup(self, graph: HeteroData, dim: int) -> None:
@@ -130,21 +129,22 @@ class HetComp(Distillation):
         """Update the lists and the phase from the pointers."""
         options = {"final": not self.dynamic, "consistency": self.consistency}
         self.lists = self.states.ensemble(*self.sizes, **options)
-        self.fine = self.states.arrived | (not self.adaptive)
+        # Read here, so that no step has to wait for the device to know its loss.
+        self.fine = not self.adaptive or bool(self.states.arrived)
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The loss of the unique users of the batch, coarse or fine."""
         self.ensure_bound(x_dict, graph)
-        states, lists = self.states, self.lists[batch.unique_users]
+        states, lists = self.states, self.lists.index_select(0, batch.unique_users)
         num_observed = self.sizes[1]
         x_user, x_item = gather_rows(x_dict[USER], batch.unique_users) * self.scale, x_dict[ITEM]
         pairs = excluded_pairs(*states.seen.get(), batch.unique_users, lists[:, num_observed:])
         tail = catalogue_logsumexp(x_user, x_item, excluded=pairs)
         scores = list_scores(x_user, x_item, lists).to(tail.dtype)
-        # Cheap compared with the tail: computing both avoids waiting for the device.
+        if not self.fine:
+            return overall_loss(scores, tail).sum()
         fine = fine_grained_loss(scores[:, :num_observed], scores[:, num_observed:], tail)
-        loss = torch.where(self.fine, self.fine_weight * fine, overall_loss(scores, tail))
-        return loss.sum()
+        return self.fine_weight * fine.sum()
 
 
 def _relist(method: HetComp, _: object) -> None:

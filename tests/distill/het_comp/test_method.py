@@ -329,7 +329,7 @@ def test_users_without_rankings_and_users_with_nothing_left(setting, fine):
     method = bound(setting, adaptive=True)
     assert method.fine  # the only state is the last
     if not fine:
-        method.fine = torch.zeros_like(method.fine)
+        method.fine = False
     batch = Batch(torch.tensor([3, 24]), torch.zeros(2), torch.zeros(2))
     value = method(setting.x_dict, setting.graph, batch)
     value.backward()
