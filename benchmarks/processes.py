@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from report import machine, table, write
+from report import RESULTS, machine, table, write
 
 from pyg_kd import (
     DistillationExperts,
@@ -35,7 +35,7 @@ from pyg_kd.models import MF, LightGCN
 from pyg_kd.training import Trainer
 
 ROOT = Path(__file__).parent.parent
-SIZES = {"num_users": 5000, "num_items": 8000, "num_edges": 200_000}
+SIZES = {"num_users": 2000, "num_items": 3000, "num_edges": 60_000}
 TEACHER_DIM, DIM, BATCH, EPOCHS = 100, 20, 8192, 3
 
 ROWS: dict[str, Any] = {
@@ -100,37 +100,42 @@ def differences(folder: Path) -> dict[str, dict[str, float]]:
     return found
 
 
+def worked(folder: Path) -> dict[str, dict[str, float]]:
+    """Processor seconds of an epoch, of every row."""
+    for devices in ("1", "2"):
+        call = [sys.executable, __file__, "--work", str(folder), devices]
+        subprocess.run(call, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    places = {"one": "1-0", "first of two": "2-0", "second of two": "2-1"}
+    found = {k: json.loads((folder / f"work-{p}.json").read_text()) for k, p in places.items()}
+    return {row: {place: found[place][row] for place in places} for row in ROWS}
+
+
 def main() -> None:
     """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", nargs=2, help="a folder and a number of processes: measure there")
+    parser.add_argument("--only", choices=["rows", "same"], help="keep the other figures")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     args = parser.parse_args()
     if args.work:
         work(Path(args.work[0]), int(args.work[1]))
         return
+    torch.set_num_threads(1)
+    known = RESULTS / "processes.json"
+    found = json.loads(known.read_text()) if known.exists() else {}
     with TemporaryDirectory() as name:
-        folder, rows = Path(name), {}
-        for devices in ("1", "2"):
-            call = [sys.executable, __file__, "--work", name, devices]
-            subprocess.run(call, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
-        one, first, second = (
-            json.loads((folder / f"work-{place}.json").read_text())
-            for place in ("1-0", "2-0", "2-1")
-        )
-        for row in ROWS:
-            rows[row] = {"one": one[row], "first of two": first[row], "second of two": second[row]}
-        same = differences(folder)
-    cells = [[name, *(f"{x:.2f}" for x in row.values())] for name, row in rows.items()]
-    table(["", "one", "first of two", "second of two"], cells)
-    table(
-        ["", "weights", "columns"],
-        [[n, *(f"{x:.0e}" for x in d.values())] for n, d in same.items()],
-    )
+        if args.only != "same":
+            sizes = {**SIZES, "teacher": TEACHER_DIM, "dim": DIM, "batch": BATCH}
+            found |= {"machine": machine(), "sizes": sizes, "rows": worked(Path(name))}
+        if args.only != "rows":
+            found["same"] = differences(Path(name))
+    for part, shown in (("rows", "{:.2f}"), ("same", "{:.0e}")):
+        if part in found:
+            head = ["", *next(iter(found[part].values()))]
+            cells = [[n, *map(shown.format, row.values())] for n, row in found[part].items()]
+            table(head, cells)
     if not args.dry:
-        sizes = {**SIZES, "teacher": TEACHER_DIM, "dim": DIM, "batch": BATCH}
-        torch.set_num_threads(1)
-        write("processes", {"machine": machine(), "sizes": sizes, "rows": rows, "same": same})
+        write("processes", found)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def end_with_launcher() -> None:
 
 def _follow(launcher: int) -> None:
     while os.getppid() == launcher:
-        if Failures.running is not None and Failures.running.heard("parted"):
-            break  # the first process has failed, and may go on alone
+        if Failures.running is not None and Failures.running.left_behind:
+            break
         time.sleep(5 * PAUSE)
     os._exit(1)
 
@@ -80,6 +80,8 @@ def failing_together(rank: int, world_size: int) -> Iterator[None]:
         if told is error:
             raise
         raise told from None
+    finally:
+        Failures.running = None
 
 
 class Failures:
@@ -90,7 +92,7 @@ class Failures:
         world_size: Number of processes.
     """
 
-    #: Those of the run that goes on, or was the last.
+    #: Those of the run that goes on.
     running: Failures | None = None
 
     #: Runs since the processes were launched.
@@ -115,6 +117,11 @@ class Failures:
             return error
         # Not as a failure: launchers would kill the first process before it has reported this one.
         return SystemExit(0)
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether the first process has failed, and may go on alone, while this one waits."""
+        return self.rank > 0 and self.heard("parted") is not None
 
     def of_others(self) -> str:
         """What another process has failed of."""

@@ -97,7 +97,7 @@ class Run:
         #: Whether Fabric adds nothing to a step but the time of passing through it.
         self.bare = fabric.world_size == 1 and type(fabric.strategy.precision) is Precision
         if self.exchanges:  # whatever seed the weights were drawn with
-            copy_from_first(x for x in objective.state_dict().values() if isinstance(x, Tensor))
+            copy_from_first([*objective.parameters(), *objective.model.buffers()])
         self.average = WeightAverage(
             objective.model,
             options.average,

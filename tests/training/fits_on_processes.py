@@ -34,6 +34,7 @@ from pyg_kd.distill import (
 from pyg_kd.knowledge import TrajectoryRecorder, attach_trajectories, extract_knowledge
 from pyg_kd.models import MF, LightGCN, MultiBranch, QuantizationAware, Recommender
 from pyg_kd.training import CatalogueSoftmax, SampledSoftmax, Trainer, run
+from pyg_kd.training.diagnostics import Diagnostics
 from pyg_kd.training.exchange import SMALL, sum_gradients
 from pyg_kd.transforms import UserSplit
 from pyg_kd.typing import Batch, XDict
@@ -203,6 +204,7 @@ class Fits:
         self.fit("bfloat16", LightGCN, ranking, precision="bf16-mixed")
 
         self.fit("relates entities", method=Spread())
+        self.fit("observed", LightGCN, ranking, callbacks=[Diagnostics()])
         self.fit("all neighbours", LightGCN, ranking, num_neighbors=[-1, -1])
         self.fit("drawn neighbours", LightGCN, ranking, num_neighbors=[2, 2])
 
