@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Folder:
             ShardError: If the folder holds shards of another request, and ``overwrite`` is false.
         """
         if self.is_begun():
-            return self.is_complete()
+            return self.is_complete() and self._intact()
         told = self._told()
         foreign = sorted(path.name for path in self._remains())
         if foreign and not overwrite:
@@ -48,6 +49,25 @@ class Folder:
         self.clear()
         self.work.mkdir(parents=True, exist_ok=True)
         write_json(self.work / REQUEST, self.job.request)
+        return False
+
+    def _intact(self) -> bool:
+        """Whether complete shards are what was written; if not, they are no longer complete."""
+        found, whole = read_manifest(self.path), []
+        for part in self.parts:
+            with suppress(ShardError):
+                found.read(part)
+                whole.append(part)
+        if len(whole) == len(self.parts):
+            return True
+        # What parts leave for others is gone, so that others may need all of them again.
+        kept = whole if self.job.independent else []
+        self.work.mkdir(exist_ok=True)
+        write_json(self.work / REQUEST, self.job.request)
+        for part in kept:
+            files = {part.name: found.digests[part]._asdict()}
+            write_json(self._record(part), {"files": files})
+        (self.path / MANIFEST).unlink()
         return False
 
     def is_begun(self) -> bool:

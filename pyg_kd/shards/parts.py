@@ -59,6 +59,10 @@ class Job(Protocol):
         """Threads of a process."""
 
     @property
+    def independent(self) -> bool:
+        """Whether no part needs another one."""
+
+    @property
     def request(self) -> dict[str, Any]:
         """All that the bytes of the parts depend on, as JSON; ``kind`` says what they are."""
 

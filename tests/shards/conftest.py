@@ -17,6 +17,7 @@ from pyg_kd.shards.folder import WORK
 
 class Squares:
     threads = 1
+    independent = False
 
     def __init__(self, size: int = 10, rows: int = 3, seconds: float = 0.0, salt: int = 0) -> None:
         self.size, self.rows, self.seconds, self.salt = size, rows, seconds, salt

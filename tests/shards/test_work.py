@@ -151,6 +151,22 @@ def test_what_is_done_stays(tmp_path, job, workers) -> None:
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize("independent", [False, True])
+def test_complete_shards_are_mended(tmp_path, job, independent) -> None:
+    run_job(job, tmp_path)
+    before = content(tmp_path)
+    (tmp_path / "squares-00001.parquet").write_bytes(b"[9, 16, 24]")
+    (tmp_path / "squares-00002.parquet").unlink()
+    again = Squares()
+    again.independent = independent
+    if independent:
+        again.fault = lambda part: None if part.kind == "squares" else 1 / 0
+    assert run_job(again, tmp_path)
+    assert content(tmp_path) == before
+    wanted = ["squares-00001.parquet", "squares-00002.parquet"]
+    assert again.made == (wanted if independent else [p.name for s in job.stages for p in s])
+
+
 def test_another_request_is_refused(tmp_path, job) -> None:
     run_job(job, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")

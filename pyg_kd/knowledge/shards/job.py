@@ -98,6 +98,11 @@ class Extraction:
         }
 
     @property
+    def independent(self) -> bool:
+        """Whether no lists of items are merged."""
+        return not self.num_users
+
+    @property
     def ranks(self) -> bool:
         """Whether there are lists at all."""
         return self.num_items > 0 or self.num_users > 0

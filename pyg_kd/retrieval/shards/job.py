@@ -73,6 +73,11 @@ class Listing:
         }
 
     @property
+    def independent(self) -> bool:
+        """Always."""
+        return True
+
+    @property
     def num_listed(self) -> int:
         """How many users get lists."""
         return self.num_users if self.users is None else len(self.users)
