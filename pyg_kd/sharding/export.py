@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,7 @@ def map_model(model: ShardedMF, data: HeteroData, folder: str | Path) -> MF:
     paths = {name: folder / f"{name}.npy" for name in model.sizes}
     first_does(lambda: _make_files(model, paths))
     for name, path in paths.items():
-        mapped = np.load(path, mmap_mode="r+")
-        for first, rows in model.local_rows(name):
-            mapped[first : first + len(rows)] = rows.cpu().numpy()
-        mapped.flush()
+        _write_own(model, name, path)
     dist.barrier()
     with torch.device("meta"):
         plain = MF(data, model.dim)
@@ -52,6 +50,7 @@ def map_model(model: ShardedMF, data: HeteroData, folder: str | Path) -> MF:
     )
     plain.check_data(data)
     plain.fitted_on = model.fitted_on
+    dist.barrier()  # whoever removes the files waits until all have them open
     return plain
 
 
@@ -93,6 +92,18 @@ def _make_files(model: ShardedMF, paths: dict[str, Path]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         shape = model.sizes[name], model.dim
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+
+
+def _write_own(model: ShardedMF, name: str, path: Path) -> None:
+    """Write the rows of this process; by bytes, as other machines may write to the same page."""
+    start = np.load(path, mmap_mode="r").offset
+    with path.open("r+b") as file:
+        for first, rows in model.local_rows(name):
+            file.seek(start + first * model.dim * np.dtype(np.float32).itemsize)
+            for part in rows.split(1 << 16):
+                file.write(part.cpu().contiguous().numpy().data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _scratch(beside: Path) -> str:

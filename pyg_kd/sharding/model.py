@@ -48,7 +48,7 @@ class ShardedMF(nn.Module):
         data: The training graph; only its sizes are read here.
         dim: Width of the embeddings.
         sharding: ``"row"`` (default), equal ranges of the rows of both tables on all processes, or
-            ``"table"``, the users on the first process and the items on the last.
+            ``"table"``, the users on one process and the items on another.
         optimizer: ``"rowwise_adagrad"`` (default) keeps one number for each row, ``"adagrad"``
             one for each entry, ``"sgd"`` none.
         init_std: Standard deviation of the initial embeddings.
