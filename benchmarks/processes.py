@@ -81,30 +81,38 @@ def work(folder: Path, devices: int) -> None:
     (folder / f"work-{devices}-{rank}.json").write_text(json.dumps(found))
 
 
-def differences(folder: Path) -> dict[str, dict[str, float]]:
-    """The largest difference of weights, and relative one of columns, of every fit."""
+def fit_all(folder: Path) -> None:
+    """The fits of the tests, on one process and on two."""
     script = ROOT / "tests" / "training" / "fits_on_processes.py"
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for devices in ("1", "2"):
         subprocess.run([sys.executable, str(script), str(folder), devices], env=env, check=True)
+
+
+def differences(folder: Path) -> dict[str, dict[str, float]]:
+    """The largest difference of weights, and relative one of columns, of every fit."""
     one, two = (torch.load(folder / f"{devices}-0.pt", weights_only=True) for devices in (1, 2))
     found = {}
     for name in [name for name in one if name not in ("written", "gradients", "taken over")]:
         a, b = one[name], two[name]
         weights = [
-            (a["state"][k].double() - b["state"][k].double()).abs().max() for k in a["state"]
+            float((a["state"][k].double() - b["state"][k].double()).abs().max()) for k in a["state"]
         ]
         pairs = zip(a["rows"], b["rows"], strict=True)
         columns = [abs(x[k] - y[k]) / max(abs(x[k]), 1e-12) for x, y in pairs for k in x]
-        found[name] = {"weights": float(max(weights)), "columns": max(columns)}
+        found[name] = {"weights": max(weights), "columns": max(columns)}
     return found
+
+
+def work_all(folder: Path) -> None:
+    """The epochs of :func:`work`, on one process and on two."""
+    for devices in ("1", "2"):
+        call = [sys.executable, __file__, "--work", str(folder), devices]
+        subprocess.run(call, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
 
 
 def worked(folder: Path) -> dict[str, dict[str, float]]:
     """Processor seconds of an epoch, of every row."""
-    for devices in ("1", "2"):
-        call = [sys.executable, __file__, "--work", str(folder), devices]
-        subprocess.run(call, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
     places = {"one": "1-0", "first of two": "2-0", "second of two": "2-1"}
     found = {k: json.loads((folder / f"work-{p}.json").read_text()) for k, p in places.items()}
     return {row: {place: found[place][row] for place in places} for row in ROWS}
@@ -115,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", nargs=2, help="a folder and a number of processes: measure there")
     parser.add_argument("--only", choices=["rows", "same"], help="keep the other figures")
+    parser.add_argument("--folder", help="what was measured before, by the parts of this script")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     args = parser.parse_args()
     if args.work:
@@ -124,11 +133,16 @@ def main() -> None:
     known = RESULTS / "processes.json"
     found = json.loads(known.read_text()) if known.exists() else {}
     with TemporaryDirectory() as name:
+        folder = Path(args.folder or name)
         if args.only != "same":
+            if not args.folder:
+                work_all(folder)
             sizes = {**SIZES, "teacher": TEACHER_DIM, "dim": DIM, "batch": BATCH}
-            found |= {"machine": machine(), "sizes": sizes, "rows": worked(Path(name))}
+            found |= {"machine": machine(), "sizes": sizes, "rows": worked(folder)}
         if args.only != "rows":
-            found["same"] = differences(Path(name))
+            if not args.folder:
+                fit_all(folder)
+            found["same"] = differences(folder)
     for part, shown in (("rows", "{:.2f}"), ("same", "{:.0e}")):
         if part in found:
             head = ["", *next(iter(found[part].values()))]

@@ -272,7 +272,8 @@ def main() -> None:
     fits = Fits(folder, devices)
     for part in (fits.methods, fits.models, fits.losses, fits.gradients, fits.checkpoints):
         part()
-    fits.take_over(3 - devices)
+    if (folder / f"stopped-{3 - devices}").exists():
+        fits.take_over(3 - devices)
     torch.save({**fits.results, "written": written}, folder / f"{devices}-{RANK}.pt")
 
 
