@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pyg_kd.functional.kernels import scatter_rows
 from pyg_kd.functional.row_tables import (
     as_rows,
     end_row_table,
@@ -218,17 +219,14 @@ class _Table:
         if self.now == self.first:
             return w, m, v
         start = self.last.index_select(0, rows) - self.first
-        factor, *decays = (
-            table.index_select(0, place).to(w.dtype).unsqueeze(1)
-            for table, place in zip(
-                (self.sums, *self.decays),
-                (start, *2 * (self.now - self.first - start,)),
-                strict=True,
-            )
+        age = self.now - self.first - start
+        factor, decay1, decay2 = (
+            table.index_select(0, at).to(w.dtype).unsqueeze(1)
+            for table, at in ((self.sums, start), (self.decays[0], age), (self.decays[1], age))
         )
         eps = self.group["eps"] * (1 - self.group["betas"][1] ** self.now) ** 0.5
         w.addcdiv_(m * factor, v.sqrt().add_(eps), value=-1)
-        return w, m.mul_(decays[0]), v.mul_(decays[1])
+        return w, m.mul_(decay1), v.mul_(decay2)
 
     def catch_up(self) -> None:
         """Bring all rows up to date."""
@@ -280,7 +278,7 @@ class _Table:
         # Several were read for one step.
         if on_numpy(index):
             index, place = self._distinct(index)
-            value = value.new_zeros(len(index), value.size(1)).index_add_(0, place, value)
+            value = scatter_rows(value, place, len(index))
         else:
             grad = grad.coalesce()
             index, value = grad.indices()[0], grad.values()
