@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
@@ -38,10 +37,8 @@ class LightGCN(Recommender):
         normalize: Whether the representations are scaled to unit length, so that a score is a
             cosine. That is how losses with ``normalize=True`` see them. What is lost are lengths,
             which grow with an item's popularity.
-        popularity: With ``normalize``, what of an item's popularity is added to a cosine:
-            :math:`p \log(1 + |N_i|)`, in a further column of both representations. Train with a
-            loss that takes inner products, like ``CatalogueSoftmax(normalize=False)``, and
-            cosines learn what popularity does not tell.
+        popularity: With ``normalize``, the length of an item is :math:`(1 + |N_i|)^p` instead: a
+            little of what the cosine loses. Such losses don't see it.
         block_rows: Rows of a layer that are computed at a time, to the same bits; by default all.
         folder: With ``block_rows``, where layers are kept as files when they don't fit in memory.
 
@@ -108,15 +105,9 @@ class LightGCN(Recommender):
         if self.normalize:
             x_user, x_item = normalize(x_user, dim=1), normalize(x_item, dim=1)
         if self.popularity:
-            prior = (1 + degree().to(x_item.dtype)).log() * self.popularity
-            x_item = torch.cat([x_item, prior.unsqueeze(1)], 1)
-            x_user = torch.cat([x_user, x_user.new_ones(len(x_user), 1)], 1)
+            length = (1 + degree().to(x_item.dtype)).pow(self.popularity)
+            x_item = x_item * length.unsqueeze(1)
         return {USER: x_user, ITEM: x_item}
-
-    @property
-    def out_dim(self) -> int:
-        """The width of the representations."""
-        return self.dim + bool(self.popularity)
 
     def adjacency(self, data: HeteroData) -> Adjacency:
         """The normalised adjacency of ``data``, built once per graph and device."""
