@@ -29,7 +29,7 @@ from pyg_kd.sharding.run import ShardedRun
 from pyg_kd.training import SampledSoftmax
 from pyg_kd.transforms import UserSplit
 
-DIM, EPOCHS, BATCH = 8, 3, 125
+DIM, EPOCHS, BATCH = 8, 3, 115
 
 Pairs = list[tuple[Any, float]]
 
