@@ -1,8 +1,8 @@
 """Entities routed to experts, laid out so that a few batched products serve all experts.
 
-A product for each expert takes longer to launch, above all on several threads, than to compute, and
-a batch as wide as the busiest of all experts is mostly padding. So neighbouring experts of similar
-load make a run, in which each has as many slots as the busiest of the run.
+A product for each expert is so small that several threads spend longer on starting it than on
+computing it, and a batch as wide as the busiest of all experts is mostly padding. So neighbouring
+experts of similar load make a run, in which each has as many slots as the busiest of the run.
 """
 
 from __future__ import annotations
