@@ -195,7 +195,8 @@ def main() -> None:
     path = RESULTS / "compress.json"
     before = json.loads(path.read_text())["data"] if path.exists() else {}
     given = {"dim": args.dim, "metric": args.metric, "epochs": args.epochs}
-    write("compress", {"data": {**before, args.data: {"options": given, "rows": rows}}})
+    name = args.data if args.epochs is None else f"{args.data}, {args.epochs} epochs"
+    write("compress", {"data": {**before, name: {"options": given, "rows": rows}}})
 
 
 if __name__ == "__main__":

@@ -32,9 +32,12 @@ def three_lines(result: dict[str, Any], machine: str) -> str:
         rows = found["rows"]
         seeds = next(iter(rows.values()))["seeds"]
         seconds = rows["student, float32"]["seconds"]
+        data, *epochs = name.split(", ")
+        title = ", ".join([DATA[data], *epochs])
+        before = " From before BSPM took SLIM's place among the teachers." if "slim" in rows else ""
         parts.append(
-            f"### {DATA[name]}\n\n{seeds} seed{'s' if seeds > 1 else ''}; teachers and student "
-            f"took {max(seconds):.0f} seconds of one core at most.\n"
+            f"### {title}\n\n{seeds} seed{'s' if seeds > 1 else ''}; teachers and student "
+            f"took {max(seconds):.0f} seconds of one core at most.{before}\n"
         )
         lines = [compress_row(label, row) for label, row in rows.items()]
         parts.append(table(COMPRESS, lines) + "\n")
