@@ -1,15 +1,17 @@
 """LightGCN on sampled neighbours: an epoch of a large graph, and accuracy on Gowalla.
 
-    python benchmarks/sampled.py large               # an epoch on neighbours, a step on the graph
-    python benchmarks/sampled.py memory              # layers in memory, in blocks and in files
-    python benchmarks/sampled.py gowalla --data FOLDER --seeds 0 1
+    python benchmarks/sampled.py large               # an epoch of the Trainer on neighbours
+    python benchmarks/sampled.py large --steps 20    # steps, and a step on the whole graph
+    python benchmarks/sampled.py memory --smaller 4  # layers in memory, in blocks and in files
+    python benchmarks/sampled.py gowalla --data FOLDER --seeds 0 1 --epochs 10
 
 ``large`` is a graph of SyntheticInteractions with 1,000,000 users, 100,000 items and 20,000,000
-edges, and LightGCN of two layers and width 64 under BPR, in batches of 65,536. The epoch is one of
-the Trainer; of full-graph steps, whose time hardly depends on the batch, one is measured and
-multiplied by the steps of an epoch. ``memory`` propagates over the same graph. ``gowalla`` trains
-by sampled softmax in batches of 8,192 for a few epochs, with the same seeds on the whole graph and
-on neighbours, and ranks the validation targets after each.
+edges, and LightGCN of two layers and width 64 under BPR, in batches of 65,536: a whole epoch of the
+Trainer or, with ``--steps``, so many steps on neighbours and one on the whole graph, of the same
+batches and in one process, multiplied by the steps of an epoch. ``memory`` propagates over the same
+graph, or with ``--smaller`` over a part of it. ``gowalla`` trains LightGCN of width 20 by BPR in
+batches of 8,192 for a few epochs, with the same seeds on the whole graph and on neighbours, and
+ranks the validation targets at the end.
 
 Every run is a process of its own; seconds are of the CPU.
 """
@@ -39,12 +41,13 @@ from pyg_kd.functional import normalized_adjacency, propagate
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.models import LightGCN
 from pyg_kd.training import BPR, Trainer
+from pyg_kd.training.sampled import SampledNeighbors
 from pyg_kd.transforms import UserSplit
 
-DIM, LAYERS = 64, 2
+DIM, NARROW, LAYERS = 64, 20, 2
 USERS, ITEMS, EDGES = 1_000_000, 100_000, 20_000_000
 BATCH = {"large": 65_536, "gowalla": 8_192}
-FAN_OUTS = {"large": ["10,5"], "gowalla": ["whole", "10,5", "20,10"]}
+FAN_OUTS = {"large": ["10,5"], "gowalla": ["whole", "10,5"]}
 BLOCKS = ("whole", "blocks", "files")
 
 
@@ -82,8 +85,8 @@ def an_epoch(args: argparse.Namespace) -> dict[str, Any]:
     with epochs_timed(spent):
         history = trainer.fit(LightGCN(data, DIM, LAYERS), data)
     return {
-        "graph": made - start, "epoch": spent["epoch"], "fit": cpu() - made,
-        "seconds": history["seconds"][0], "loss": history["loss"][0], "peak GB": peak(),
+        "graph": made - start, "minutes of an epoch": spent["epoch"] / 60,
+        "around it": cpu() - made - spent["epoch"], "loss": history["loss"][0], "peak GB": peak(),
     }  # fmt: skip
 
 
@@ -107,21 +110,33 @@ def epochs_timed(spent: dict[str, float]) -> Iterator[None]:
         Run.train_epoch = original  # type: ignore[method-assign]
 
 
-def a_step(args: argparse.Namespace) -> dict[str, Any]:
-    """Full-graph steps of the same batches; the second one counts."""
+def some_steps(args: argparse.Namespace) -> dict[str, Any]:
+    """Steps on neighbours and on the whole graph, of the same batches; the first ones warm up."""
     data = large_graph(args)
     torch.manual_seed(0)
     model, loss = LightGCN(data, DIM, LAYERS), BPR()
+    sampled = SampledNeighbors(model, data, fan_outs(args.neighbors) or [])
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    batch_size = BATCH["large"] // args.smaller
-    loader = InteractionLoader(data, batch_size)
-    for batch in islice(loader, 2):
-        start = cpu()
-        optimizer.zero_grad(set_to_none=True)
-        loss(model(data), batch).backward()
-        optimizer.step()
-        step = cpu() - start
-    return {"step": step, "steps": len(loader), "epoch": step * len(loader), "peak GB": peak()}
+    loader = InteractionLoader(data, BATCH["large"] // args.smaller)
+    batches = list(islice(loader, args.steps + 1))
+    found: dict[str, Any] = {"steps of an epoch": len(loader), "measured": args.steps}
+    for name, of, represent in (
+        ("neighbours", batches, lambda batch: sampled.represent([loss], data, batch)),
+        ("whole graph", batches[:2], lambda _: model(data)),
+    ):
+        spent = []
+        for batch in of:
+            start = cpu()
+            optimizer.zero_grad(set_to_none=True)
+            loss(represent(batch), batch).backward()
+            optimizer.step()
+            spent.append(cpu() - start)
+        found[name] = {
+            "step": sum(spent[1:]) / len(spent[1:]), "peak GB": peak(),
+            "minutes of an epoch": sum(spent[1:]) / len(spent[1:]) * len(loader) / 60,
+        }  # fmt: skip
+        print(name, found[name], file=sys.stderr, flush=True)
+    return found
 
 
 @contextmanager
@@ -163,32 +178,37 @@ def a_propagation(args: argparse.Namespace) -> dict[str, Any]:
             seconds = cpu() - start
     check = float(sum(g.double().sum() for g in gradients))
     layer = sum(t.numel() for t in x) * 4 / 1e9
-    return {"seconds": seconds, "GB": max(held) - held[0], "layer GB": layer, "check": check}
+    return {
+        "edges": adjacency.user.col.numel(), "seconds": seconds, "GB": max(held) - held[0],
+        "layer GB": layer, "check": check,
+    }  # fmt: skip
 
 
 def on_gowalla(args: argparse.Namespace) -> dict[str, Any]:
-    """Validation values after every epoch."""
+    """The validation value after the last epoch."""
     train, val, _ = UserSplit(val=0.1, test=0.0, seed=0)(Gowalla(Path(args.data) / "gowalla")[0])
     torch.manual_seed(args.seed)
     trainer = Trainer(
-        max_epochs=args.epochs, batch_size=BATCH["gowalla"], lr=0.005, seed=args.seed,
-        num_neighbors=fan_outs(args.neighbors), restore_best=False,
+        max_epochs=args.epochs, batch_size=BATCH["gowalla"], loss="bpr", seed=args.seed,
+        num_neighbors=fan_outs(args.neighbors), evaluate_every=args.epochs,
     )  # fmt: skip
     spent: dict[str, float] = {}
     with epochs_timed(spent):
-        history = trainer.fit(LightGCN(train, DIM, LAYERS), train, val_data=val)
-    found = {name: [round(v, 5) for v in history[name]] for name in ("recall@20", "loss")}
-    return {**found, "CPU seconds an epoch": spent["epoch"] / args.epochs, "peak GB": peak()}
+        history = trainer.fit(LightGCN(train, NARROW, LAYERS), train, val_data=val)
+    return {
+        "epochs": args.epochs, "recall@20": history["recall@20"][-1], "loss": history["loss"][-1],
+        "CPU seconds of an epoch": spent["epoch"] / args.epochs, "peak GB": peak(),
+    }  # fmt: skip
 
 
-ONE = {"epoch": an_epoch, "step": a_step, "propagation": a_propagation, "gowalla": on_gowalla}
+ONE = {"epoch": an_epoch, "steps": some_steps, "propagation": a_propagation, "gowalla": on_gowalla}
 
 
 def run(stage: str, args: argparse.Namespace, **options: Any) -> dict[str, Any]:
     """A measurement in a process of its own."""
     given = {"threads": args.threads, "smaller": args.smaller, "epochs": args.epochs, **options}
     words = [w for name, value in given.items() for w in (f"--{name}", str(value))]
-    for name in ("data", "folder"):
+    for name in ("data", "folder", "steps"):
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
     command = [sys.executable, __file__, args.part, "--one", stage, *words]
@@ -201,14 +221,14 @@ def run(stage: str, args: argparse.Namespace, **options: Any) -> dict[str, Any]:
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """What a part of the benchmark measures, by what was done."""
     if args.part == "large":
-        rows = {f: run("epoch", args, neighbors=f) for f in FAN_OUTS["large"]}
-        return {**rows, "whole graph": run("step", args)}
+        stage = "epoch" if args.steps is None else "steps"
+        return {f: run(stage, args, neighbors=f) for f in FAN_OUTS["large"]}
     if args.part == "memory":
         return {layers: run("propagation", args, layers=layers) for layers in BLOCKS}
     found = {}
     for neighbors in args.neighbors or FAN_OUTS["gowalla"]:
         for seed in args.seeds:
-            found[f"{neighbors}, seed {seed}"] = run(
+            found[f"{neighbors}, seed {seed}, {args.epochs} epochs"] = run(
                 "gowalla", args, neighbors=neighbors, seed=seed
             )
     return found
@@ -221,7 +241,8 @@ def main() -> None:
     parser.add_argument("part", choices=["large", "memory", "gowalla"])
     parser.add_argument("--data", help="the folder with Gowalla")
     parser.add_argument("--folder", help="where files of layers are")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=3, help="of Gowalla")
+    parser.add_argument("--steps", type=int, help="of the large graph; by default a whole epoch")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--smaller", type=int, default=1, help="divides all sizes, for a trial")
