@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from pyg_kd.functional.sampling import _ranks, distinct_ids
+from pyg_kd.functional.sampling import distinct_ids, draw_ranks
 from pyg_kd.graph import Neighbors, entries_of
 from pyg_kd.typing import ITEM, USER
 
@@ -88,7 +88,7 @@ def sample_neighbors(
     if num == -1 or not len(many):
         return entries_of(neighbors.ptr, rows)
     place = torch.arange(num, device=rows.device).repeat(len(rows), 1)
-    place[many] = _ranks(degree[many], num, False, generator)
+    place[many] = draw_ranks(degree[many], num, False, generator)
     kept = (place < degree.unsqueeze(1)).flatten().nonzero().squeeze(1)
     entry = place.add_(start.unsqueeze(1)).flatten().index_select(0, kept)
     return kept.div(num, rounding_mode="floor"), entry

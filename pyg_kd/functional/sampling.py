@@ -77,7 +77,7 @@ class UnseenItems(torch.nn.Module):
         left = self.num_left.index_select(0, user)
         if replace and user.numel() and not left.is_meta and int(left.min()) <= 0:
             raise ValueError(f"user {int(user[left.argmin()])} has seen every item")
-        rank = _ranks(left, num, replace, generator)
+        rank = draw_ranks(left, num, replace, generator)
         return torch.where(rank < 0, -1, self.at(user.unsqueeze(1), rank))
 
 
@@ -133,7 +133,7 @@ def sample_unseen(
     return unseen.sample(user, num, replace=replace, generator=generator)
 
 
-def _ranks(left: Tensor, num: int, replace: bool, generator: torch.Generator | None) -> Tensor:
+def draw_ranks(left: Tensor, num: int, replace: bool, generator: torch.Generator | None) -> Tensor:
     """Uniform integers below ``left``, ``[n, num]``; distinct within a row on request."""
     if not replace and on_numpy(left):
         return _subsets(left, num, generator)
