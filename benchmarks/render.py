@@ -19,6 +19,7 @@ from typing import Any
 import render_cost
 import render_engine
 import render_frontier
+import render_inner_loops
 import render_methods
 import render_papers
 import render_protocol
@@ -55,6 +56,7 @@ SECTIONS = {
     "concf_reference_subset": render_papers.concf,
     "training_cost": render_cost.training_cost,
     "training_cost_against": render_cost.training_cost_against,
+    "inner_loops": render_inner_loops.inner_loops,
     "bind": render_cost.bind,
     "bind_growth": render_cost.bind_growth,
     "many_teachers_cost": render_cost.many_teachers_cost,

@@ -102,6 +102,20 @@ def test_two_versions_side_by_side(cost):
     assert "commit abc" in page and "in def" in page and "some processor" in page
 
 
+def test_inner_loops_by_threads(render):
+    row = {"before": 1.2, "now": 0.6, "ratio": 2.0, "ratio, least": 1.9, "ratio, greatest": 2.14}
+    row |= {"wall before": 3.0, "wall now": 2.0, "difference, first epoch": 2e-7}
+    rows = {
+        "RRD": {"1": {**row, "batches": None, "commit": "def"}},
+        "HTD, soft": {"2": {**row, "batches": 20, "commit": "def+"}},
+    }
+    page = render.SECTIONS["inner_loops"]({"machine": MACHINE, "before": "abc", "rows": rows})
+    cells = "1.20 | 0.60 | 2.00x (1.90 to 2.14) | 1.50x | 2e-07"
+    assert f"| RRD | 1 | {cells} | def |" in page
+    assert f"| HTD, soft, 20 batches | 2 | {cells} | def+ |" in page
+    assert "commit abc" in page and "some processor" in page
+
+
 def test_starts_by_size(cost):
     sizes = {"num_users": 1000, "num_items": 10, "num_edges": 20_000}
     before, now = {"CPU seconds": 3.0, "added GB": 2.0}, {"CPU seconds": 1.0, "added GB": 0.5}
