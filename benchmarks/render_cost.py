@@ -163,18 +163,18 @@ def scale(result: dict[str, Any]) -> str:
                 f"{row['edges'] / 1e6:.1f} M",
                 f"{row['CPU seconds']:.1f}",
                 f"{row['peak GB']:.1f}",
-                f"{found['exponent']:.2f}" if last else "",
+                f"{found['exponent']:.2f}" if last and found["exponent"] is not None else "",
             ])  # fmt: skip
     return section(
         "Growing graphs",
         "`python benchmarks/scale.py`: a graph of E edges has E / 20 users and E / 200 items, one "
         "user with half of the catalogue and one item with half of the users. An epoch is of a "
-        f"matrix factorisation of width 20 by BPR, in batches of {result['batch']:,} interactions; "
-        f"evaluation is for {result['ranked users']:,} users, for whom time grows with the "
-        "catalogue. Users' rows are trained as they are read (`Trainer(sparse=None)`) from 10 "
-        "million edges on, items' not yet, so that the steps of an epoch take the more, the more "
-        "items there are. Exponents are of processor seconds against edges, measured while other "
-        f"processes shared the machine and its caches. Machine: {machine(result)}.",
+        f"matrix factorisation of width 20, in batches of {result['batch']:,} interactions or, for "
+        "SoftLabel, 256 users; of long epochs the first batches are run. Extraction and evaluation "
+        f"are for {result['ranked users']:,} users, for whom time grows with the catalogue. "
+        "Exponents are of processor seconds against edges, measured while other processes shared "
+        "the machine and its caches. What a piece costs, and what follows for 100 million users: "
+        f"[scale](scale.md). Machine: {machine(result)}.",
         ["Stage", "Edges", "Processor seconds", "Peak GB", "Exponent"],
         rows,
     )

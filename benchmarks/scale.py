@@ -40,7 +40,6 @@ from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.datasets.graph import interaction_graph
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import extract_knowledge
-from pyg_kd.knowledge.requirements import graph_fingerprint, name_source
 from pyg_kd.loader import InteractionLoader
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer
@@ -74,6 +73,9 @@ def graph_of(args: argparse.Namespace, cache: str | None = None) -> Any:
 
 def listed(data: Any) -> Any:
     """The graph with random lists, as a teacher of another kind would leave them."""
+    # Here, as older checkouts lack it.
+    from pyg_kd.knowledge.requirements import graph_fingerprint, name_source
+
     sizes = data["user"].num_nodes, data["item"].num_nodes
     name_source(data, graph_fingerprint(data), "0" * 64)
     data.teacher_inner_product = False
