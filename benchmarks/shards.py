@@ -153,20 +153,23 @@ def main() -> None:
         print(json.dumps(one(args)))
         return
     torch.set_num_threads(1)
+    measured = [
+        (str(dim), name, run(name, dim, args))
+        for dim in args.widths
+        for name in args.rows
+        if name in ROWS or dim == MIDDLE
+    ]
     path = RESULTS / "shards.json"
     found = json.loads(path.read_text())["widths"] if args.keep and path.exists() else {}
-    for dim in args.widths:
-        rows = found.setdefault(str(dim), {})
-        for name in args.rows:
-            if name in ROWS or dim == MIDDLE:
-                rows[name] = run(name, dim, args)
+    for width, name, row in measured:
+        found.setdefault(width, {})[name] = row
     lines = []
-    for dim, rows in found.items():
+    for width, rows in found.items():
         for name, row in rows.items():
             own = rows.get("in memory", row)
             same = set(own["lists"]) <= set(row["lists"]) or name.startswith("items'")
             ratio = row["CPU seconds"] / own["CPU seconds"]
-            lines.append([dim, name, row["CPU seconds"], ratio, row["peak GB"], same])
+            lines.append([width, name, row["CPU seconds"], ratio, row["peak GB"], same])
     table(["width", "row", "CPU seconds", "of memory's", "peak GB", "same lists"], lines)
     sizes = {"users": args.users, "items": args.items, "listed": LISTED, "rows": SHARD}
     write("shards", {**sizes, "widths": found})
