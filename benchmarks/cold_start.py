@@ -100,9 +100,12 @@ def measure(data: str, graph: Any, seeds: list[int]) -> dict[str, Any]:
             world = cold_split(graph, item_shots=options.pop("item_shots"), seed=seed)
             assert torch.equal(world.train["user", "item"].edge_index,
                                split.train["user", "item"].edge_index)  # fmt: skip
-            tables.setdefault(name, []).append(
-                {row: cold_start(model, world, k=K, **options) for row, model in models.items()}
-            )
+            for among, title in (("all", name), ("cold", f"{name}, among cold items")):
+                found = {
+                    row: cold_start(model, world, k=K, among=among, **options)
+                    for row, model in models.items()
+                }
+                tables.setdefault(title, []).append(found)
         print(data, seed, f"{time.process_time() - started:.0f} CPU s", flush=True)
     return {name: summary(of) for name, of in tables.items()}
 

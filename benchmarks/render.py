@@ -34,7 +34,7 @@ ROOT = RESULTS.parents[1]
 PAGE = ROOT / "docs" / "results.md"
 REPORTS = ROOT / "benchmarks" / "reports"
 #: Results that have a page of their own, beside the studies.
-PAGES = ("ablations", "bias", "refresh", "simulation")
+PAGES = ("ablations", "bias", "cold_start", "refresh", "simulation")
 
 
 def _with_machine(render: Callable[[dict[str, Any], str], str], result: dict[str, Any]) -> str:

@@ -10,6 +10,10 @@ from pyg_kd.study.report.section import Cell
 TEACHER, ALONE, POPULAR = "teacher", "student alone", "popularity"
 NAMES = {"citeulike": "CiteULike", "movielens-100k": "MovieLens-100K"}
 
+COLD = "warm users, cold items"
+#: Recall below which one can't speak of finding.
+HARDLY = 0.05
+
 TEXT = """\
 Does a distilled student keep what its teacher knows for those whom neither has seen? A tenth of the
 users and a tenth of the items are taken out before anything is trained, and get vectors afterwards:
@@ -108,5 +112,13 @@ def _answer(found: dict[str, Any]) -> str:
     said.append(
         f"Of its teacher's recall, *{best}* keeps {kept[0]:.0f} % at {few} and {kept[1]:.0f} % at "
         f"{many}."
+    )
+    together = {t: rows for t, rows in found.items() if t.endswith("of a cold item")}
+    most = max(row[COLD]["value"] for rows in together.values() for row in rows.values())
+    said.append(
+        f"Where cold items compete with warm ones, a warm user finds at most {100 * most:.1f} % of "
+        "them in a list of 20, whatever the model: they need a list, or places in it, of their own."
+        if most < HARDLY
+        else f"Of cold items that compete with warm ones, at most {100 * most:.1f} % are found."
     )
     return " ".join([*said, f"{len(found['seeds'])} seeds."])
