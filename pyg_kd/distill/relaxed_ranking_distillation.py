@@ -173,7 +173,7 @@ class RankedLists(nn.Module):
     confidence: Tensor | None
     #: The confidence in the interesting entries drawn, if the graph carries one.
     weight: Tensor | None
-    #: Whether the lists drawn have padding.
+    #: Whether lists may have padding: a ranking has, or leaves fewer than are drawn below it.
     padded: bool
 
     def __init__(self, graph: HeteroData, node_type: str, options: ListOptions) -> None:
@@ -201,6 +201,8 @@ class RankedLists(nn.Module):
                 "choose a smaller value"
             )
         self.unlisted = UnseenItems(listed, num_cols)
+        few = (num_cols - listed.degree) < options.num_uninteresting
+        self.padded = bool(few.any()) or bool((self.ranked < 0).any())
 
     def draw(self) -> Tensor:
         """Draw the lists of all rows, ``[n, num_interesting + num_uninteresting]``, -1 padded."""
@@ -211,7 +213,6 @@ class RankedLists(nn.Module):
             # A row without a teacher's ranking gets no tail either.
             lists[rows, -num:] = below.masked_fill_(ranked[rows, :1] < 0, -1).to(lists.dtype)
         lists[:, :-num] = self._interesting()
-        self.padded = bool((lists < 0).any())
         return lists
 
     def _interesting(self) -> Tensor:

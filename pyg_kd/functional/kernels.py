@@ -184,7 +184,7 @@ def scatter_rows(values: Tensor, index: Tensor, num_rows: int) -> Tensor:
     if len(index) < MANY_ROWS:
         out = values.new_zeros(num_rows, values.size(1))
         return out.index_add_(0, index, values)
-    ptr = torch.arange(len(index) + 1, dtype=torch.int32)
+    ptr = torch.arange(len(index) + 1, device=index.device, dtype=torch.int32)
     one = values.new_ones(len(index))
     scattered: Tensor = transposed_matmul(ptr, index.to(torch.int32), one, values, num_rows)
     return scattered

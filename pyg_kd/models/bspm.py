@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_at_least, require_choice, require_count
 from pyg_kd.functional.propagate import Adjacency
 from pyg_kd.functional.sparse import csr_matmul, row_matmul
-from pyg_kd.graph import entries_of, interactions
+from pyg_kd.graph import interactions
 from pyg_kd.models.fitted import one_hot
 from pyg_kd.models.gfcf import GFCF
 from pyg_kd.models.low_rank import leading_eigenpairs
@@ -146,10 +146,8 @@ class BSPM(GFCF):
 
     def _profiles(self, users: Tensor) -> Tensor:
         """Which items some users interacted with, ``[I, b]``."""
-        place, entry = entries_of(self.observed.ptr, users)
-        signal = self.item_root.new_zeros(self.num_items, len(users))
-        signal[self.observed.col[entry].long(), place] = 1
-        return signal
+        signal: Tensor = csr_matmul(*self.adjacency[1], one_hot(users, self.user_root))
+        return signal.mul_(self.item_root.unsqueeze(1))
 
     def __repr__(self) -> str:
         return (

@@ -102,10 +102,10 @@ class ShardedMF(nn.Module):
         for number, name in enumerate(self.sizes):
             for first, block in _blocks(self.local_rows(name)):
                 start = first // BLOCK
-                generator = torch.Generator().manual_seed(
+                generator = torch.Generator("cpu").manual_seed(
                     (self.seed * 1_000_003 + start) * len(self.sizes) + number
                 )
-                drawn = torch.randn(BLOCK, self.dim, generator=generator)
+                drawn = torch.randn(BLOCK, self.dim, generator=generator, device="cpu")
                 place = first - start * BLOCK
                 block.copy_(drawn[place : place + len(block)] * self.init_std)
 
@@ -134,7 +134,7 @@ class ShardedMF(nn.Module):
         wanted = {}
         for name, size in self.sizes.items():
             asked = ids[name]
-            asked = torch.arange(size) if asked is None else asked
+            asked = torch.arange(size, device=self.device) if asked is None else asked
             check_ids(f"ids[{name!r}]", asked, size)
             wanted[name] = asked.to(self.device, torch.int64)
         return look_up(self.tables, wanted)

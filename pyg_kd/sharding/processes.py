@@ -6,8 +6,6 @@ import multiprocessing
 import os
 import pickle
 import tempfile
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +18,7 @@ from torch import distributed as dist
 from torch.distributed import FileStore, HashStore  # type: ignore[attr-defined]
 
 from pyg_kd.checks import require_choice, require_count
+from pyg_kd.launchers import end_with_launcher
 
 T = TypeVar("T")
 
@@ -28,9 +27,6 @@ ACCELERATORS: tuple[Accelerator, ...] = get_args(Accelerator)
 
 #: What processes exchange tensors by, by where these lie.
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
-
-#: Seconds between two looks at whether the process that started this one is still there.
-PAUSE = 1.0
 
 
 class ProcessFailed(RuntimeError):
@@ -64,7 +60,7 @@ def process_group(accelerator: Accelerator = "auto") -> Iterator[torch.device]:
         yield device
         return
     if dist.is_torchelastic_launched():
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        end_with_launcher()
         dist.init_process_group(BACKENDS[device.type])
     else:
         dist.init_process_group(BACKENDS[device.type], store=HashStore(), rank=0, world_size=1)
@@ -146,7 +142,7 @@ def _main(
     function: Callable[..., object], args: tuple[Any, ...], place: Place, writer: Connection
 ) -> None:
     """What a process does."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_launcher()
     torch.set_num_threads(place.num_threads)
     os.environ.update(LOCAL_RANK=str(place.rank), LOCAL_WORLD_SIZE=str(place.num_processes))
     try:
@@ -204,16 +200,3 @@ def _device(accelerator: Accelerator) -> torch.device:
     if found and accelerator != "cpu":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cpu")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(2)
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PAUSE)
-    os._exit(2)

@@ -124,11 +124,10 @@ def look_up(collection: nn.Module, ids: Mapping[str, Tensor]) -> dict[str, Tenso
     are, and takes a step of these.
     """
     jagged = need("torchrec.sparse.jagged_tensor")
-    lengths = torch.tensor([len(x) for x in ids.values()], dtype=torch.int64)
     values = torch.cat(list(ids.values()))
-    features = jagged.KeyedJaggedTensor(
-        keys=list(ids), values=values, lengths=lengths.to(values.device)
-    )
+    counts = [len(x) for x in ids.values()]
+    lengths = torch.tensor(counts, dtype=torch.int64, device=values.device)
+    features = jagged.KeyedJaggedTensor(keys=list(ids), values=values, lengths=lengths)
     found = collection(features)
     return {name: found[name].values() for name in ids}
 

@@ -6,17 +6,13 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from pyg_kd.launchers import end_with_launcher
 from pyg_kd.shards.folder import Folder
 from pyg_kd.shards.parts import Part, Report
-
-#: Seconds after which a worker notices that its launcher is gone.
-PAUSE = 0.2
 
 
 def run_here(place: Folder, parts: Sequence[Part], report: Report) -> None:
@@ -87,7 +83,7 @@ def _work(place: Folder, parts: Sequence[Part], writer: Connection) -> None:
     """What a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_launcher()
     try:
         run_here(place, parts, writer.send)
     except Exception as error:
@@ -99,10 +95,3 @@ def _portable(error: Exception) -> Any:
     """An error of the usual kinds as it is, else in words."""
     plain = type(error) in (ValueError, TypeError, OSError, MemoryError)
     return type(error)(*error.args) if plain else f"{type(error).__name__}: {error}"
-
-
-def _end_with(launcher: int) -> None:
-    """End this process when its launcher is gone, whatever ended that."""
-    while os.getppid() == launcher:
-        time.sleep(PAUSE)
-    os._exit(2)

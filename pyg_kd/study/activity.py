@@ -29,7 +29,7 @@ def write_activity(folder: Path, dataset: str, data: HeteroData) -> dict[str, An
     """
     groups = activity_groups(data)
     file = f"activity-{dataset[:16]}.parquet"
-    users = torch.arange(len(groups.of))
+    users = torch.arange(len(groups.of), device=groups.of.device)
     digest = write_users(folder / file, PerUser({}, {GROUP: groups.of}, users))
     return {"file": file, "sha256": digest, "names": list(groups.names)}
 

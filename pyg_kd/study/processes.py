@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from pyg_kd.launchers import end_with_launcher
 from pyg_kd.study.worker import Job, work
 
 
@@ -97,19 +98,12 @@ class Processes:
 def _main(job: Job, writer: Connection) -> None:
     """What a process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study ends it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_launcher()
     try:
         work(job)
     except BaseException as error:
         writer.send(f"{type(error).__name__}: {error}")
         os._exit(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(2)
 
 
 def _reason(reader: Connection, code: int) -> str:

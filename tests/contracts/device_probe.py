@@ -20,13 +20,14 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill import Distillation
+from pyg_kd.distill.het_comp.teacher_states import TeacherStates
 from pyg_kd.functional import bpr_loss, gather_rows, list_scores
 from pyg_kd.functional.ranking import _candidates, _merge
 from pyg_kd.functional.sparse import csr_matmul
-from pyg_kd.graph import version_of
-from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.graph import _kept, version_of
+from pyg_kd.knowledge.requirements import KNOWLEDGE, graph_fingerprint
 from pyg_kd.training.losses import BASE_LOSSES, OWN
-from pyg_kd.typing import Batch
+from pyg_kd.typing import INTERACTS, Batch
 
 Convert = Callable[[Tensor], Tensor]
 
@@ -47,6 +48,8 @@ def counts(x: Tensor, minlength: int) -> Tensor:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convert]:
     """A world of fake tensors; gives what carries one to the accelerator."""
     monkeypatch.setattr(torch, "bincount", counts)
+    # A method looks at this when it has remade its lists, and goes on to its second phase.
+    monkeypatch.setattr(TeacherStates, "arrived", property(lambda states: True))
     with FakeTensorMode():
         yield lambda t: torch.empty(
             t.shape, dtype=t.dtype, device=DEVICE, requires_grad=t.requires_grad
@@ -68,7 +71,13 @@ def carry_module(module: nn.Module, convert: Convert) -> nn.Module:
 
 
 def carry_graph(graph: HeteroData, convert: Convert) -> HeteroData:
-    return copy.copy(graph).apply(convert)
+    """A copy elsewhere that knows its fingerprint, since making one looks at the ids."""
+    moved = copy.copy(graph).apply(convert)
+    with unset_fake_temporarily():
+        known = {"plain": None, "fingerprint": graph_fingerprint(graph)}
+    sizes = graph["user"].num_nodes, graph["item"].num_nodes
+    _kept(moved[INTERACTS].edge_index, sizes).update(known)
+    return moved
 
 
 def carry_batch(batch: Batch, convert: Convert) -> Batch:

@@ -20,16 +20,21 @@ FACTORIES = {
 #: Where the CPU is meant: (file or folder, source of the call or "*"), reason.
 ON_CPU = {
     ("datasets", "*"): "raw files are read on the CPU; a graph is moved as a whole",
-    ("functional/sparse.py", "torch.sparse_csr_tensor([0, 1], [0], [1.0], size=(1, 1), "
+    ("functional/kernels.py", "torch.sparse_csr_tensor([0, 1], [0], [1.0], size=(1, 1), "
      "dtype=torch.float32)"): "triggers the warning of the beta, at import",
-    ("functional/sparse.py", "torch.sparse_csr_tensor(ptr, col, value, size, "
+    ("functional/kernels.py", "torch.sparse_csr_tensor(ptr, col, value, size, "
      "check_invariants=False)"): "is where its parts are",
     ("cli", "*"): "files are read on the CPU, and an index ranks there; the trainer moves a graph",
     ("training/als.py", "*"): "one draw for all devices: made on the CPU, then copied",
     ("transforms/split.py", "*"): "one order for all devices: drawn on the CPU, then moved",
-    ("functional/edge_scores.py", "torch.sparse_coo_tensor(rows.long().unsqueeze(0), "
-     "value.to(table.dtype), table.shape, check_invariants=False, is_coalesced=True)"):
-     "is where its parts are",
+    ("functional/row_tables.py", "torch.sparse_coo_tensor(rows.unsqueeze(0), grad.to(ctx.dtype), "
+     "ctx.shape, check_invariants=False, is_coalesced=True)"): "is where its parts are",
+    ("functional/kernels.py", "torch.from_numpy(matrix @ x.detach().to(dtype).contiguous()."
+     "numpy())"): "the kernel of the CPU",
+    ("functional/sampling.py", "torch.from_numpy(coarse.argsort(kind='stable'))"): "the CPU's way",
+    ("training/row_adam.py", "torch.from_numpy(rows)"): "rows of tables on the CPU",
+    ("training/row_adam.py", "torch.from_numpy(place[ids].astype(np.int64))"): "the same",
+    ("training/row_records.py", "*"): "tables on the CPU alone are records",
     ("training/exchange.py", "torch.sparse_coo_tensor(rows.unsqueeze(0), values, parameter.shape)"):
      "is where its parts are",
     ("study/records.py", "torch.from_numpy(table[n].to_numpy().copy())"): "read from a file",

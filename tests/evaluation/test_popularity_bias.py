@@ -101,7 +101,7 @@ def test_even_counts_have_no_inequality():
 def test_bad_input_is_named():
     data = SyntheticInteractions(num_users=10, num_items=8, num_edges=40)[0]
     model = MF(data, dim=2)
-    with pytest.raises(ValueError, match="'k' must hold lengths in 1..8"):
+    with pytest.raises(ValueError, match=r"'k' must hold lengths in 1\.\.8"):
         popularity_bias(model, data, k=9)
     with pytest.raises(ValueError, match="'users' must hold one with a history"):
         popularity_bias(model, data, k=3, users=torch.empty(0, dtype=torch.long))

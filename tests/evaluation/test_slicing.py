@@ -252,5 +252,5 @@ def test_bad_groups_and_results_are_named(world):
     first, second = (target_ranks(model, train, test, k) for k in (5, 6))
     with pytest.raises(ValueError, match="same targets and lists of one length"):
         slice_targets(first, items, reference=second)
-    with pytest.raises(ValueError, match="'k' must hold lengths in 1..40"):
+    with pytest.raises(ValueError, match=r"'k' must hold lengths in 1\.\.40"):
         target_ranks(Recommender.from_embeddings(train, *model(train).values()), train, test, 41)
