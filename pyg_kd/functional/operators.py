@@ -9,6 +9,9 @@ import torch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: The function behind each operator, for whatever has to look inside.
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
 
 def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Make a function of tensors the operator ``pyg_kd::name``; it has no gradient of its own.
@@ -32,6 +35,7 @@ def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
         schema = torch.library.infer_schema(function, mutates_args=())
         torch.library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
         torch.library.impl(name, "default", function)
+        FUNCTIONS[name] = function
         namespace, _, short = name.partition("::")
         return getattr(getattr(torch.ops, namespace), short).default
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch._library.custom_ops import OPDEFS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pyg_kd.evaluation import evaluate
 from pyg_kd.functional import list_scores, ranking
+from pyg_kd.functional.operators import FUNCTIONS
 from pyg_kd.functional.sparse import csr_matmul
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.training import Trainer
@@ -30,13 +30,13 @@ class Allocations(TorchDispatchMode):
         self.limit, self.largest, self.operators = limit, 0, set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        own = OPDEFS.get(func._schema.name) if func.namespace == "pyg_kd" else None
+        own = FUNCTIONS.get(func._schema.name)
         if own is None:
             out = func(*args, **(kwargs or {}))
         else:
             self.operators.add(func._schema.name)
             with self:  # the mode is off in here, and the operator is opaque
-                out = own._init_fn(*args, **(kwargs or {}))
+                out = own(*args, **(kwargs or {}))
         for value in tree_leaves(out):
             # A sparse matrix counts by what it stores: its parts have come by already.
             if isinstance(value, Tensor) and value.layout == torch.strided:
@@ -96,7 +96,7 @@ def test_a_dense_product_within_an_operator_is_noticed(monkeypatch) -> None:
     def dense(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
         return torch.zeros(20, 20) @ x
 
-    monkeypatch.setattr(OPDEFS["pyg_kd::csr_matmul"], "_init_fn", dense)
+    monkeypatch.setitem(FUNCTIONS, "pyg_kd::csr_matmul", dense)
     ptr, col = torch.zeros(21, dtype=torch.int32), torch.zeros(0, dtype=torch.int32)
     with Allocations(400), pytest.raises(AssertionError, match=r"\[20, 20\]"):
         csr_matmul(ptr, col, torch.zeros(0), torch.randn(20, 3))
@@ -106,7 +106,8 @@ def test_a_sparse_matrix_is_none(large_world) -> None:
     x_dict, items = large_world.x_dict(), large_world.graph["user"].teacher_items
     with Allocations(NUM_USERS * NUM_ITEMS) as mode:
         list_scores(x_dict["user"], x_dict["item"], items).sum().backward()
-    assert mode.operators == {"pyg_kd::sampled_matmul", "pyg_kd::csr_matmul"}
+    names = ("sampled_matmul", "csr_matmul", "transposed_matmul")
+    assert mode.operators == {f"pyg_kd::{name}" for name in names}
 
 
 def test_method(make, large_world, limited: Allocations) -> None:
