@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -40,7 +39,8 @@ from pyg_kd.sharding.run_key import run_key
 from pyg_kd.sharding.together import check_alike, together
 from pyg_kd.sharding.validation import ShardedValidation
 from pyg_kd.sharding.whole import WholeTables
-from pyg_kd.training.divergence import TrainingDiverged
+from pyg_kd.training.divergence import TrainingDiverged, not_finite
+from pyg_kd.training.epoch_seed import seed_epoch
 from pyg_kd.training.history import History
 from pyg_kd.typing import XDict
 
@@ -107,8 +107,7 @@ class ShardedRun:
         objective, device = self.objective, self.model.device
         objective.methods.train()
         self.model.set_rate(self.options.lr)
-        # All randomness of an epoch derives from the seed and its number, in all processes alike.
-        torch.manual_seed((self.options.seed + 1) * 7_919 + self.epoch)
+        seed_epoch(self.options.seed, self.epoch)
         x_dict = cast(XDict, WholeTables(self.model))
         for method in objective.distillations:
             method.on_epoch_start(self.epoch, self.options.max_epochs, x_dict)
@@ -125,11 +124,11 @@ class ShardedRun:
 
     def check(self, losses: dict[str, float]) -> None:
         """Raise ``TrainingDiverged`` if a loss is not finite."""
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
+        symptom = not_finite(losses, self.epoch)
+        if symptom is not None:
             error = TrainingDiverged(
-                f"{', '.join(bad)} is not finite in epoch {self.epoch} (mean losses {losses}): try "
-                f"a smaller 'lr' (now {self.options.lr}) or smaller weights of the distillations"
+                f"{symptom}: try a smaller 'lr' (now {self.options.lr}) or smaller weights of the "
+                "distillations"
             )
             error.history = self.history
             raise error

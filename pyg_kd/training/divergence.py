@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,14 @@ class TrainingDiverged(RuntimeError):
     """
 
     history: History
+
+
+def not_finite(losses: Mapping[str, float], epoch: int) -> str | None:
+    """What to say of an epoch's mean losses if some are NaN or infinite."""
+    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    if not bad:
+        return None
+    return f"{', '.join(bad)} is not finite in epoch {epoch} (mean losses {losses})"
 
 
 @torch.no_grad()

@@ -29,7 +29,8 @@ from pyg_kd.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite
+from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finite, not_finite
+from pyg_kd.training.epoch_seed import seed_epoch
 from pyg_kd.training.exchange import copy_from_first, sum_gradients
 from pyg_kd.training.history import History
 from pyg_kd.training.objective import Objective, float64_of
@@ -145,8 +146,7 @@ class Run:
         """Train for an epoch and return its row of the history."""
         start = time.perf_counter()
         self.objective.train()
-        # All randomness of an epoch derives from the seed and its number.
-        torch.manual_seed((self.options.seed + 1) * 7_919 + self.epoch)
+        seed_epoch(self.options.seed, self.epoch)
         self.objective.on_epoch_start(self.data, self.epoch, self.options.max_epochs)
         self.loader.epoch = self.epoch
         device = self.fabric.device
@@ -210,12 +210,9 @@ class Run:
     def check(self, losses: dict[str, float]) -> None:
         """Raise ``TrainingDiverged`` if losses or representations are unusable."""
         lr, decay = f"'lr' (now {self.options.lr})", self.options.weight_decay
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            self.diverge(
-                f"{', '.join(bad)} is not finite in epoch {self.epoch} (mean losses {losses})",
-                f"try a smaller {lr} or smaller weights of the distillations",
-            )
+        symptom = not_finite(losses, self.epoch)
+        if symptom is not None:
+            self.diverge(symptom, f"try a smaller {lr} or smaller weights of the distillations")
         broken = broken_nodes(self.objective.model, self.data)
         if broken is not None:
             self.diverge(

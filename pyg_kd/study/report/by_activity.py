@@ -109,7 +109,7 @@ def _students(world: World, rows: World, metric: str) -> list[str]:
 
 
 def _least(world: World, rows: World, groups: list[str], metric: str) -> str:
-    best, *_ = [*_students(world, rows, metric), ""]
+    best = next(iter(_students(world, rows, metric)), "")
     kept = {g: rows[best][g]["retention"] for g in groups} if best else {}
     if not kept or None in kept.values():
         return ""
