@@ -10,8 +10,8 @@ a fifth of the training edges of a tenth of its users to validate on, and MovieL
 70/10/20 for every user. A row is the mean over the seeds, each with teachers and a student of its
 own; p is of the paired test over users, of means over seeds, against the teacher that was best on
 validation. Bytes are of both tables, by the rows of users and items together. With ``--lists`` the
-lists of the teachers are kept in a folder, so that a run that was interrupted goes on; those of a
-teacher without anything random are made once for all seeds.
+lists of the teachers, and the rows of every seed, are kept in a folder, so that a run that was
+interrupted goes on; those of a teacher without anything random are made once for all seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scipy.stats import ttest_1samp
 
 from pyg_kd import compress, evaluate, extract_knowledge
 from pyg_kd.datasets import CiteULike, Gowalla, MovieLens100K
-from pyg_kd.evaluation import compare
+from pyg_kd.evaluation import PerUser, compare
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import Listed, load_knowledge, save_knowledge
 from pyg_kd.models import Recommender
@@ -66,6 +66,19 @@ def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float
     wide = (torch.from_numpy(table.block(0, len(table)).copy()) for table in (user, item))
     size = (user.nbytes + item.nbytes) / (len(user) + len(item))
     return Recommender.from_embeddings(train, *wide), size
+
+
+def rows_of(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str, dict[str, Any]]:
+    """Every row's metrics of each user: from the folder, where a run before has left them there."""
+    name = f"{args.data}-rows-{args.dim}-{args.epochs or 'all'}-{seed}.pt"
+    path = args.lists and args.lists / name
+    if path and path.exists():
+        kept = torch.load(path, weights_only=True)
+        return {name: {**row, "test": PerUser(**row["test"])} for name, row in kept.items()}
+    rows = one_seed(args, split, seed)
+    if path:
+        torch.save({n: {**row, "test": row["test"]._asdict()} for n, row in rows.items()}, path)
+    return rows
 
 
 def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str, dict[str, Any]]:
@@ -186,7 +199,7 @@ def main() -> None:
     args.metric = args.metric or ("recall@50" if args.data == "citeulike" else "recall@20")
     split, runs = graphs(args.data, args.root), []
     for seed in range(args.seeds):
-        runs.append(one_seed(args, split, seed))
+        runs.append(rows_of(args, split, seed))
         print(f"seed {seed} done", flush=True)
     rows = summary(runs, args.metric)
     header = ["model", "val", *SHOWN, "bytes a row"]

@@ -1,4 +1,4 @@
-"""The lists of teachers that the benchmark of ``compress`` keeps."""
+"""What the benchmark of ``compress`` keeps of a run."""
 
 from __future__ import annotations
 
@@ -38,3 +38,22 @@ def test_lists_are_made_once(monkeypatch, tmp_path) -> None:
         again, told = compress.lists_of(args, train, val, names, place, seed)
         assert torch.equal(again["user"].teacher_items, graph["user"].teacher_items)
         assert told == seconds
+
+
+def test_rows_of_a_seed_are_kept(monkeypatch, tmp_path) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import compress
+
+    # More items than the longest list that is measured.
+    data = SyntheticInteractions(num_users=80, num_items=120, num_edges=1_800)[0]
+    split = list(UserSplit(seed=0)(data))
+    args = SimpleNamespace(data="any", lists=tmp_path, metric="recall@20", dim=4, epochs=2)
+    first = compress.rows_of(args, split, 1)
+    assert (tmp_path / "any-rows-4-2-1.pt").exists()
+    monkeypatch.setattr(compress, "one_seed", None)  # nothing is done again
+    again = compress.rows_of(args, split, 1)
+    assert compress.summary([first], "recall@20") == compress.summary([again], "recall@20")
+    assert again["student, int8"]["bytes a row"] == 4 + 2
+    for name, row in first.items():
+        assert torch.equal(row["test"].user, again[name]["test"].user)
+        assert torch.equal(row["test"].values["ndcg@20"], again[name]["test"].values["ndcg@20"])
