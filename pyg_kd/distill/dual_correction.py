@@ -77,6 +77,7 @@ class DualCorrection(Distillation):
     """
 
     needs: tuple[str, ...] = ("teacher_items", "teacher_users")
+    row_wise: tuple[str, ...] = (USER, ITEM)
 
     def __init__(
         self,
@@ -99,7 +100,6 @@ class DualCorrection(Distillation):
         require_count(refresh_every=refresh_every, num_ranked=num_ranked)
         require_positive(epsilon=epsilon, scale=scale, item_weight=item_weight)
         self.needs = tuple(RANKING[side] for side in self._sides)
-        self.row_wise = self._sides if sides != "both" else ()  # a list is of the other side
         self.corrections = nn.ModuleDict()
 
     @property

@@ -63,7 +63,7 @@ class RankingDistillation(Distillation):
     """
 
     needs = ("teacher_items",)
-    row_wise: tuple[str, ...] = (USER,)
+    row_wise: tuple[str, ...] = (USER, ITEM)
 
     def __init__(
         self,
@@ -111,6 +111,11 @@ class RankingDistillation(Distillation):
         drawn = torch.where(left > 0, drawn, -1).to(self.lists.dtype)
         self.lists = torch.cat([self.lists[:, : self.num_listed], drawn], dim=1)
 
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The unique users of the batch, their listed items and, after the warm-up, the drawn."""
+        used = self.lists if self.hybrid else self.lists[:, : self.num_listed]
+        return {USER: batch.unique_users, ITEM: used[batch.unique_users]}
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the weighted negative log-likelihood of the listed items of the unique users."""
         self.ensure_bound(x_dict, graph)
@@ -120,7 +125,8 @@ class RankingDistillation(Distillation):
         rank = torch.arange(self.num_listed, device=scores.device, dtype=scores.dtype)
         weight = _shares((-rank / self.position_decay).exp() * (listed >= 0))
         if self.hybrid:
-            sampled = list_scores(x_user.detach(), x_dict[ITEM].detach(), drawn)
+            with torch.no_grad():
+                sampled = list_scores(x_user, x_dict[ITEM], drawn)
             student = self._rank(scores.detach(), sampled, self.unseen.num_left[batch.unique_users])
             weight = weight * (self.discrepancy_sharpness * (student - rank)).tanh().clamp(min=0)
             if self.normalize:

@@ -75,7 +75,7 @@ class RejuvenatedCrossEntropy(Distillation):
     """
 
     needs: tuple[str, ...] = ("teacher_items", "teacher_x")
-    row_wise: tuple[str, ...] = (USER,)
+    row_wise: tuple[str, ...] = (USER, ITEM)
     tunes = ("temperature", "scale")
     teacher_scores = listed_scores = True
 

@@ -54,7 +54,7 @@ class UnbiasedDistillation(Distillation):
     """
 
     needs = ("teacher_x",)
-    row_wise: tuple[str, ...] = (USER,)
+    row_wise: tuple[str, ...] = (USER, ITEM)
     tunes = ("temperature",)
     ranks = True
     teacher_scores = True
@@ -112,6 +112,10 @@ class UnbiasedDistillation(Distillation):
         places = torch.stack([torch.minimum(first, other), torch.maximum(first, other)], dim=2)
         items = self.ranked.gather(2, places.flatten(2)).masked_fill_(size < 2, -1)
         self.pairs = items.view_as(places)
+
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The unique users of the batch, and the items of their pairs."""
+        return {USER: batch.unique_users, ITEM: self.pairs[batch.unique_users]}
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the pairwise loss of the unique users of the batch."""

@@ -66,7 +66,7 @@ class CollaborativeDistillation(Distillation):
     """
 
     needs = ("teacher_x",)
-    row_wise: tuple[str, ...] = (USER,)
+    row_wise: tuple[str, ...] = (USER, ITEM)
     ranks = True
     teacher_scores = True
 
@@ -121,6 +121,10 @@ class CollaborativeDistillation(Distillation):
 
     def _draw(self, x_dict: XDict) -> None:
         self.sampled = self.sampler.draw(x_dict, self.num_sampled, decay=self.rank_decay)
+
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The unique users of the batch, and the items drawn for them."""
+        return {USER: batch.unique_users, ITEM: self.sampled[batch.unique_users]}
 
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """The cross-entropy of the soft labels of the unique users of the batch."""
