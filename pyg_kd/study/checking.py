@@ -63,6 +63,19 @@ def check_config(config: Config, roots: Mapping[str, str] | None = None) -> None
         check_model(world.student, f"worlds.{name}.student")
         make_trainer(world.student.trainer, f"worlds.{name}.student.trainer")
     check_rows(config)
+    for name, of in config.published.items():
+        check_published(of, f"published.{name}")
+
+
+def check_published(of: object, place: str) -> None:
+    """Raise unless published figures are numbers by metric, of a row or of the rows of a world."""
+    if isinstance(of, (int, float)) and not isinstance(of, bool):
+        parse_metric(place.rpartition(".")[2])
+    elif isinstance(of, Mapping) and of:
+        for name, value in of.items():
+            check_published(value, f"{place}.{name}")
+    else:
+        raise ValueError(f"{place} must hold numbers by metric, like recall@20: 0.17 (got {of!r})")
 
 
 def check_dataset(dataset: Dataset, place: str, root: str | None = None) -> None:

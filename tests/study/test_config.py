@@ -87,6 +87,9 @@ MISTAKES = [
     ("methods/new", {"like": "new"}, "methods.new depends on itself"),
     ("methods/new", {"parts": ["sof"], "like": "soft"}, "there is no 'sof', did you mean 'soft'?"),
     ("methods/teacher", SOFT, "'teacher' is the name of a teacher's own row"),
+    ("published", {"soft": [0.1, 0.2]}, "published.soft must hold numbers by metric"),
+    ("published", {"mf": {"soft": {"recal@20": 0.1}}}, "recal"),
+    ("published", {"soft": {"recall@20": "high"}}, "published.soft.recall@20 must hold numbers"),
     ("methods/new", {**SOFT, "student": "EASE"}, "EASE is not trained, so it can't be distilled"),
 ]  # fmt: skip
 
