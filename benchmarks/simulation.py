@@ -3,6 +3,7 @@
     python benchmarks/simulation.py calibration
     python benchmarks/simulation.py models
     python benchmarks/simulation.py story
+    python benchmarks/simulation.py worlds
     python benchmarks/simulation.py feedback
 
 Each part is written to ``results/simulation.json`` beside the others.
@@ -13,6 +14,7 @@ Each part is written to ``results/simulation.json`` beside the others.
   alone and popularity, on a synthetic graph; their lists are kept for the next part;
 * *story*: A/B tests, interleaving and off-policy estimates of these beside the truth, with
   latencies measured by ``benchmarks/latency.py`` and several assumptions on what waiting costs;
+* *worlds*: models and experiments of the story again, in ten other worlds;
 * *feedback*: eight weeks of worlds that the teacher, the student or popularity serves, each
   trained again on the clicks every week, beside one that serves at random.
 """
@@ -98,24 +100,28 @@ def train_models(
     return {"teacher": teacher, "student": student, "student alone": alone}
 
 
-def models(folder: Path) -> dict[str, Any]:
-    data = SyntheticInteractions(**SIZE)[0]
+def listed(data: HeteroData, seed: int = 0) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Recall@20 of the models of a graph, and lists of them, of popularity and of the truth."""
     train, _, test = UserSplit(seed=0)(data)
-    start = time.process_time()
-    found = train_models(data)
-    seconds = time.process_time() - start
+    found = train_models(data, seed=seed)
     recall = {n: evaluate(m, train, test, k=20)["recall@20"] for n, m in found.items()}
     lists = {name: served_lists(model, 60, data=train) for name, model in found.items()}
     lists["popularity"] = popular_unseen(train, torch.arange(SIZE["num_users"]), 60)
-    world = world_of(data)
-    lists["ideal"] = world.ideal_lists(60, train)
+    lists["ideal"] = world_of(data).ideal_lists(60, train)
+    return recall, lists
+
+
+def models(folder: Path) -> dict[str, Any]:
+    data = SyntheticInteractions(**SIZE)[0]
+    recall, lists = listed(data)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(lists, folder / "lists.pt")
+    world = world_of(data)
     value = {
         name: float(expected_clicks(world, FixedLists(of, k=K), CLICKS).mean())
         for name, of in lists.items()
     }
-    return {"recall@20": recall, "clicks a visit": value, "CPU seconds": round(seconds, 1)}
+    return {"recall@20": recall, "clicks a visit": value}
 
 
 def story(folder: Path) -> dict[str, Any]:
@@ -131,9 +137,24 @@ def story(folder: Path) -> dict[str, Any]:
     }
 
 
-def _experiments(world: TasteWorld, lists: dict[str, Tensor]) -> dict[str, Any]:
+def worlds() -> dict[str, Any]:
+    """What the experiments find in other worlds, by seed."""
+    found = {}
+    for seed in range(1, 11):
+        data = SyntheticInteractions(**{**SIZE, "seed": seed})[0]
+        recall, lists = listed(data, seed)
+        world = world_of(data)
+        firsts = {name: of[:, :K] for name, of in lists.items()}
+        found[str(seed)] = {"recall@20": recall, **_experiments(world, firsts, seed)}
+        print(f"world {seed}: {recall}", flush=True)
+    return found
+
+
+def _experiments(world: TasteWorld, lists: dict[str, Tensor], seed: int = 0) -> dict[str, Any]:
     arms = {n: lists[n] for n in ("student alone", "student", "teacher", "popularity")}
-    found = simulate(world, arms, control="student alone", k=K, visitors=20_000, clicks=CLICKS)
+    found = simulate(
+        world, arms, control="student alone", k=K, visitors=20_000, clicks=CLICKS, seed=seed
+    )
     rows = {}
     for one in found.outcomes:
         row: dict[str, Any] = {"true lift": one.true_lift, "shared": one.shared}
@@ -275,14 +296,15 @@ def _weekly(graph: HeteroData, name: str) -> Recommender:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["calibration", "models", "story", "feedback"])
+    parser.add_argument("part", choices=["calibration", "models", "story", "worlds", "feedback"])
     parser.add_argument("--out", type=Path, default=Path("runs/simulation"), help="where lists are")
     args = parser.parse_args()
     start = time.process_time()
     if args.part in ("models", "story"):
         found = {"models": models, "story": story}[args.part](args.out)
     else:
-        found = {"calibration": calibration, "feedback": feedback}[args.part]()
+        parts = {"calibration": calibration, "worlds": worlds, "feedback": feedback}
+        found = parts[args.part]()
     path = RESULTS / "simulation.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept.pop("machine", None)
