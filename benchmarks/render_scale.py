@@ -78,30 +78,44 @@ def nanoseconds(result: dict[str, Any], unit: Unit) -> float | None:
     return None if row is None else 1e9 * row[unit.key] / unit.count(row, result)
 
 
-def sizes(result: dict[str, Any]) -> list[float]:
-    """Edges of the graphs, smallest first."""
-    return sorted({row["edges"] for found in result["stages"].values() for row in found["rows"]})
+def sizes(found: dict[str, Any]) -> list[float]:
+    """Edges of the graphs that stages were run on, smallest first."""
+    return sorted({row["edges"] for of in found.values() for row in of["rows"]})
 
 
-def by_size(result: dict[str, Any], rows: list[Row], key: str, digits: int) -> list[str]:
+def by_size(found: dict[str, Any], rows: list[Row], key: str, digits: int) -> list[str]:
     """A value of each graph, where a stage was run on it."""
-    found = {row["edges"]: f"{row[key]:,.{digits}f}" for row in rows if key in row}
-    return [found.get(edges, "-") for edges in sizes(result)]
+    values = {row["edges"]: f"{row[key]:,.{digits}f}" for row in rows if key in row}
+    return [values.get(edges, "-") for edges in sizes(found)]
 
 
-def header(result: dict[str, Any]) -> list[str]:
+def header(found: dict[str, Any]) -> list[str]:
     """The graphs by their edges."""
-    return [f"{edges / 1e6:.1f} M" for edges in sizes(result)]
+    return [f"{edges / 1e6:.1f} M" for edges in sizes(found)]
+
+
+def grown(found: dict[str, Any]) -> str:
+    """Seconds and memory by size, with the exponents."""
+    rows = []
+    for name, of in found.items():
+        seconds, power = by_size(found, of["rows"], "CPU seconds", 1), of["exponent"]
+        peak = max(row["peak GB"] for row in of["rows"])
+        rows.append([name, *seconds, "-" if power is None else f"{power:.2f}", f"{peak:.1f}"])
+    return table(["Stage", *header(found), "Exponent", "Peak GB, at most"], rows)
 
 
 def stages(result: dict[str, Any]) -> str:
-    """Seconds and memory by size, with the exponents."""
-    rows = []
-    for name, found in result["stages"].items():
-        seconds, power = by_size(result, found["rows"], "CPU seconds", 1), found["exponent"]
-        peak = max(row["peak GB"] for row in found["rows"])
-        rows.append([name, *seconds, "-" if power is None else f"{power:.2f}", f"{peak:.1f}"])
-    return table(["Stage", *header(result), "Exponent", "Peak GB, at most"], rows)
+    """Where users and items grow with the edges."""
+    return grown(result["stages"])
+
+
+def fixed(result: dict[str, Any]) -> str:
+    """Where only the edges grow."""
+    found = result.get("fixed", {})
+    if not found:
+        return "Not measured yet."
+    row = next(iter(found.values()))["rows"][0]
+    return f"{row['users']:,} users, {row['items']:,} items:\n\n{grown(found)}"
 
 
 def batches(result: dict[str, Any]) -> str:
@@ -109,11 +123,11 @@ def batches(result: dict[str, Any]) -> str:
     labels = (("ms a batch", "ms a batch", 1), ("seconds before the epoch", "bind", 1),
               ("batches run", "batches run", 0), ("batches of an epoch", "batches", 0))  # fmt: skip
     rows = [
-        [f"{name}: {label}", *by_size(result, found["rows"], key, digits)]
+        [f"{name}: {label}", *by_size(result["stages"], found["rows"], key, digits)]
         for name, found in result["stages"].items() if name.startswith("epoch")
         for label, key, digits in labels
     ]  # fmt: skip
-    return table(["", *header(result)], rows)
+    return table(["", *header(result["stages"])], rows)
 
 
 def equal_edges(result: dict[str, Any]) -> str:
@@ -187,12 +201,12 @@ def plan(result: dict[str, Any]) -> str:
 def page(result: dict[str, Any]) -> str:
     """``docs/scale.md``."""
     parts = {
-        "sizes": ", ".join(f"{edges / 1e6:.1f}" for edges in sizes(result)),
+        "sizes": ", ".join(f"{edges / 1e6:.1f}" for edges in sizes(result["stages"])),
         "batch": f"{result['batch']:,}",
         "ranked": f"{result['ranked users']:,}",
         "machine": machine(result),
         **{f.__name__: f(result).rstrip("\n")
-           for f in (stages, batches, equal_edges, against, units, memory, plan)},
+           for f in (stages, fixed, batches, equal_edges, against, units, memory, plan)},
     }  # fmt: skip
     return Template(TEMPLATE.read_text()).substitute(parts)
 

@@ -3,12 +3,16 @@
     python benchmarks/scale.py                    # 2.5, 10 and 40 million edges
     python benchmarks/scale.py --stages split --keep   # one stage, the others as they were
     python benchmarks/scale.py --edges 10_000_000 --users 500_000 1_000_000   # equal edges
+    python benchmarks/scale.py --catalogue 500_000 50_000   # equal users and items, more edges
     python benchmarks/scale.py --stages split --against CHECKOUT
 
 A graph of ``E`` edges has ``E / 20`` users and ``E / 200`` items, drawn by SyntheticInteractions,
 and one user with half of the catalogue and one item with half of the users besides. Sizes are a
 quarter each of the next one, and every stage and size is a process of its own, so that its peak
 memory is its own. Exponents are of CPU seconds against edges, by least squares of the logarithms.
+
+With ``--catalogue``, graphs of all sizes have the same users and items, and an exponent is that
+of edges alone. Without it tables grow too, and leave the caches.
 
 Batches hold 8,192 interactions, those of SoftLabel 256 users. The lists that students learn from
 are drawn at random: a step takes as long as with a teacher's. Of an epoch, the first ``--batches``
@@ -48,12 +52,12 @@ from pyg_kd.transforms import UserSplit
 
 BATCH, DIM, TEACHER_DIM, LISTED = 8_192, 20, 64, 100
 #: Users that are ranked for, whatever the size.
-RANKED = 20_000
+RANKED = 100_000
 
 
 def graph_of(args: argparse.Namespace, cache: str | None = None) -> Any:
     """The graph, with its two hubs; kept in the folder ``cache``, if there is one."""
-    num_users, num_items = args.users or args.edges // 20, args.edges // 200
+    num_users, num_items = args.users or args.edges // 20, args.items or args.edges // 200
     path = Path(cache or "") / f"{num_users}-{num_items}-{args.edges}.npy"
     if cache is not None and path.exists():
         user, item = torch.from_numpy(np.load(path)).long()
@@ -208,7 +212,8 @@ def run(
 ) -> dict[str, float] | None:
     """A stage in a process of its own; nothing if it takes too long."""
     options = {"only": stage, "edges": edges, "threads": args.threads, "batches": args.batches}
-    options |= {"users": users} if users else {}
+    users, items = (users, 0) if users else args.catalogue or (0, 0)
+    options |= {name: size for name, size in (("users", users), ("items", items)) if size}
     options |= {"cache": args.cache} if args.cache else {}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [*args.prefix.split(), sys.executable, __file__, *words]
@@ -242,8 +247,9 @@ def keep(found: dict[str, Any], args: argparse.Namespace) -> None:
     write("scale", {"batch": BATCH, "ranked users": RANKED, "listed": LISTED, **merged})
 
 
-#: Parts of the results: stages by size, stages at equal edges by users, and beside another commit.
-KINDS = ("stages", "users", "against")
+#: Parts of the results: stages by size, those where only edges grow, those at equal edges by users,
+#: and those beside another commit.
+KINDS = ("stages", "fixed", "users", "against")
 
 
 def main() -> None:
@@ -252,6 +258,8 @@ def main() -> None:
     )
     parser.add_argument("--edges", type=int, default=40_000_000, help="of the largest graph")
     parser.add_argument("--users", type=int, nargs="+", help="instead of a twentieth of the edges")
+    parser.add_argument("--items", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--catalogue", type=int, nargs=2, help="users and items of every size")
     parser.add_argument("--grow", type=int, default=3, help="how many sizes")
     parser.add_argument("--stages", nargs="+", choices=["data", *STAGES])
     parser.add_argument("--threads", type=int, default=2)
@@ -280,12 +288,13 @@ def main() -> None:
             found["against"][stage] = both
         else:
             rows = [row for size in sizes if (row := run(stage, size, args)) is not None]
-            found["stages"][stage] = {"rows": rows, "exponent": exponent(rows)}
+            grown = {"rows": rows, "exponent": exponent(rows)}
+            found["fixed" if args.catalogue else "stages"][stage] = grown
         keep(found, args)
     lines = [
         [name, *(f"{row['CPU seconds']:.1f}" for row in of["rows"]), of["exponent"] or "-",
          max((row["peak GB"] for row in of["rows"]), default=float("nan"))]
-        for name, of in found["stages"].items()
+        for name, of in (found["stages"] or found["fixed"]).items()
     ]  # fmt: skip
     table(["stage", *(f"{size:,}" for size in sizes), "exponent", "peak GB"], lines)
 

@@ -34,6 +34,7 @@ def result():
             "epoch of RRD": {"rows": [row(10**6, 8.0, **batch)], "exponent": None},
             "extraction": {"rows": [row(10**6, 10.0)], "exponent": None},
         },
+        "fixed": {"split": {"rows": [row(10**6, 3.0), row(2 * 10**6, 6.0)], "exponent": 1.0}},
         "users": {"epoch": [row(10**6, 2.0, **batch), row(10**6, 3.0, **batch)]},
         "against": {"split": {"before": row(10**6, 9.0), "now": row(10**6, 2.0)}},
     }  # fmt: skip
@@ -78,6 +79,8 @@ def test_tables_of_the_page(render):
     assert cells(lines(found, "| split | 1.0")[0]) == ["split", "1.0", "5.0", "1.16", "1.0"]
     assert cells(lines(found, "| epoch | 2.0")[0]) == ["epoch", "2.0", "-", "-", "1.0"]
     assert cells(lines(found, "| split | 9.0")[0]) == ["split", "9.0", "2.0", "4.5"]
+    assert cells(lines(found, "| split | 3.0")[0]) == ["split", "3.0", "6.0", "1.00", "1.0"]
+    assert "50,000 users, 5,000 items:" in found
     ratios = [cells(line)[-1] for line in lines(render.equal_edges(result()), "| 50,000")]
     assert ratios == ["1.00", "1.50"]
     assert "$" not in found
@@ -85,5 +88,6 @@ def test_tables_of_the_page(render):
 
 def test_what_is_missing_is_said(render):
     without = copy.deepcopy(result())
-    del without["users"], without["against"]
-    assert render.equal_edges(without) == render.against(without) == "Not measured yet."
+    del without["users"], without["against"], without["fixed"]
+    for part in (render.equal_edges, render.against, render.fixed):
+        assert part(without) == "Not measured yet."
