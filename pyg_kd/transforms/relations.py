@@ -9,7 +9,7 @@ from torch_geometric.typing import EdgeType
 
 from pyg_kd.edge_types import interaction_type, types_between
 from pyg_kd.graph import as_edges
-from pyg_kd.transforms.attributes import edge_attributes, of_targets
+from pyg_kd.transforms.attributes import edge_attributes, numbers, of_targets
 from pyg_kd.typing import ITEM, USER
 
 #: Where PyG keeps edges as a sparse matrix.
@@ -26,7 +26,7 @@ def without_pairs_(data: HeteroData, pairs: Tensor) -> HeteroData:
         for key in [key for key in store if of_targets(key)]:
             del store[key]
         kept = ~torch.isin(keys(data, edges_of(data, kind)), hidden)
-        store.update(edge_attributes(data, store, kept.nonzero().view(-1)))
+        store.update(edge_attributes(data, store, numbers(kept)))
     return data
 
 

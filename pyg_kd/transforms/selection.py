@@ -8,7 +8,7 @@ from torch_geometric.typing import EdgeType
 
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.graph import as_edges, check_ids
-from pyg_kd.transforms.attributes import edge_attributes, of_targets, take
+from pyg_kd.transforms.attributes import edge_attributes, numbers, of_targets, take
 from pyg_kd.transforms.relations import edges_of
 
 #: Of the ends of an edge type: its row in ``edge_index``, its node type, and the new numbers.
@@ -63,7 +63,7 @@ def _alive(index: Tensor, sides: Sides, name: str) -> Tensor:
     for row, kind, new in sides:
         check_ids(f"{name}[{row}] ({kind}s)", index[row], new.numel())
         alive &= new[index[row]] >= 0
-    return alive.nonzero().view(-1)
+    return numbers(alive)
 
 
 def _inverse(kept: Tensor, size: int) -> Tensor:

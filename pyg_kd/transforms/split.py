@@ -13,7 +13,7 @@ from torch_geometric.data.storage import EdgeStorage
 
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.graph import as_edges, interactions, on_numpy
-from pyg_kd.transforms.attributes import edge_attributes, of_targets, take
+from pyg_kd.transforms.attributes import edge_attributes, numbers, of_targets, take
 from pyg_kd.transforms.relations import edges_of, without_pairs_
 
 #: ``(train, val, test)``.
@@ -50,13 +50,18 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
 
 def _repeated(key: Tensor) -> int:
     """How many of int64 keys, which are overwritten, are there already."""
-    descents = int((key[1:] < key[:-1]).sum())
+    descents = _count(key[1:] < key[:-1])
     if descents and on_numpy(key):
         # A few ascending sequences, files one after another for example, merge in linear time.
         key.numpy().sort(kind="stable" if descents < FEW else None)
     elif descents:
         key = key.sort().values
-    return int((key[1:] == key[:-1]).sum())
+    return _count(key[1:] == key[:-1])
+
+
+def _count(mask: Tensor) -> int:
+    """How often a mask is true."""
+    return int(np.count_nonzero(mask.numpy()) if on_numpy(mask) else mask.sum())
 
 
 def check_fractions(val: float, test: float) -> None:
@@ -173,7 +178,7 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
 
 
 def _edges(edge_index: Tensor, mask: Tensor) -> Tensor:
-    return edge_index.index_select(1, mask.nonzero().view(-1))
+    return take(edge_index, numbers(mask), 1)
 
 
 def with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -> HeteroData:
@@ -183,14 +188,14 @@ def with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) ->
     if not keep_targets:
         for key in [key for key in store if of_targets(key)]:
             del store[key]
-    store.update(edge_attributes(data, interaction_store(data), mask.nonzero().view(-1)))
+    store.update(edge_attributes(data, interaction_store(data), numbers(mask)))
     return out
 
 
 def set_targets(out: HeteroData, data: HeteroData, mask: Tensor) -> None:
     """Give ``out`` the edges of ``data`` in ``mask`` as targets, with their times."""
     store, target = interaction_store(data), interaction_store(out)
-    index = mask.nonzero().view(-1)
+    index = numbers(mask)
     target.edge_label_index = take(store.edge_index, index, 1)
     if "time" in store and store.is_edge_attr("time"):
         target.edge_label_time = take(store.time, index)

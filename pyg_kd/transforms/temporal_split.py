@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kd.transforms.attributes import numbers
 from pyg_kd.transforms.selection import select_
 from pyg_kd.transforms.split import (
     TRAIN,
@@ -80,8 +81,8 @@ class TemporalSplit(BaseTransform):
         known[user[part == TRAIN]] = True
         if not bool(known.all()):
             lost = num_users - int(known.sum())
-            edges = known[user].nonzero().view(-1)
-            data, part = select_(data, edges, {USER: known.nonzero().view(-1)}), part[edges]
+            edges = numbers(known[user])
+            data, part = select_(data, edges, {USER: numbers(known)}), part[edges]
             warnings.warn(
                 f"TemporalSplit removed {lost} of {num_users} users, who have no training edge, "
                 "and their targets",
