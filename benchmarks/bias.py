@@ -53,7 +53,7 @@ from pyg_kd.study.data import read_graphs
 from pyg_kd.study.insight.bias import amplification
 from pyg_kd.study.schema import Dataset
 from pyg_kd.training import AlternatingLeastSquares, Trainer
-from pyg_kd.training.compression import INIT_STD, LABELS, student_training
+from pyg_kd.training.student_recipe import INIT_STD, LABELS, student_training
 
 DATASETS = {"citeulike": "CiteULike", "movielens-100k": "MovieLens100K"}
 SEEDS = (0, 1, 2)

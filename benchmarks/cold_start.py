@@ -35,7 +35,7 @@ from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import MF, Recommender
 from pyg_kd.study.cold_start import ColdSplit, cold_split, cold_start, k_shot
 from pyg_kd.training import Trainer
-from pyg_kd.training.compression import INIT_STD, LABELS, student_training
+from pyg_kd.training.student_recipe import INIT_STD, LABELS, student_training
 
 SHOTS = (0, 1, 2, 3, 5, 10)
 ITEM_SHOTS = (1, 5)

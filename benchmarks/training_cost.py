@@ -36,7 +36,7 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import MF
 from pyg_kd.training import Trainer
-from pyg_kd.training.compression import student_labels
+from pyg_kd.training.student_recipe import student_labels
 
 SHARP = (1e-8, 1e-10)
 METHODS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyg_kd.study.schema import Component, Row, Student, Teacher
 from pyg_kd.study.settings import Setting, applied
-from pyg_kd.training.compression import INIT_STD, student_labels, student_training
+from pyg_kd.training.student_recipe import INIT_STD, student_labels, student_training
 
 Recipe = dict[str, Any]
 Tree = dict[str, Any]

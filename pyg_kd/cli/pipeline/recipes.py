@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyg_kd.training.compression import DRAWN, student_labels, student_training
 from pyg_kd.training.ensemble import list_length
+from pyg_kd.training.student_recipe import DRAWN, student_labels, student_training
 
 #: From so many interactions on, batches are larger and epochs fewer.
 LARGE = 500_000

@@ -19,7 +19,7 @@ from pyg_kd.models import MF, Recommender
 from pyg_kd.models.inference import inference
 from pyg_kd.study.refresh.part import Part, part_of, spread
 from pyg_kd.study.refresh.tables import Lists, Tables, Teacher
-from pyg_kd.training.compression import INIT_STD, student_labels, student_training
+from pyg_kd.training.student_recipe import INIT_STD, student_labels, student_training
 from pyg_kd.training.teachers import train_teacher
 from pyg_kd.training.trainer import Trainer
 from pyg_kd.typing import ITEM, USER, XDict
