@@ -22,7 +22,6 @@ import render_frontier
 import render_inner_loops
 import render_methods
 import render_papers
-import render_protocol
 import render_studies
 import render_teachers
 from render_parts import machine
@@ -45,7 +44,6 @@ SECTIONS = {
     "compress": partial(_with_machine, render_engine.three_lines),
     "frontier": partial(_with_machine, render_frontier.frontier),
     "teachers": partial(_with_machine, render_teachers.teachers),
-    "protocol": partial(_with_machine, render_protocol.protocol),
     "compare_methods": render_methods.compare_methods,
     "gowalla": render_papers.gowalla,
     "reproduce_topology": render_papers.topology,
