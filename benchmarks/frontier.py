@@ -75,7 +75,7 @@ class Tables(NamedTuple):
 
 def fitted(world: World, name: str, family: Family, dim: int, seed: int, number: int) -> Tables:
     """Tables of a setting, by its number, from the cache if they are there."""
-    path = world.cache / f"{world.name}-{name}-{dim}-{seed}-{number}.npz"
+    path = world.kept(f"{name}-{dim}-{seed}-{number}.npz")
     setting = family.settings[number]
     if not path.exists():
         start = time.process_time()
@@ -167,7 +167,7 @@ def kinds(world: World, name: str, family: Family) -> list[tuple[int, str]]:
 
 def point(world: World, name: str, family: Family, dim: int, how: str) -> dict[str, Any]:
     """What tables of the first seed reach, from the cache if it is there."""
-    path = world.cache / f"{world.name}-{name}-{dim}-{how}.json"
+    path = world.kept(f"{name}-{dim}-{how}.json")
     if not path.exists():
         tables = chosen(world, name, family, dim)
         found = served(world, tables.x, name, dim, how)

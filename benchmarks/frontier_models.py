@@ -7,6 +7,7 @@ inner product.
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,7 @@ from pyg_kd import compress
 from pyg_kd.functional.sparse import CSR, csr_matmul
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import load_knowledge, save_knowledge
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.models import MF, LightGCN, QuantizationAware, Recommender
 from pyg_kd.training import AlternatingLeastSquares, Trainer
 from pyg_kd.training.ensemble import train_ensemble
@@ -67,6 +69,18 @@ class World(NamedTuple):
             targets = val[INTERACTS].edge_label_index
             val[INTERACTS].edge_label_index = targets[:, targets[0] % VALIDATED == 0]
         return World(name, train, val, test, metric, cache, all_val)
+
+    def kept(self, name: str) -> Path:
+        """A file of the cache, for these splits alone."""
+        return self.cache / f"{self.name}-{self.split}-{name}"
+
+    @property
+    def split(self) -> str:
+        """Tells these training edges and validation targets from others."""
+        targets = self.val[INTERACTS].edge_label_index.contiguous()
+        known = hashlib.sha256(graph_fingerprint(self.train).encode())
+        known.update(targets.numpy().tobytes())
+        return known.hexdigest()[:8]
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -119,7 +133,7 @@ def decomposition(
     world: World, seed: int, user: float, item: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Left and right singular vectors and values, most important first, by random projections."""
-    path = world.cache / f"{world.name}-svd-{seed}-{user}-{item}.pt"
+    path = world.kept(f"svd-{seed}-{user}-{item}.pt")
     if not path.exists():
         edges = interactions(world.train)
         of_user, of_item = (
@@ -151,7 +165,7 @@ def _scaled(rows: Any, columns: Any, row_power: float, column_power: float) -> C
 
 def student(world: World, dim: int, seed: int, setting: dict[str, Any]) -> Recommender:
     """What ``compress`` gives with its own teachers, which are trained and fused once a seed."""
-    path = world.cache / f"{world.name}-teachers-{seed}.safetensors"
+    path = world.kept(f"teachers-{seed}.safetensors")
     if not path.exists():
         ensemble = train_ensemble(
             world.train, world.all_val, metric=world.metric, seed=seed, progress=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.transforms import UserSplit
+from pyg_kd.typing import INTERACTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +70,16 @@ def test_settings_are_chosen_once_and_kept(scripts, world) -> None:
     values = [frontier.fitted(world, "Spectral", family, 4, 0, n).value for n in (0, 1)]
     assert best == int(np.argmax(values))
     kept = {path.name for path in world.cache.iterdir()}
-    assert kept == {"any-svd-0-0.5-0.5.pt", "any-Spectral-4-0-0.npz", "any-Spectral-4-0-1.npz"}
+    names = {"svd-0-0.5-0.5.pt", "Spectral-4-0-0.npz", "Spectral-4-0-1.npz"}
+    assert kept == {f"any-{world.split}-{name}" for name in names}
+
+
+def test_what_is_kept_is_of_one_split(world) -> None:
+    others = copy.copy(world.val)
+    others[INTERACTS].edge_label_index = others[INTERACTS].edge_label_index[:, 1:]
+    assert world._replace(val=others).split != world.split
+    assert world._replace(train=world.test).split != world.split
+    assert world._replace(cache=world.cache / "other").split == world.split
     tables = frontier.chosen(world, "Spectral", family, 8)
     for how, size in (("float32", 32), ("int8", 10), ("int4", 6)):
         point = frontier.served(world, tables.x, "Spectral", 8, how)
