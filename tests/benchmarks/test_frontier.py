@@ -73,13 +73,6 @@ def test_settings_are_chosen_once_and_kept(scripts, world) -> None:
     names = {"svd-0-0.5-0.5.pt", "Spectral-4-0-0.npz", "Spectral-4-0-1.npz"}
     assert kept == {f"any-{world.split}-{name}" for name in names}
 
-
-def test_what_is_kept_is_of_one_split(world) -> None:
-    others = copy.copy(world.val)
-    others[INTERACTS].edge_label_index = others[INTERACTS].edge_label_index[:, 1:]
-    assert world._replace(val=others).split != world.split
-    assert world._replace(train=world.test).split != world.split
-    assert world._replace(cache=world.cache / "other").split == world.split
     tables = frontier.chosen(world, "Spectral", family, 8)
     for how, size in (("float32", 32), ("int8", 10), ("int4", 6)):
         point = frontier.served(world, tables.x, "Spectral", 8, how)
@@ -131,3 +124,11 @@ def test_section_and_figure(scripts, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(render, "FIGURE", tmp_path / "frontier.png")
     render.draw(result)
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
+
+
+def test_what_is_kept_is_of_one_split(world) -> None:
+    others = copy.copy(world.val)
+    others[INTERACTS].edge_label_index = others[INTERACTS].edge_label_index[:, 1:]
+    assert world._replace(val=others).split != world.split
+    assert world._replace(train=world.test).split != world.split
+    assert world._replace(cache=world.cache / "other").split == world.split
