@@ -12,9 +12,10 @@ from torch_geometric.data import HeteroData
 from pyg_kd.checks import require_at_least, require_choice, require_count, require_positive
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.distillation_experts import DistillationExperts
-from pyg_kd.functional.edge_scores import list_scores
 from pyg_kd.functional.losses import padded_softmax, soft_cross_entropy
+from pyg_kd.functional.row_tables import read_lists
 from pyg_kd.functional.sampling import draw_places
+from pyg_kd.functional.sparse import gather_rows
 from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import check_width
 from pyg_kd.typing import ITEM, USER, Batch, XDict
@@ -65,6 +66,7 @@ class PreferenceConsistentDistillation(Distillation):
     """
 
     needs = ("teacher_x", "teacher_items")
+    row_wise: tuple[str, ...] = (USER, ITEM)
     tunes = ("softmax_temperature",)
 
     def __init__(
@@ -113,21 +115,34 @@ class PreferenceConsistentDistillation(Distillation):
         """Redraw places in the teacher's lists, int64 ``[U, num_items]``."""
         self.places = draw_places(self.ranked < 0, self.num_items, self.rank_temperature)
 
+    def rows_read(self, graph: HeteroData, batch: Batch) -> dict[str, Tensor | None]:
+        """The entities that are reconstructed, and the items that are drawn."""
+        users, read = batch.unique_users, self.experts.rows_read(graph, batch)
+        own = {USER: users, ITEM: self._drawn(users).flatten().long()}
+        return {key: None if ids is None else torch.cat([ids, own[key]])
+                for key, ids in read.items()}  # fmt: skip
+
+    def _drawn(self, users: Tensor) -> Tensor:
+        """The items drawn for users, ``[B, num_items]``, padded with -1."""
+        return self.ranked[users].gather(1, self.places[users])
+
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the loss of DE plus the regulariser of the unique users of the batch."""
         self.ensure_bound(x_dict, graph)
         users = batch.unique_users
-        items, weight = self.ranked[users].gather(1, self.places[users]), None
+        items, weight = self._drawn(users), None
         if self.confidence is not None:
             weight = self.confidence[users].gather(1, self.places[users])
-        constant = {key: x.detach() for key, x in x_dict.items()}
-        before = list_scores(constant[USER][users], constant[ITEM], items)
-        after = self._projected_scores(constant, graph, batch, items)
+        with torch.no_grad():  # the student's rows are constant here, only projectors learn
+            found, place = read_lists(x_dict[ITEM], items.flatten())
+            x = {USER: gather_rows(x_dict[USER], users), ITEM: gather_rows(found, place.long())}
+            before = self._scores(x[USER], x[ITEM], items)
+        after = self._projected_scores(x, graph, batch, items)
         reconstruction: Tensor = self.experts(x_dict, graph, batch)
         return reconstruction + self.alpha * self._inconsistency(before, after, weight)
 
     def _projected_scores(
-        self, x_dict: XDict, graph: HeteroData, batch: Batch, items: Tensor
+        self, x: dict[str, Tensor], graph: HeteroData, batch: Batch, items: Tensor
     ) -> Tensor:
         """Scores after the projectors; each listed item is routed independently."""
         index = {USER: batch.unique_users, ITEM: items.clamp(min=0).flatten()}
@@ -136,10 +151,14 @@ class PreferenceConsistentDistillation(Distillation):
             per_user = 1 if node_type == USER else self.num_items
             uniform = self.experts.uniform(node_type, num_users * per_user)
             uniform = batch.own(uniform.unflatten(0, (num_users, per_user))).flatten(0, 1)
-            inputs = x_dict[node_type][rows], graph[node_type].teacher_x[rows]
+            inputs = x[node_type], graph[node_type].teacher_x[rows]
             mixture = self.experts.mixture[node_type]
             projected.append(mixture(*inputs, self.experts.tau, uniform))
-        user, item = projected
+        return self._scores(*projected, items)
+
+    @staticmethod
+    def _scores(user: Tensor, item: Tensor, items: Tensor) -> Tensor:
+        """Scores ``[B, K]`` of users with their own items, one below the other; -inf is padding."""
         scores = torch.bmm(item.view(*items.shape, item.size(1)), user.unsqueeze(2)).squeeze(2)
         return scores.masked_fill(items < 0, -torch.inf)
 
