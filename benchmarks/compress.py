@@ -3,6 +3,7 @@
     python benchmarks/compress.py citeulike --root DIR --seeds 5
     python benchmarks/compress.py gowalla --root DIR
     python benchmarks/compress.py movielens-100k --root DIR
+    python benchmarks/compress.py citeulike --root DIR --seeds 5 --model lightgcn
 
 Everything is chosen on validation targets, and the test targets are read once for every row.
 CiteULike is the leave-one-out split of DE-RRD (DIR holds ``loo/``), Gowalla the LightGCN split with
@@ -11,7 +12,8 @@ a fifth of the training edges of a tenth of its users to validate on, and MovieL
 own; p is of the paired test over users, of means over seeds, against the teacher that was best on
 validation. Bytes are of both tables, by the rows of users and items together. With ``--lists`` the
 lists of the teachers, and the rows of every seed, are kept in a folder, so that a run that was
-interrupted goes on; those of a teacher without anything random are made once for all seeds.
+interrupted goes on; those of a teacher without anything random are made once for all seeds. The
+student is a matrix factorisation, or a LightGCN of one layer, whose propagated vectors are served.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -33,7 +36,7 @@ from pyg_kd.datasets import CiteULike, Gowalla, MovieLens100K
 from pyg_kd.evaluation import PerUser, compare
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import Listed, load_knowledge, save_knowledge
-from pyg_kd.models import Recommender
+from pyg_kd.models import MF, LightGCN, Recommender
 from pyg_kd.retrieval import tables_at
 from pyg_kd.retrieval.seen import Seen
 from pyg_kd.training import train_ensemble, validate
@@ -43,6 +46,9 @@ from pyg_kd.transforms import UserSplit
 
 #: Teachers that depend on a seed.
 RANDOM = ("als", "lightgcn")
+
+#: Students by the name of their option.
+STUDENTS = {"mf": MF, "lightgcn": partial(LightGCN, num_layers=1)}
 
 SHOWN = ("recall@20", "recall@50", "ndcg@20")
 
@@ -70,7 +76,7 @@ def at(student: Recommender, train: Any, dtype: str) -> tuple[Recommender, float
 
 def rows_of(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str, dict[str, Any]]:
     """Every row's metrics of each user: from the folder, where a run before has left them there."""
-    name = f"{args.data}-rows-{args.dim}-{args.epochs or 'all'}-{seed}.pt"
+    name = f"{args.data}-rows-{args.model}-{args.dim}-{args.epochs or 'all'}-{seed}.pt"
     path = args.lists and args.lists / name
     if path and path.exists():
         kept = torch.load(path, weights_only=True)
@@ -92,8 +98,8 @@ def one_seed(args: argparse.Namespace, split: list[Any], seed: int) -> dict[str,
     started = time.process_time() - sum(costs)
     found = train_ensemble(train, val, teachers=list(given), metric=args.metric, progress=False)
     student, _ = compress(
-        train, val, dim=args.dim, teachers=[found.graph], metric=args.metric, seed=seed,
-        epochs=args.epochs, progress=False,
+        train, val, dim=args.dim, model=STUDENTS[args.model], teachers=[found.graph],
+        metric=args.metric, seed=seed, epochs=args.epochs, progress=False,
     )  # fmt: skip
     seconds = time.process_time() - started
     for place, (name, graph) in enumerate(zip(names, given, strict=True)):
@@ -189,6 +195,7 @@ def main() -> None:
     parser.add_argument("data", choices=["citeulike", "gowalla", "movielens-100k"])
     parser.add_argument("--root", required=True)
     parser.add_argument("--dim", type=int, default=20)
+    parser.add_argument("--model", choices=STUDENTS, default="mf", help="the student")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--metric", default=None, help="default: recall@50 on CiteULike, else @20")
     parser.add_argument("--epochs", type=int)
@@ -209,6 +216,8 @@ def main() -> None:
     before = json.loads(path.read_text())["data"] if path.exists() else {}
     given = {"dim": args.dim, "metric": args.metric, "epochs": args.epochs}
     name = args.data if args.epochs is None else f"{args.data}, {args.epochs} epochs"
+    if args.model != "mf":
+        name, given = f"{name}, LightGCN as student", {**given, "model": args.model}
     write("compress", {"data": {**before, name: {"options": given, "rows": rows}}})
 
 

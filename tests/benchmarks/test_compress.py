@@ -47,9 +47,11 @@ def test_rows_of_a_seed_are_kept(monkeypatch, tmp_path) -> None:
     # More items than the longest list that is measured.
     data = SyntheticInteractions(num_users=80, num_items=120, num_edges=1_800)[0]
     split = list(UserSplit(seed=0)(data))
-    args = SimpleNamespace(data="any", lists=tmp_path, metric="recall@20", dim=4, epochs=2)
+    args = SimpleNamespace(
+        data="any", lists=tmp_path, metric="recall@20", dim=4, epochs=2, model="lightgcn"
+    )
     first = compress.rows_of(args, split, 1)
-    assert (tmp_path / "any-rows-4-2-1.pt").exists()
+    assert (tmp_path / "any-rows-lightgcn-4-2-1.pt").exists()
     monkeypatch.setattr(compress, "one_seed", None)  # nothing is done again
     again = compress.rows_of(args, split, 1)
     assert compress.summary([first], "recall@20") == compress.summary([again], "recall@20")
