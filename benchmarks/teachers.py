@@ -216,13 +216,20 @@ def ensemble(args: argparse.Namespace, split: list[Any]) -> dict[str, Any]:
     return row
 
 
-def refitted(args: argparse.Namespace, split: list[Any], rows: dict[str, Any]) -> dict[str, Any]:
-    """Test figures of teachers fitted on all edges but those of the test targets."""
+def refitted(
+    args: argparse.Namespace, split: list[Any], rows: dict[str, Any], known: dict[str, Any]
+) -> dict[str, Any]:
+    """Test figures of teachers fitted on all edges but those of the test targets.
+
+    What is known, and has its lists in the folder, is not fitted again.
+    """
     train, _, test = split
     full = train.clone()
     full["user", "interacts", "item"].edge_index = test["user", "interacts", "item"].edge_index
     found: dict[str, Any] = {}
     for name in args.only or [*TEACHERS]:
+        if name in known and file_of(args, name, 0).exists():
+            continue
         graph, cost = taught(name, full, 0, args.data)
         lists = graph["user"].teacher_items
         keep(graph, args, name, 0)
@@ -270,7 +277,7 @@ def main() -> None:
     split, rows = split_of(args.data, args.root), {**kept.get("rows", {})}
     refit = kept.get("refit", {})
     if args.refit:
-        refit = {**refit, **refitted(args, split, rows)}
+        refit = {**refit, **refitted(args, split, rows, refit)}
     else:
         for name in TEACHERS if args.only is None else args.only:
             rows[name] = one_teacher(name, args, split)

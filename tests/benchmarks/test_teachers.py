@@ -51,13 +51,14 @@ def test_what_is_kept_is_fused(path, split, tmp_path):
     assert all(0 < row[name] <= 1 for name in SHOWN)
 
 
-def test_teachers_of_all_edges(path, split, tmp_path):
+def test_teachers_of_all_edges(path, split, tmp_path, monkeypatch):
+    import teachers
     from teachers import SHOWN, refitted
 
     train, _, test = split
     only = ["EASE", "ItemKNN"]
     args = SimpleNamespace(data="synthetic", lists=tmp_path, only=only, refit=True)
-    found = refitted(args, split, {})
+    found = refitted(args, split, {}, {})
     assert list(found) == [*only, "EASE + ItemKNN, equal weights"]
     full = train.clone()
     full["user", "item"].edge_index = test["user", "item"].edge_index
@@ -66,9 +67,11 @@ def test_teachers_of_all_edges(path, split, tmp_path):
         expected = evaluate(model, full, test, k=(20, 50), metrics=("recall", "ndcg"))
         measured = {metric: found[name][metric] for metric in SHOWN}
         assert measured == pytest.approx({m: expected[m] for m in SHOWN}, abs=1e-6)
-    # With an ensemble's weights, chosen before.
+    # With an ensemble's weights, chosen before; nothing is fitted again.
+    monkeypatch.setattr(teachers, "taught", None)
     rows = {"ensemble": {"weights": [{"EASE": 1.0, "ItemKNN": 0.0}]}}
-    again = refitted(args, split, rows)
+    again = refitted(args, split, rows, found)
+    assert list(again) == ["ensemble", "EASE + ItemKNN, equal weights"]
     assert again["ensemble"]["recall@20"] == pytest.approx(found["EASE"]["recall@20"])
 
 
