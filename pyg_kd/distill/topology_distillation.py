@@ -17,7 +17,7 @@ from pyg_kd.distill.distillation_experts import (
     temperature_range,
 )
 from pyg_kd.functional.precision import full_precision
-from pyg_kd.functional.sparse import gather_rows
+from pyg_kd.functional.sparse import gather_rows, stacked_rows
 from pyg_kd.functional.topology import (
     LEVELS,
     Level,
@@ -138,19 +138,21 @@ class TopologyDistillation(Distillation):
         student = [x_dict[USER], x_dict[ITEM]]
         if self.entities == "batch":
             index = (batch.unique_users, batch.unique_items)
-            teacher = [t.index_select(0, i) for t, i in zip(teacher, index, strict=True)]
+            both = stacked_rows(teacher, index)
             student = [gather_rows(s, i) for s, i in zip(student, index, strict=True)]
         else:
             teacher, student = ([batch.own(x) for x in side] for side in (teacher, student))
+            both = torch.cat(teacher)
         # Half precision cannot represent sums of squares that nearly cancel.
         with full_precision(student[0].device.type):
             if self.experts is None:
                 total = share.total if adds_up and share.num_shares > 1 else None
                 loss = full_topology_loss(
-                    torch.cat(student), torch.cat(teacher), total=total, num_shares=share.num_shares
+                    torch.cat(student), both, total=total, num_shares=share.num_shares
                 )
                 return loss if adds_up else loss / share.num_shares
-            levels = self._levels(self.experts, student, teacher, share)
+            teacher = list(both.split([len(s) for s in student]))
+            levels = self._levels(self.experts, student, teacher, both, share)
         reconstruction = [
             self.experts.reconstruction(
                 node_type,
@@ -175,12 +177,13 @@ class TopologyDistillation(Distillation):
         experts: DistillationExperts,
         student: list[Tensor],
         teacher: list[Tensor],
+        both: Tensor,
         share: Batch,
     ) -> Tensor:
         groups = [experts.group(n, t) for n, t in zip((USER, ITEM), teacher, strict=True)]
         entity, group = hierarchical_topology_loss(
             torch.cat(student),
-            torch.cat(teacher),
+            both,
             # A user and an item never share a group.
             torch.cat([groups[0], groups[1] + self.num_groups]),
             2 * self.num_groups,

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from pyg_kd.checks import require_choice
-from pyg_kd.functional.topology_pairs import sum_grouped_pairs, sum_shared_pairs
+from pyg_kd.functional.topology_pairs import (
+    sum_all_pairs,
+    sum_grouped_pairs,
+    sum_shared_pairs,
+    unit_rows,
+)
 
 #: What the group level compares: prototypes with entities, or with each other.
 Level = Literal["prototype-entity", "prototype-prototype"]
@@ -53,14 +58,13 @@ def full_topology_loss(
         tensor(2.)
     """
     check_rows(student, teacher)
-    end = torch.tensor([student.size(0)])
     if reduction not in ("sum", "mean"):
         raise ValueError(f"'reduction' must be 'sum' or 'mean' (got {reduction!r})")
     if total is not None:
         if reduction != "sum":
             raise ValueError(f"'reduction' must be 'sum' with 'total' (got {reduction!r})")
-        return sum_shared_pairs(_unit_rows(student), _unit_rows(teacher), total, num_shares)
-    loss = sum_grouped_pairs(_unit_rows(student), _unit_rows(teacher), end, False)
+        return sum_shared_pairs(unit_rows(student)[0], unit_rows(teacher)[0], total, num_shares)
+    loss = sum_all_pairs(student, teacher)
     return loss / max(student.size(0), 1) ** 2 if reduction == "mean" else loss
 
 
@@ -121,7 +125,7 @@ def hierarchical_topology_loss(
     count = group.new_zeros(num_groups).scatter_add_(0, group, torch.ones_like(group))
     group, order = torch.sort(group, stable=True)
     student, teacher = student.index_select(0, order), teacher.index_select(0, order)
-    unit_student, unit_teacher = _unit_rows(student), _unit_rows(teacher)
+    unit_student, unit_teacher = unit_rows(student)[0], unit_rows(teacher)[0]
     entity_loss = _entity_level(
         unit_student, unit_teacher, group, count, positive_pairs_only, *share
     )
@@ -130,7 +134,7 @@ def hierarchical_topology_loss(
         x.to(dtype) for x in (student, teacher, unit_student, unit_teacher)
     )
     # Of a group without a member the prototype is zero, and so are its cosines on both sides.
-    p_student, p_teacher = (_unit_rows(_means(x, group, count)) for x in (student, teacher))
+    p_student, p_teacher = (unit_rows(_means(x, group, count))[0] for x in (student, teacher))
     if detach_prototypes:
         p_student = p_student.detach()
     if level == "prototype-prototype":
@@ -175,10 +179,3 @@ def _means(x: Tensor, group: Tensor, count: Tensor) -> Tensor:
     """The mean of each group, ``[num_groups, d]``; zero for one without a member."""
     total = x.new_zeros(len(count), x.size(1)).index_add(0, group, x)
     return total / count.clamp(min=1).unsqueeze(1)
-
-
-def _unit_rows(x: Tensor) -> Tensor:
-    """Rows divided by their norms. A row of zeros stays zero and gets no gradient."""
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    unit: Tensor = x / norm.masked_fill(norm == 0, torch.inf)
-    return unit

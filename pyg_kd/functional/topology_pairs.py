@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pyg_kd.functional.operators import operator, shapes_of
 from pyg_kd.functional.precision import full_precision
 from pyg_kd.functional.sparse import keep_float32, require_one_device
 
@@ -17,6 +18,61 @@ PAIR_TILE = 512
 
 #: Rows of a symmetric product that are computed at once on a CPU.
 GRAM_BLOCK = 40
+
+#: Rows of the teacher that are scaled to unit length at once on a CPU: they stay in its caches.
+ROW_BLOCK = 1024
+
+
+def unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows divided by their norms, and the norms, ``[n, 1]``.
+
+    The norm of a row of zeros is infinite: it stays zero and gets no gradient.
+    """
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    norm = norm.masked_fill(norm == 0, torch.inf)
+    return x / norm, norm
+
+
+def sum_all_pairs(student: Tensor, teacher: Tensor) -> Tensor:
+    """Loss of the cosines of all pairs of rows, of any length."""
+    out: Tensor = _AllPairs.apply(student, teacher)
+    return out
+
+
+class _AllPairs(torch.autograd.Function):
+    """Value and gradient in one operator, whose parts would take longer to start than to run."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        value: Tensor
+        value, grad = all_pairs(student, teacher)
+        ctx.save_for_backward(grad)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad * ctx.saved_tensors[0], None
+
+
+@operator("pyg_kd::all_pairs")
+def all_pairs(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over pairs of rows of their cosines' squared difference, and its gradient."""
+    s, norm = unit_rows(student)
+    teacher, grad = teacher.to(s.dtype), torch.empty_like(s)
+    if len(s) <= teacher.size(1):
+        value = torch.stack([s.new_zeros(()), *_pairs(s, unit_rows(teacher)[0], False, grad)]).sum()
+    else:
+        value = _gram_by_blocks(s, teacher, grad)
+    # What points along a row only changes its length, which no cosine sees.
+    along = torch.linalg.vecdot(grad, s).unsqueeze(1)
+    return value, grad.addcmul_(s, along, value=-1).mul_(-4 / norm)
+
+
+@shapes_of("pyg_kd::all_pairs")
+def _(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    require_one_device(student, teacher)
+    return student.new_empty(()), torch.empty_like(student)
 
 
 def sum_grouped_pairs(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> Tensor:
@@ -62,7 +118,7 @@ def _(s: Tensor, t: Tensor, end: Tensor, positive_pairs_only: bool) -> tuple[Ten
     return s.new_empty(()), torch.empty_like(s)
 
 
-keep_float32("pyg_kd::grouped_pairs")
+keep_float32("pyg_kd::all_pairs", "pyg_kd::grouped_pairs")
 
 
 def sum_shared_pairs(
@@ -102,26 +158,51 @@ def _gram(s: Tensor, t: Tensor, grad: Tensor) -> Tensor:
     return _gram_loss(ts, ss, tt)
 
 
+def _gram_by_blocks(s: Tensor, teacher: Tensor, grad: Tensor) -> Tensor:
+    """As :func:`_gram`, with a teacher's rows of any length, scaled where they are in a cache.
+
+    Products with a short first side are fast, so those of the student are transposed.
+    """
+    rows = ROW_BLOCK if s.device.type == "cpu" else len(s)
+    columns, ss = s.t().contiguous(), s.t() @ s
+    st, tt, lengths = s.new_zeros(s.size(1), teacher.size(1)), None, []
+    for part, of_student in zip(teacher.split(rows), columns.split(rows, 1), strict=True):
+        t, length = unit_rows(part)
+        st.addmm_(of_student, t)
+        tt = _upper_blocks(t, tt)
+        lengths.append(length)
+    of_teacher = torch.mm(st, teacher.t()).div_(torch.cat(lengths).t())
+    grad.copy_(of_teacher.addmm_(ss, columns, alpha=-1).t())
+    return _gram_loss(st, ss, tt)
+
+
 def _gram_loss(ts: Tensor, ss: Tensor, tt: list[Tensor]) -> Tensor:
     # The three norms nearly cancel once the student fits, so they are summed in float64.
-    norms = [m.double().square().sum() for m in (ts, ss)]
-    return (_square_norm(tt) - 2 * norms[0] + norms[1]).clamp_(min=0).to(ss.dtype)
+    norms = [_square_norm(m) for m in (ts, ss)]
+    return (_symmetric_square_norm(tt) - 2 * norms[0] + norms[1]).clamp_(min=0).to(ss.dtype)
 
 
-def _upper_blocks(x: Tensor) -> list[Tensor]:
-    """Rows of ``x.T @ x``, which is symmetric, from the diagonal on: seven tenths of its time."""
+def _upper_blocks(x: Tensor, total: list[Tensor] | None = None) -> list[Tensor]:
+    """Rows of ``x.T @ x``, which is symmetric, from the diagonal on: seven tenths of its time.
+
+    With a ``total`` they are added to it, in place.
+    """
     size = GRAM_BLOCK if x.device.type == "cpu" else x.size(1)
     starts = range(0, x.size(1), size)
-    return [x[:, start : start + size].t() @ x[:, start:] for start in starts]
+    sides = [(x[:, start : start + size].t(), x[:, start:]) for start in starts]
+    if total is None:
+        return [left @ right for left, right in sides]
+    return [part.addmm_(*side) for part, side in zip(total, sides, strict=True)]
 
 
-def _square_norm(blocks: list[Tensor]) -> Tensor:
+def _symmetric_square_norm(blocks: list[Tensor]) -> Tensor:
     """The squared norm of a symmetric matrix, float64, from its :func:`_upper_blocks`."""
-    norms = []
-    for block in blocks:
-        square = block.double().square()
-        norms.append(2 * square.sum() - square[:, : len(block)].sum())
+    norms = [2 * _square_norm(block) - _square_norm(block[:, : len(block)]) for block in blocks]
     return torch.stack(norms).sum()
+
+
+def _square_norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dtype=torch.float64).square()
 
 
 def _pairs(s: Tensor, t: Tensor, positive_pairs_only: bool, grad: Tensor) -> list[Tensor]:

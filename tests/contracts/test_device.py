@@ -39,8 +39,6 @@ ON_CPU = {
      "is where its parts are",
     ("study/records.py", "torch.from_numpy(table[n].to_numpy().copy())"): "read from a file",
     ("study/simulation/lists.py", "torch.from_numpy(found)"): "an index ranks on the CPU",
-    ("functional/topology.py", "torch.tensor([student.size(0)])"): "ends of groups are read on "
-    "the host, a list in a tensor for the sake of the operator",
     ("models/gfcf.py", "torch.from_numpy(vectors.T.astype(np.float32))"): "singular vectors are "
     "computed on the CPU, then moved",
     ("models/vectors.py", "torch.from_numpy(np.array(value, 'f4'))"): "vectors from elsewhere are "

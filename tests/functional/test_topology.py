@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pyg_kd.functional import full_topology_loss, hierarchical_topology_loss, topology_pairs
 from pyg_kd.functional.topology import LEVELS
-from pyg_kd.functional.topology_pairs import PAIR_TILE, grouped_pairs
+from pyg_kd.functional.topology_pairs import PAIR_TILE, all_pairs, grouped_pairs
 
 OPTIONS = list(itertools.product(LEVELS, *[(True, False)] * 3))
 
@@ -115,6 +115,30 @@ def test_gram_products_of_any_width(d_t):
     s_hat, t_hat = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in numpy(s, t))
     expected = np.square(t_hat @ t_hat.T - s_hat @ s_hat.T).sum()
     np.testing.assert_allclose(full_topology_loss(s, t).item(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("b", [7, 8, 9, 12, 13])  # blocks of four rows, and one more
+def test_a_teacher_that_is_scaled_by_blocks(monkeypatch, b):
+    monkeypatch.setattr(topology_pairs, "ROW_BLOCK", 4)
+    s, t = tables(b, 3, 6)
+    loss = full_topology_loss(s, t)
+    np.testing.assert_allclose(loss.item(), full_oracle(*numpy(s, t)), rtol=1e-10)
+    s_hat, t_hat = (x / x.norm(dim=1, keepdim=True) for x in (s, t))
+    (expected,) = torch.autograd.grad(((t_hat @ t_hat.T - s_hat @ s_hat.T) ** 2).sum(), s)
+    torch.testing.assert_close(*torch.autograd.grad(loss, s), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("b", [4, 9])
+def test_cosines_do_not_see_lengths(b):
+    s, t = tables(b, 3, 6)
+    length = torch.logspace(-6, 6, b, dtype=torch.double).unsqueeze(1)
+    loss, scaled = full_topology_loss(s, t), full_topology_loss(s * length, t / length)
+    torch.testing.assert_close(scaled, loss, rtol=1e-12, atol=0)
+    (gradient,) = torch.autograd.grad(loss, s)
+    long = (s * length).detach().requires_grad_()
+    (of_long,) = torch.autograd.grad(full_topology_loss(long, t), long)
+    torch.testing.assert_close(of_long * length, gradient, rtol=1e-9, atol=1e-12)
+    assert torch.linalg.vecdot(of_long, long.detach()).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("b", [4, 9])
@@ -348,6 +372,8 @@ def test_operator_keeps_the_rules_of_the_dispatcher():
     s, t = tables(9, 3, 5)
     for end, positive in itertools.product(([9], [0, 2, 9]), (False, True)):
         torch.library.opcheck(grouped_pairs, (s.detach(), t, torch.tensor(end), positive))
+    for rows in (3, 9):  # pair by pair, and by Gram products
+        torch.library.opcheck(all_pairs, (s.detach()[:rows], t[:rows]))
 
 
 def test_fake_tensors_run_on_one_device_only():
