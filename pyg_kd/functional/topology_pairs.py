@@ -17,7 +17,7 @@ from pyg_kd.functional.sparse import keep_float32, require_one_device
 PAIR_TILE = 512
 
 #: Rows of a symmetric product that are computed at once on a CPU.
-GRAM_BLOCK = 40
+GRAM_BLOCK = 50
 
 #: Rows of the teacher that are scaled to unit length at once on a CPU: they stay in its caches.
 ROW_BLOCK = 1024
@@ -165,7 +165,8 @@ def _gram_by_blocks(s: Tensor, teacher: Tensor, grad: Tensor) -> Tensor:
     """
     rows = ROW_BLOCK if s.device.type == "cpu" else len(s)
     columns, ss = s.t().contiguous(), s.t() @ s
-    st, tt, lengths = s.new_zeros(s.size(1), teacher.size(1)), None, []
+    st, lengths = s.new_zeros(s.size(1), teacher.size(1)), []
+    tt: list[Tensor] | None = None
     for part, of_student in zip(teacher.split(rows), columns.split(rows, 1), strict=True):
         t, length = unit_rows(part)
         st.addmm_(of_student, t)
@@ -173,7 +174,7 @@ def _gram_by_blocks(s: Tensor, teacher: Tensor, grad: Tensor) -> Tensor:
         lengths.append(length)
     of_teacher = torch.mm(st, teacher.t()).div_(torch.cat(lengths).t())
     grad.copy_(of_teacher.addmm_(ss, columns, alpha=-1).t())
-    return _gram_loss(st, ss, tt)
+    return _gram_loss(st, ss, tt or [])
 
 
 def _gram_loss(ts: Tensor, ss: Tensor, tt: list[Tensor]) -> Tensor:
@@ -202,7 +203,8 @@ def _symmetric_square_norm(blocks: list[Tensor]) -> Tensor:
 
 
 def _square_norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dtype=torch.float64).square()
+    square: Tensor = torch.linalg.vector_norm(x, dtype=torch.float64).square()
+    return square
 
 
 def _pairs(s: Tensor, t: Tensor, positive_pairs_only: bool, grad: Tensor) -> list[Tensor]:
