@@ -94,6 +94,12 @@ class ExpertSlots:
                 cuts = (array[rows].unflatten(0, (stop - start, slots)) for array in arrays)
                 yield slice(start, stop), *cuts
 
+    def idle(self) -> Iterator[slice]:
+        """The experts of each run that has no slots."""
+        for start, stop, slots in self.runs:
+            if not slots:
+                yield slice(start, stop)
+
     def to_entities(self, value: Tensor, weight: Tensor) -> Tensor:
         """Sum over the edges of each entity what their slots hold, times a weight of each edge."""
         total: Tensor = csr_matmul(self.ptr, self.slot.to(torch.int32), weight, value)

@@ -185,7 +185,9 @@ def _backward_routed(
 ) -> list[Tensor]:
     slots = ExpertSlots(weight, weight > 0)
     zx, grad = _to_slots(x, slots), grad.index_select(0, slots.entity_of)
-    g_zx, gw1, gw2 = torch.empty_like(zx), torch.zeros_like(w1), torch.zeros_like(w2)
+    g_zx, gw1, gw2 = torch.empty_like(zx), torch.empty_like(w1), torch.empty_like(w2)
+    for idle in slots.idle():
+        gw1[idle], gw2[idle] = 0.0, 0.0
     for m, zx_m, grad_m, g_zx_m in slots.parts(zx, grad, g_zx):
         hidden = torch.bmm(w1[m], zx_m.transpose(1, 2)).relu_()
         g_hidden = torch.bmm(w2[m], grad_m.transpose(1, 2))
