@@ -23,7 +23,7 @@ from pyg_kd.graph import Neighbors, check_ids
 CPU_ENTRIES, OTHER_ENTRIES = 2**18, 2**24
 
 #: Users scored at once: more would make tiles narrow, and narrow products are slow.
-MAX_ROWS = 1024
+MAX_ROWS = 512
 
 # exp2 takes a third of the time of exp, so all exponents here are binary.
 LOG2_E, LN_2 = log2(e), log(2)
@@ -48,7 +48,7 @@ def catalogue_logsumexp(
         x_item: The whole catalogue, ``[I, d]``.
         excluded: Pairs of a row of ``x_user`` and an item, integers ``[2, E]``, in any order;
             -1 is padding.
-        tile: Items scored at once. By default so many that up to 1024 users have ``2**18`` scores
+        tile: Items scored at once. By default so many that up to 512 users have ``2**18`` scores
             on a CPU, and ``2**24`` elsewhere.
 
     Returns:
