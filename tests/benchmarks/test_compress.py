@@ -59,3 +59,17 @@ def test_rows_of_a_seed_are_kept(monkeypatch, tmp_path) -> None:
     for name, row in first.items():
         assert torch.equal(row["test"].user, again[name]["test"].user)
         assert torch.equal(row["test"].values["ndcg@20"], again[name]["test"].values["ndcg@20"])
+
+
+def test_better_teachers_are_named(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from render_engine import above
+
+    def row(*values: float) -> dict[str, float]:
+        return dict(zip(("recall@20", "recall@50", "ndcg@20"), values, strict=True))
+
+    rows = {"kernel_ridge": row(0.1, 0.2, 0.3), "bspm": row(0.3, 0.1, 0.4)}
+    # Neither the ensemble nor another precision of the student is a single teacher.
+    rows |= {"ensemble": row(1, 1, 1), "student, int8": row(1, 1, 1)}
+    assert "prefers: bspm (R@20, N@20)." in above(rows | {"student, float32": row(0.2, 0.2, 0.3)})
+    assert above(rows | {"student, float32": row(0.3, 0.2, 0.4)}) == ""
