@@ -154,7 +154,8 @@ class PreferenceConsistentDistillation(Distillation):
             inputs = x[node_type], graph[node_type].teacher_x[rows]
             mixture = self.experts.mixture[node_type]
             projected.append(mixture(*inputs, self.experts.tau, uniform))
-        return self._scores(*projected, items)
+        user, item = projected
+        return self._scores(user, item, items)
 
     @staticmethod
     def _scores(user: Tensor, item: Tensor, items: Tensor) -> Tensor:

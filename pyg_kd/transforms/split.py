@@ -178,7 +178,8 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
 
 
 def _edges(edge_index: Tensor, mask: Tensor) -> Tensor:
-    return take(edge_index, numbers(mask), 1)
+    edges: Tensor = take(edge_index, numbers(mask), 1)
+    return edges
 
 
 def with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -> HeteroData:

@@ -16,7 +16,7 @@ from pyg_kd.cli.pipeline.methods import Method, as_config, parse_methods
 from pyg_kd.cli.pipeline.models import CLASSES
 from pyg_kd.cli.pipeline.saved import SavedRun
 from pyg_kd.knowledge import read_lists
-from pyg_kd.training.compression import INIT_STD
+from pyg_kd.training.student_recipe import INIT_STD
 from pyg_kd.training.teachers import Name
 
 #: The teacher that is several, chosen by the size of the data, and the names of its members.
