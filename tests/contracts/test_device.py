@@ -26,7 +26,7 @@ ON_CPU = {
      "check_invariants=False)"): "is where its parts are",
     ("cli", "*"): "files are read on the CPU, and an index ranks there; the trainer moves a graph",
     ("training/als.py", "*"): "one draw for all devices: made on the CPU, then copied",
-    ("transforms/attributes.py", "*"),  # of masks and edges that are on the CPU
+    ("transforms/attributes.py", "*"): "NumPy takes edges where they are on the CPU",
     ("transforms/split.py", "*"): "one order for all devices: drawn on the CPU, then moved",
     ("functional/row_tables.py", "torch.sparse_coo_tensor(rows.unsqueeze(0), grad.to(ctx.dtype), "
      "ctx.shape, check_invariants=False, is_coalesced=True)"): "is where its parts are",
