@@ -39,10 +39,10 @@ One world is one draw. In {worlds} others, of the same size and with models trai
 student's true lift over the student alone is {student} and the teacher's {teacher}; the teacher is
 above its student in {above} of them. Of the {intervals} intervals of A/B tests, with and without
 CUPED, {held} hold the true lift. That the student is better is found (p < .05) by {plain} A/B tests
-of 20,000 visitors, by {cuped} with CUPED and by {left} interleaved ones. Interleaving needs fewer
-visitors in {fewer} of the worlds; by the median, an A/B test needs {ratio:.1f} times as many, so
-what it saved above was luck in part. Where the lift is small it can see none at all: which list a
-click is credited to is not how many clicks there are."""
+of 20,000 visitors, by {cuped} with CUPED and by {interleaved} interleaved ones. Interleaving needs
+fewer visitors in {fewer} of the worlds; by the median, an A/B test needs {ratio:.1f} times as many,
+so what it saved above was luck in part. Where the lift is small it can see none at all: which list
+a click is credited to is not how many clicks there are."""
 
 OFF_POLICY = """\
 In place of an experiment, {visits} logged visits of the student alone, half of which show a
@@ -137,12 +137,19 @@ def _worlds(found: dict[str, Any]) -> Section:
     needed = [of["student"]["needed"] for of in found.values()]
     ratios = [of["A/B"] / of["interleaving"] for of in needed]
     students = [of["student"] for of in found.values()]
-    better = {kind: sum(_better(of[kind]) for of in students) for kind in ("plain", "cuped")}
+    better = {
+        name: sum(of[kind][effect] > 0 and of[kind][p] < 0.05 for of in students)
+        for name, kind, effect, p in (
+            ("plain", "plain", "lift", "p"),
+            ("cuped", "cuped", "lift", "p"),
+            ("interleaved", "interleaving", "effect", "p_value"),
+        )
+    }
     above = sum(t > s for s, t in zip(lifts["student"], lifts["teacher"], strict=True))
     text = WORLDS.format(
         worlds=len(found), student=_spread(lifts["student"], "+.1%"),
         teacher=_spread(lifts["teacher"], "+.1%"), above=above, intervals=len(held),
-        held=sum(held), **better, left=sum(_better(of["interleaving"]) for of in students),
+        held=sum(held), **better,
         fewer=sum(ratio > 1 for ratio in ratios), ratio=median(ratios),
     )  # fmt: skip
     rows: list[list[object]] = [
@@ -157,12 +164,6 @@ def _worlds(found: dict[str, Any]) -> Section:
         rows.append([f"visitors needed: {kind}", f"{median(of):,.0f} (median)", _range(of, ",.0f")])
     header = ["", "Mean and deviation", "Least to greatest"]
     return Section("In other worlds", text, [Table(header, rows)])
-
-
-def _better(test: dict[str, Any]) -> bool:
-    """Whether a test finds the treatment better."""
-    effect, p = (test[key] for key in (("lift", "p") if "lift" in test else ("effect", "p_value")))
-    return bool(effect > 0 and p < 0.05)
 
 
 def _held(found: dict[str, Any]) -> list[bool]:

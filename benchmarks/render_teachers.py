@@ -33,7 +33,7 @@ NOTES = {
     "of which 2 % are held out here. The ensemble of the table, whose weights validation chose, "
     "stays behind BSPM alone. Equal weights of LightGCN and BSPM were not chosen on validation "
     "either: the pair, two kinds of published strength, was fixed before its test was read, though "
-    "after BSPM's own was known. The ensemble of the table was not fitted on all edges."
+    "after those of both were known. The ensemble of the table was not fitted on all edges."
 }
 
 COLUMNS = [

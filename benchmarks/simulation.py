@@ -100,23 +100,25 @@ def train_models(
     return {"teacher": teacher, "student": student, "student alone": alone}
 
 
-def listed(data: HeteroData, seed: int = 0) -> tuple[dict[str, float], dict[str, Tensor]]:
+def listed(
+    data: HeteroData, world: TasteWorld, seed: int = 0
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Recall@20 of the models of a graph, and lists of them, of popularity and of the truth."""
     train, _, test = UserSplit(seed=0)(data)
     found = train_models(data, seed=seed)
     recall = {n: evaluate(m, train, test, k=20)["recall@20"] for n, m in found.items()}
     lists = {name: served_lists(model, 60, data=train) for name, model in found.items()}
     lists["popularity"] = popular_unseen(train, torch.arange(SIZE["num_users"]), 60)
-    lists["ideal"] = world_of(data).ideal_lists(60, train)
+    lists["ideal"] = world.ideal_lists(60, train)
     return recall, lists
 
 
 def models(folder: Path) -> dict[str, Any]:
     data = SyntheticInteractions(**SIZE)[0]
-    recall, lists = listed(data)
+    world = world_of(data)
+    recall, lists = listed(data, world)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(lists, folder / "lists.pt")
-    world = world_of(data)
     value = {
         name: float(expected_clicks(world, FixedLists(of, k=K), CLICKS).mean())
         for name, of in lists.items()
@@ -142,8 +144,8 @@ def worlds() -> dict[str, Any]:
     found = {}
     for seed in range(1, 11):
         data = SyntheticInteractions(**{**SIZE, "seed": seed})[0]
-        recall, lists = listed(data, seed)
         world = world_of(data)
+        recall, lists = listed(data, world, seed)
         firsts = {name: of[:, :K] for name, of in lists.items()}
         found[str(seed)] = {"recall@20": recall, **_experiments(world, firsts, seed)}
         print(f"world {seed}: {recall}", flush=True)
