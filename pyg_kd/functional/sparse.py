@@ -82,9 +82,10 @@ def stacked_rows(tables: Sequence[Tensor], indices: Sequence[Tensor]) -> Tensor:
         >>> stacked_rows([x, 10 * x], [torch.tensor([1]), torch.tensor([1, 0])]).flatten()
         tensor([ 2., 20., 10.])
     """
+    read = [read_rows(x, index) for x, index in zip(tables, indices, strict=True)]
     sizes = [len(index) for index in indices]
-    out = tables[0].new_empty(sum(sizes), tables[0].size(1))
-    for x, index, part in zip(tables, indices, out.split(sizes), strict=True):
+    out = read[0][0].new_empty(sum(sizes), tables[0].size(1))
+    for (x, index), part in zip(read, out.split(sizes), strict=True):
         torch.index_select(x, 0, index, out=part)
     return out
 

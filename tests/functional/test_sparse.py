@@ -32,6 +32,7 @@ from pyg_kd.functional.sparse import (
     sampled_matmul,
     selected_matmul,
     selected_matmul_backward,
+    stacked_rows,
 )
 
 PTR = torch.tensor([0, 2, 2, 5, 6], dtype=torch.int32)
@@ -374,3 +375,16 @@ def test_row_matmul_reads_rows_of_a_table() -> None:
     assert hidden.grad._indices().tolist() == [[1, 3, 4]]
     expected_grad = torch.tensor([0.0, 23.0, 0.0, 4.0, 10.0, 0.0]).unsqueeze(1).expand(6, 2)
     torch.testing.assert_close(hidden.grad.to_dense(), expected_grad)
+
+
+def test_stacked_rows_reads_rows_of_a_table() -> None:
+    table, hidden, other = torch.randn(6, 2), torch.full((6, 2), torch.nan), torch.randn(3, 2)
+
+    def read(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, place = index.unique(return_inverse=True)
+        return table[ids], place
+
+    make_row_table(hidden, read)
+    first, second = torch.tensor([4, 1, 4]), torch.tensor([2, 0])
+    found = stacked_rows([hidden, other], [first, second])
+    torch.testing.assert_close(found, torch.cat([table[first], other[second]]), rtol=0, atol=0)
