@@ -44,6 +44,7 @@ SECTIONS = {
     "compress": partial(_with_machine, render_engine.three_lines),
     "frontier": partial(_with_machine, render_frontier.frontier),
     "teachers": partial(_with_machine, render_teachers.teachers),
+    "lightgcn_time": partial(_with_machine, render_teachers.lightgcn_by_time),
     "compare_methods": render_methods.compare_methods,
     "gowalla": render_papers.gowalla,
     "reproduce_topology": render_papers.topology,

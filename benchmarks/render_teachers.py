@@ -65,6 +65,31 @@ def teachers(result: dict[str, Any], machine: str) -> str:
     return "\n".join(parts)
 
 
+def lightgcn_by_time(result: dict[str, Any], machine: str) -> str:
+    """What a wider LightGCN, or one that is trained for longer, gains on Gowalla."""
+    header = ["Width", "Epochs", "Seconds", "Threads", "Validation", "Recall@20", "NDCG@20"]
+    part = [[row for row in result["rows"] if row["refit"] is refit] for refit in (False, True)]
+    lines, refit = ([_by_time(row) for row in rows] for rows in part)
+    found = [
+        "## LightGCN by width and epochs\n",
+        "`python benchmarks/lightgcn_time.py --threads 2`: Gowalla's LightGCN split, with the "
+        "recipe of `--teacher lightgcn`. Seconds pass from the graph to the trained model; each "
+        f"row is trained anew. Machine: {machine}.\n",
+        table(header, lines),
+        "",
+    ]
+    if refit:
+        found += ["Trained on training and validation edges together (`--refit`):\n"]
+        found += [table(header, refit), ""]
+    return "\n".join(found)
+
+
+def _by_time(row: dict[str, Any]) -> list[str]:
+    figures = (f"{row[name]:.4f}" if name in row else "" for name in ("val", *SHOWN[::2]))
+    return [*(str(row[name]) for name in ("dim", "epochs")), f"{row['seconds']:.0f}",
+            str(row["threads"]), *figures]  # fmt: skip
+
+
 def line(label: str, row: dict[str, Any]) -> list[str]:
     """A line of the table."""
     values = []

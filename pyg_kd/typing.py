@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from torch import Tensor, cat
+import numpy as np
+from torch import Tensor, cat, from_numpy
 
 USER = "user"
 ITEM = "item"
@@ -100,32 +101,28 @@ class Batch:
         """The distinct users of the batch, ascending, int64."""
         if self.portion is not None:
             return self.own(self.whole.unique_users)
-        users: Tensor = self.user.unique()
-        return users
+        return _distinct(self.user)
 
     @cached_property
     def unique_items(self) -> Tensor:
         """The distinct items of the batch, positives and negatives together."""
         if self.portion is not None:
             return self.own(self.whole.unique_items)
-        items: Tensor = cat([self.positive, self.negative.flatten()]).unique()
-        return items
+        return _distinct(cat([self.positive, self.negative.flatten()]))
 
     @cached_property
     def unique_positives(self) -> Tensor:
         """The distinct positives, ascending, int64."""
         if self.portion is not None:
             return self.own(self.whole.unique_positives)
-        positives: Tensor = self.positive.unique()
-        return positives
+        return _distinct(self.positive)
 
     @cached_property
     def unique_negatives(self) -> Tensor:
         """The distinct negatives, ascending, int64."""
         if self.portion is not None:
             return self.own(self.whole.unique_negatives)
-        negatives: Tensor = self.negative.unique()
-        return negatives
+        return _distinct(self.negative)
 
     @property
     def users(self) -> Tensor:
@@ -173,3 +170,20 @@ class Portion:
         if self.total is None:
             raise ValueError("'total' must be given to Batch.share() by who relates entities")
         return self.total(x)
+
+
+#: Ids for each that is drawn, up to which marking a table of them is faster than sorting.
+MARKED = 32
+
+
+def _distinct(ids: Tensor) -> Tensor:
+    """The distinct ids, ascending, int64."""
+    if ids.device.type == "cpu" and type(ids) is Tensor and ids.numel():
+        array = ids.numpy().ravel()
+        size = int(array.max()) + 1
+        if size <= MARKED * len(array) and array.min() >= 0:
+            found = np.zeros(size, dtype=np.bool_)
+            found[array] = True
+            return from_numpy(np.flatnonzero(found))
+    distinct: Tensor = ids.unique()
+    return distinct

@@ -206,6 +206,8 @@ class Distillation(SubgraphMethod):
             ValueError: If the representations have another width or do not cover all nodes, or
                 the method was bound to another graph.
         """
+        if graph is self.trusted:
+            return
         for node_type in (USER, ITEM):
             x, rows = x_dict[node_type], graph[node_type].num_nodes
             if x.dim() != 2 or x.size(0) != rows:

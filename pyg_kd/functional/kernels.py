@@ -7,9 +7,12 @@ operators with shape functions, so fake tensors and tracers see through them.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
+import numpy as np
 import torch
-from scipy.sparse import csc_matrix
+from numpy.typing import NDArray
+from scipy.sparse._sparsetools import csc_matvecs
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 from torch_geometric.index import index2ptr
@@ -137,16 +140,49 @@ def transposed_matmul(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor, num_co
         return x.new_zeros(num_cols, x.size(1))
     if x.device.type != "cpu":
         col, order = torch.sort(col, stable=True)
-        rows = torch.arange(len(ptr) - 1, device=ptr.device, dtype=ptr.dtype)
+        rows = torch.arange(len(ptr) - 1, device=ptr.device, dtype=torch.int32)
         row = rows.repeat_interleave(ptr.diff(), output_size=len(col))
         out: Tensor = csr_matmul(index2ptr(col, num_cols).int(), row[order], value[order], x)
         return out
     check_ids("col", col, num_cols)  # the kernel writes wherever it is told to
-    dtype = _kernel_dtype(x)
-    arrays = (value.detach().to(dtype).numpy(), col.numpy(), ptr.numpy())
-    matrix = csc_matrix(arrays, shape=(num_cols, len(ptr) - 1))
-    product = torch.from_numpy(matrix @ x.detach().to(dtype).contiguous().numpy())
+    if len(ptr) != len(x) + 1 or int(ptr[-1]) != len(col) or len(value) != len(col):
+        raise ValueError(
+            f"'ptr' must have an end more than the {len(x)} rows of 'x', and end with the number "
+            f"of columns and of values (got {len(ptr)} ends to {int(ptr[-1])}, {len(col)} columns "
+            f"and {len(value)} values)"
+        )
+    product = torch.zeros(num_cols, x.size(1), dtype=_kernel_dtype(x), device=x.device)
+    _add_transposed(product, ptr.numpy(), col.to(ptr.dtype), value, x)
     return product.to(x.dtype)
+
+
+def _add_transposed(out: Tensor, ptr: NDArray[Any], col: Tensor, value: Tensor, x: Tensor) -> None:
+    """Add a product with a transpose to a contiguous table, in place. Nothing is checked."""
+    value, x = value.detach().to(out.dtype), x.detach().to(out.dtype)
+    # Few calls: for a small batch they take longer than the kernel.
+    arrays = (t.numpy().ravel() for t in (col, value, x, out))
+    csc_matvecs(len(out), len(x), x.size(1), ptr, *arrays)
+
+
+def add_rows(out: Tensor, ids: Tensor, value: Tensor, x: Tensor) -> None:
+    r"""Add rows with weights to rows of a table, in place, on the CPU.
+
+    Args:
+        out: ``[n, d]``, contiguous, float32 or float64.
+        ids: Rows of it, int32 or int64, ``[R, w]``. They are *not* checked: who calls this has
+            read the rows.
+        value: Weights, ``[R, w]``.
+        x: What is added ``w`` times, ``[R, d]``.
+
+    Example:
+        >>> out, ids = torch.zeros(3, 1), torch.tensor([[2, 2], [0, 2]])
+        >>> add_rows(out, ids, torch.ones(2, 2), torch.tensor([[1.0], [10.0]]))
+        >>> out.flatten()
+        tensor([10.,  0., 12.])
+    """
+    col, width = ids.numpy(), ids.size(1)
+    ends = np.arange(0, len(ids) * width + 1, width, dtype=col.dtype)
+    _add_transposed(out, ends, ids, value, x)
 
 
 @shapes_of("pyg_kd::transposed_matmul")

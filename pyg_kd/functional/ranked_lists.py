@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pyg_kd.functional.kept_gradients import gradient_of_distinct_rows, gradient_of_rows
 from pyg_kd.functional.kernels import (
     csr_matmul,
     keep_float32,
     require_one_device,
     sampled_matmul,
-    transposed_matmul,
 )
 from pyg_kd.functional.list_likelihood import list_gradients, list_losses
 from pyg_kd.functional.operators import operator, shapes_of
 from pyg_kd.functional.row_tables import read_lists, read_rows
 
-#: Scores whose exponentials, sums of these and inverses are far from the ends of float32.
-LOWEST, HIGHEST = -50.0, 70.0
+#: Scores to the base of 2 whose powers, sums of these and inverses are far from the ends of
+#: float32.
+LOWEST, HIGHEST = -72.0, 100.0
+LN2 = math.log(2.0)
 
 
 def ranked_lists_loss(
@@ -79,12 +82,9 @@ class _RankedLists(torch.autograd.Function):
         num_listed: int,
         scale: float,
     ) -> Tensor:
-        # All other rows have empty lists, and get a gradient of zero without being looked at.
-        ptr = torch.zeros(len(x_row) + 1, dtype=torch.int32, device=rows.device)
-        ptr.index_fill_(0, rows + 1, lists.size(1)).cumsum_(0)
-        tables = x_row, x_col, ptr, lists.to(torch.int32)
-        loss, slope = ranked_lists_forward(*tables, padding, weight, num_listed, scale)
-        ctx.save_for_backward(*tables, slope)
+        x, lists = x_row.index_select(0, rows), lists.to(torch.int32)
+        loss, slope = ranked_lists_forward(x, x_col, lists, padding, weight, num_listed, scale)
+        ctx.save_for_backward(x_row, x_col, rows, lists, x, slope)
         ctx.scale = scale
         out: Tensor = loss.to(x_row.dtype)
         return out
@@ -92,22 +92,27 @@ class _RankedLists(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x_row, x_col, ptr, lists, slope = ctx.saved_tensors
-        edges, factor = (ptr, lists.flatten(), slope.flatten()), grad * ctx.scale
-        grad_row = grad_col = None
+        x_row, x_col, rows, lists, x, slope = ctx.saved_tensors
+        factor, grad_row, grad_col = grad * ctx.scale, None, None
         if ctx.needs_input_grad[0]:
-            grad_row = csr_matmul(*edges, x_col).mul_(factor)
+            each = csr_matmul(_ends(lists), lists.flatten(), slope.flatten(), x_col)
+            grad_row = gradient_of_distinct_rows(x_row, rows, each.mul_(factor))
         if ctx.needs_input_grad[1]:
-            grad_col = transposed_matmul(*edges, x_row, len(x_col)).mul_(factor)
+            grad_col = gradient_of_rows(x_col, lists, slope, x * factor)
         return grad_row, grad_col, *[None] * 6
+
+
+def _ends(lists: Tensor) -> Tensor:
+    """Where the lists end, one after the other, int32 ``[B + 1]``."""
+    ends = torch.arange(len(lists) + 1, device=lists.device, dtype=torch.int32)
+    return ends.mul_(lists.size(1))
 
 
 # How to sum depends on values.
 @operator("pyg_kd::ranked_lists_forward")
 def ranked_lists_forward(
-    x_row: Tensor,
+    x: Tensor,
     x_col: Tensor,
-    ptr: Tensor,
     lists: Tensor,
     padding: Tensor | None,
     weight: Tensor | None,
@@ -115,16 +120,21 @@ def ranked_lists_forward(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """The sum of the losses of all lists, and its gradient by their scaled scores, ``[B, n]``."""
-    scores = sampled_matmul(ptr, lists.flatten(), x_row, x_col).view(lists.shape)
-    # Half precision is float32 inside.
-    scores = scores.to(torch.promote_types(x_row.dtype, torch.float32))
-    weight = None if weight is None else weight.to(scores.dtype)
-    if scale != 1.0:
-        scores *= scale
+    dtype = torch.promote_types(x.dtype, torch.float32)  # half precision is float32 inside
+    weight = None if weight is None else weight.to(dtype)
+    if x_col.device.type == "cpu" and lists.numel() > len(x_col):
+        # Rows in no order wait for memory, one after the other, unless a cache has them: the time
+        # of the scores halves where a step has just written the table.
+        x_col.sum()
+    # Logarithms to the base of 2 have exponentials that take a third of the time.
+    x = x.to(dtype) * (scale / LN2)
+    edges = _ends(lists), lists.flatten()
+    scores = sampled_matmul(*edges, x, x_col.to(dtype)).view(lists.shape)
     if padding is None and scores.numel():
         least, most = scores.aminmax()
         if bool((least > LOWEST) & (most < HIGHEST)):
             return _moderate_losses(scores, weight, num_listed), scores
+    scores *= LN2
     if padding is not None:
         scores.masked_fill_(padding, -torch.inf)
     listed, tail = scores[:, :num_listed], scores[:, num_listed:]
@@ -134,30 +144,29 @@ def ranked_lists_forward(
 
 @shapes_of("pyg_kd::ranked_lists_forward")
 def _(
-    x_row: Tensor,
+    x: Tensor,
     x_col: Tensor,
-    ptr: Tensor,
     lists: Tensor,
     padding: Tensor | None,
     weight: Tensor | None,
     num_listed: int,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    require_one_device(x_row, x_col, ptr, lists)
-    dtype = torch.promote_types(x_row.dtype, torch.float32)
-    return x_row.new_empty((), dtype=dtype), lists.new_empty(lists.shape, dtype=dtype)
+    require_one_device(x, x_col, lists)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.new_empty((), dtype=dtype), lists.new_empty(lists.shape, dtype=dtype)
 
 
 keep_float32("pyg_kd::ranked_lists_forward")
 
 
 def _moderate_losses(scores: Tensor, weight: Tensor | None, num_listed: int) -> Tensor:
-    """The sum of the losses; ``scores`` become their gradients, in place."""
+    """The sum of the losses; ``scores``, to the base of 2, become their gradients, in place."""
     listed, tail = scores[:, :num_listed], scores[:, num_listed:]
     own = listed.clone()
-    scores.exp_()
+    scores.exp2_()
     below = listed.flip(1).cumsum_(1).flip(1).add_(tail.sum(1, keepdim=True))
-    losses = own.neg_().add_(below.log())
+    losses = own.neg_().add_(below.log2())
     # An item is in the denominators of all places up to its own, the tail in all of them.
     share = below.reciprocal_()
     if weight is not None:
@@ -166,4 +175,4 @@ def _moderate_losses(scores: Tensor, weight: Tensor | None, num_listed: int) -> 
     share.cumsum_(1)
     tail.mul_(share[:, -1:])
     listed.mul_(share).sub_(1 if weight is None else weight)
-    return losses.sum()
+    return losses.sum() * LN2

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_kd.functional.operators import operator, shapes_of
 from pyg_kd.graph import Neighbors, on_numpy
 
 #: Seen items that are numbered at once.
@@ -195,7 +196,7 @@ def draw_places(padding: Tensor, num: int, temperature: float) -> Tensor:
     return key.topk(num, dim=1, sorted=False).indices
 
 
-@torch.library.custom_op("pyg_kd::distinct_ids", mutates_args=())
+@operator("pyg_kd::distinct_ids")
 def distinct_ids(ids: Tensor, size: int) -> Tensor:
     r"""The distinct ids below ``size``, ascending, int64 ``[n]``; -1 is padding.
 
@@ -211,7 +212,7 @@ def distinct_ids(ids: Tensor, size: int) -> Tensor:
     return found[:size].nonzero().squeeze(1)
 
 
-@distinct_ids.register_fake
+@shapes_of("pyg_kd::distinct_ids")
 def _(ids: Tensor, size: int) -> Tensor:
     # Without values their number is unknown: the upper bound.
     return ids.new_empty(min(ids.numel(), size), dtype=torch.int64)

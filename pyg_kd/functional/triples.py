@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pyg_kd.functional.kernels import MANY_ROWS, scatter_rows, transposed_matmul
+from pyg_kd.functional.kept_gradients import gradient_of_rows
+from pyg_kd.functional.kernels import scatter_rows
 from pyg_kd.functional.row_tables import read_rows
 
 
@@ -83,21 +84,22 @@ class _TripleLoss(torch.autograd.Function):
         slope = excess.sigmoid().mul_(grad)
         grad_user = grad_item = None
         if ctx.needs_input_grad[0]:
-            rows = (slope.unsqueeze(-1) * apart).sum(1)
-            grad_user = scatter_rows(rows, user, len(x_user)).to(x_user.dtype)
+            grad_user = _user_gradient(x_user, user, slope, apart)
         if ctx.needs_input_grad[1]:
-            grad_item = _item_gradient(slope, candidates, x, len(x_item)).to(x_item.dtype)
+            grad_item = _item_gradient(x_item, candidates, slope, x.squeeze(1))
         return grad_user, grad_item, None, None
 
 
-def _item_gradient(slope: Tensor, candidates: Tensor, x: Tensor, num_items: int) -> Tensor:
+def _user_gradient(x_user: Tensor, user: Tensor, slope: Tensor, apart: Tensor) -> Tensor | None:
+    """How far negatives are from the positive, added to their user: ``[U, d]``."""
+    if x_user.device.type != "cpu":
+        rows = (slope.unsqueeze(-1) * apart).sum(1)
+        return scatter_rows(rows, user, len(x_user)).to(x_user.dtype)
+    each = user.unsqueeze(1).expand_as(slope).reshape(-1, 1)
+    return gradient_of_rows(x_user, each, slope.view(-1, 1), apart.flatten(0, 1))
+
+
+def _item_gradient(x_item: Tensor, candidates: Tensor, slope: Tensor, x: Tensor) -> Tensor | None:
     """Each user's row added to its negatives, and taken from its positive: ``[I, d]``."""
-    if x.device.type == "cpu" and slope.size(1) == 1 and len(slope) < MANY_ROWS:
-        rows, (positive, negative) = slope * x.squeeze(1), candidates.unbind(1)
-        out = rows.new_zeros(num_items, rows.size(1))
-        return out.index_add_(0, negative, rows).index_add_(0, positive, rows, alpha=-1)
     value = torch.cat([-slope.sum(1, keepdim=True), slope], 1)
-    ends = torch.arange(0, value.numel() + 1, value.size(1), device=value.device, dtype=torch.int32)
-    edges = ends, candidates.flatten().to(torch.int32), value.flatten()
-    found: Tensor = transposed_matmul(*edges, x.squeeze(1), num_items)
-    return found
+    return gradient_of_rows(x_item, candidates, value, x)

@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
 from pyg_kd.distill.soft_label import SoftLabel
+from pyg_kd.functional.kept_gradients import end_kept_gradient, keep_gradient
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
 from pyg_kd.training.exchange import total
@@ -53,10 +54,39 @@ class Objective(nn.Module):
         self.names = [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
         self._shared: XDict | None = None
         self._tables: tuple[HeteroData, XDict] | None = None
+        #: A graph that nobody changes at present, and that graph after a batch of it.
+        self._steady: HeteroData | None = None
+        self._trusted: HeteroData | None = None
+        self._in_place = False
         #: What represents the nodes of a batch in training; by default the model, of all nodes.
         self.sampled: SampledNeighbors | None = None
         #: The number of this process, and how many share every batch.
         self.place = 0, 1
+
+    @contextmanager
+    def steady(self, graph: HeteroData, in_place: bool) -> Iterator[None]:
+        """Inside, nobody changes the graph, which methods check with the first batch alone.
+
+        Args:
+            graph: The graph of all batches.
+            in_place: Whether terms add gradients of representations that are tables to these in
+                place, which asks for a ``backward()`` of the sum and nothing else.
+        """
+        self._steady, self._in_place = graph, in_place
+        try:
+            yield
+        finally:
+            self._steady, self._in_place = None, False
+            self._trust(None)
+            for parameter in self.model.parameters():
+                end_kept_gradient(parameter)
+
+    def _trust(self, graph: HeteroData | None) -> None:
+        """Tell all methods, and those inside of others, which graph needs no checks."""
+        self._trusted = graph
+        for method in self.methods.modules():
+            if isinstance(method, Distillation):
+                method.trusted = graph
 
     @contextmanager
     def shared_representations(self, graph: HeteroData) -> Iterator[None]:
@@ -91,7 +121,7 @@ class Objective(nn.Module):
         for weight, term in zip(self.weights, terms[1:], strict=True):
             weighted = weighted + weight * term
         dtype = float64_of(weighted.device)
-        return weighted, torch.stack([term.detach().to(dtype) for term in terms])
+        return weighted, torch.stack([term.detach() for term in terms]).to(dtype)
 
     def terms(self, graph: HeteroData, batch: Batch) -> list[Tensor]:
         """The unweighted terms of the sum, scalars with their graphs, the base loss first."""
@@ -106,6 +136,8 @@ class Objective(nn.Module):
                 raise ValueError(f"{name} must be a scalar tensor (got {found})")
             # What each process computes of the whole batch counts once.
             terms.append(term * (part.num_shares / batch.num_shares) if part is not batch else term)
+        if self._trusted is not self._steady and self._steady is graph:
+            self._trust(graph)
         return terms
 
     def _term(
@@ -134,6 +166,9 @@ class Objective(nn.Module):
         # Parameters as they are stay what the model returns: there is nothing to compute.
         if all(isinstance(x, nn.Parameter) for x in x_dict.values()):
             self._tables = graph, x_dict
+            if self._in_place:
+                for x in x_dict.values():
+                    keep_gradient(x)
         return x_dict
 
     def bind(self, graph: HeteroData) -> None:

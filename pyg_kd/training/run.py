@@ -151,7 +151,7 @@ class Run:
         self.loader.epoch = self.epoch
         device = self.fabric.device
         sums = torch.zeros(1 + len(self.objective.methods), dtype=float64_of(device), device=device)
-        with self.adam.deferring():
+        with self.adam.deferring(), self.objective.steady(self.data, in_place=self.bare):
             batches = iter(self.loader)
             for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
                 self.set_rate(step)

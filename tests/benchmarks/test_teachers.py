@@ -89,3 +89,18 @@ def test_the_section(path):
     assert "| ensemble | 0.2000 ± 0.0100 | 0.1000 |" in text
     assert "Weights of the ensemble: EASE 0.5." in text
     assert "| EASE | 0.1000 | 0.0500 |\n| LightGCN, published | 0.1820 | 0.1547 |" in text
+
+
+def test_rows_of_lightgcn_replace_older_ones(path, split):
+    from lightgcn_time import measured, merged
+    from render_teachers import lightgcn_by_time
+
+    row = measured(split, 8, 1, refit=False)
+    assert row["seconds"] > 0 and 0 <= row["val"] <= 1
+    again, wide = {**row, "ndcg@20": 0.5}, {**row, "dim": 16}
+    rows = merged(merged(merged([], row), wide), again)
+    assert rows == [again, wide]
+    refit = measured(split, 8, 1, refit=True)
+    assert "val" not in refit and refit["recall@20"] != row["recall@20"]
+    text = lightgcn_by_time({"rows": [*rows, refit]}, "a machine")
+    assert "| 8 | 1 |" in text and "| 16 | 1 |" in text and text.count("| Width |") == 2

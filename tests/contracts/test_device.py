@@ -30,8 +30,6 @@ ON_CPU = {
     ("transforms/split.py", "*"): "one order for all devices: drawn on the CPU, then moved",
     ("functional/row_tables.py", "torch.sparse_coo_tensor(rows.unsqueeze(0), grad.to(ctx.dtype), "
      "ctx.shape, check_invariants=False, is_coalesced=True)"): "is where its parts are",
-    ("functional/kernels.py", "torch.from_numpy(matrix @ x.detach().to(dtype).contiguous()."
-     "numpy())"): "the kernel of the CPU",
     ("functional/sampling.py", "torch.from_numpy(coarse.argsort(kind='stable'))"): "the CPU's way",
     ("training/row_adam.py", "torch.from_numpy(rows)"): "rows of tables on the CPU",
     ("training/row_adam.py", "torch.from_numpy(place[ids].astype(np.int64))"): "the same",
