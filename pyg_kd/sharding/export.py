@@ -31,13 +31,15 @@ def map_model(model: ShardedMF, data: HeteroData, folder: str | Path) -> MF:
         folder: Where to write ``user.npy`` and ``item.npy``, float32 ``[U, d]`` and ``[I, d]``.
 
     Returns:
-        The model, in every process. Its tables are not trained; changes to them are its own.
+        The model, in every process. Its tables are not trained; changes to them are its own, and
+        it stays as it is when another model is written to the same folder.
 
     Raises:
         ValueError: If ``data`` has other sizes.
     """
     folder = Path(folder)
     paths = {name: folder / f"{name}.npy" for name in model.sizes}
+    dist.barrier()  # who still reads older files on another machine would lose them
     first_does(lambda: _make_files(model, paths))
     for name, path in paths.items():
         _write_own(model, name, path)
@@ -90,6 +92,8 @@ def save_sharded_student(
 def _make_files(model: ShardedMF, paths: dict[str, Path]) -> None:
     for name, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A model that maps the older file keeps it; cut short, it would end its process.
+        path.unlink(missing_ok=True)
         shape = model.sizes[name], model.dim
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
 

@@ -204,6 +204,16 @@ def test_a_mapped_model(tmp_path: Path) -> None:
     assert mapped.recommend(graph, 3, users=[0])[0].shape == (1, 3)
 
 
+def test_a_mapped_model_outlives_its_files(tmp_path: Path) -> None:
+    graph, _ = work.graphs()
+    with process_group("cpu"):
+        model = work.student(graph)
+        before, older = model.whole("user").clone(), map_model(model, graph, tmp_path)
+        model.load_tables({"user": torch.zeros(150, work.DIM), "item": model.whole("item")})
+        newer = map_model(model, graph, tmp_path)
+    assert torch.equal(older.user_embedding, before) and not newer.user_embedding.any()
+
+
 def test_tables_of_a_model_that_is_not_sharded() -> None:
     graph, _ = work.graphs()
     with process_group("cpu"):
