@@ -151,8 +151,7 @@ class TopologyDistillation(Distillation):
                     torch.cat(student), both, total=total, num_shares=share.num_shares
                 )
                 return loss if adds_up else loss / share.num_shares
-            teacher = list(both.split([len(s) for s in student]))
-            levels = self._levels(self.experts, student, teacher, both, share)
+            levels = self._levels(self.experts, student, both, share)
         reconstruction = [
             self.experts.reconstruction(
                 node_type,
@@ -160,7 +159,7 @@ class TopologyDistillation(Distillation):
                 share.own(t),
                 share.own(self.experts.uniform(node_type, len(s))),
             )
-            for node_type, s, t in zip((USER, ITEM), student, teacher, strict=True)
+            for node_type, s, t in zip((USER, ITEM), student, _by_type(both, student), strict=True)
         ]
         return self.gamma * levels + (1 - self.gamma) * sum(reconstruction)
 
@@ -176,14 +175,14 @@ class TopologyDistillation(Distillation):
         self,
         experts: DistillationExperts,
         student: list[Tensor],
-        teacher: list[Tensor],
-        both: Tensor,
+        teacher: Tensor,
         share: Batch,
     ) -> Tensor:
-        groups = [experts.group(n, t) for n, t in zip((USER, ITEM), teacher, strict=True)]
+        parts = zip((USER, ITEM), _by_type(teacher, student), strict=True)
+        groups = [experts.group(node_type, part) for node_type, part in parts]
         entity, group = hierarchical_topology_loss(
             torch.cat(student),
-            both,
+            teacher,
             # A user and an item never share a group.
             torch.cat([groups[0], groups[1] + self.num_groups]),
             2 * self.num_groups,
@@ -194,3 +193,9 @@ class TopologyDistillation(Distillation):
             share=share.place,
         )
         return entity + group
+
+
+def _by_type(teacher: Tensor, student: list[Tensor]) -> tuple[Tensor, ...]:
+    """The teacher's users and its items, as many of each as the student's."""
+    parts: tuple[Tensor, ...] = teacher.split([len(s) for s in student])
+    return parts

@@ -63,19 +63,32 @@ def check_config(config: Config, roots: Mapping[str, str] | None = None) -> None
         check_model(world.student, f"worlds.{name}.student")
         make_trainer(world.student.trainer, f"worlds.{name}.student.trainer")
     check_rows(config)
+    check_published(config)
+
+
+def check_published(config: Config) -> None:
+    """Raise unless published figures are numbers by metric, of rows or of the rows of worlds."""
+    plan = Plan(config, dict.fromkeys(config.datasets, SIZES), dict.fromkeys(config.datasets, ""))
+    known = {world: {*plan.teachers[world], *plan.rows[world]} for world in config.worlds}
     for name, of in config.published.items():
-        check_published(of, f"published.{name}")
+        if name not in known:
+            _one_of(name, [*known, *sorted(set().union(*known.values()))], "published")
+            _check_figures(of, f"published.{name}")
+            continue
+        if not isinstance(of, Mapping):
+            raise ValueError(f"published.{name} must hold figures by row (got {of!r})")
+        for row, figures in of.items():
+            _one_of(row, known[name], f"published.{name}")
+            _check_figures(figures, f"published.{name}.{row}")
 
 
-def check_published(of: object, place: str) -> None:
-    """Raise unless published figures are numbers by metric, of a row or of the rows of a world."""
-    if isinstance(of, (int, float)) and not isinstance(of, bool):
-        parse_metric(place.rpartition(".")[2])
-    elif isinstance(of, Mapping) and of:
-        for name, value in of.items():
-            check_published(value, f"{place}.{name}")
-    else:
-        raise ValueError(f"{place} must hold numbers by metric, like recall@20: 0.17 (got {of!r})")
+def _check_figures(figures: object, place: str) -> None:
+    given = figures if isinstance(figures, Mapping) and figures else {"": None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            told = f"{place} must hold numbers by metric, like recall@20: 0.17"
+            raise ValueError(f"{told} (got {figures!r})")
+        parse_metric(str(name))
 
 
 def check_dataset(dataset: Dataset, place: str, root: str | None = None) -> None:

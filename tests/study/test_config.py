@@ -89,7 +89,13 @@ MISTAKES = [
     ("methods/teacher", SOFT, "'teacher' is the name of a teacher's own row"),
     ("published", {"soft": [0.1, 0.2]}, "published.soft must hold numbers by metric"),
     ("published", {"mf": {"soft": {"recal@20": 0.1}}}, "recal"),
-    ("published", {"soft": {"recall@20": "high"}}, "published.soft.recall@20 must hold numbers"),
+    ("published", {"soft": {"recall@20": "high"}}, "published.soft must hold numbers by metric"),
+    ("published", {"mf": {"soft": {"recall@20": True}}}, "published.mf.soft must hold numbers"),
+    ("published", {"soft": {}}, "published.soft must hold numbers by metric"),
+    ("published", {"mf": 0.17}, "published.mf must hold figures by row (got 0.17)"),
+    ("published", {"recall@20": 0.17}, "published: there is no 'recall@20'"),
+    ("published", {"sof": {"recall@20": 0.17}}, "there is no 'sof', did you mean 'soft'?"),
+    ("published", {"mf": {"sof": {"recall@20": 0.17}}}, "published.mf: there is no 'sof'"),
     ("methods/new", {**SOFT, "student": "EASE"}, "EASE is not trained, so it can't be distilled"),
 ]  # fmt: skip
 
