@@ -19,7 +19,7 @@ USERS, STEPS = 1_024, 8
 
 
 def lightgcn_teacher(
-    data: HeteroData, *, dim: int = 64, seed: int = 0, **options: Any
+    data: HeteroData, *, dim: int = 128, seed: int = 0, **options: Any
 ) -> tuple[LightGCN, Trainer]:
     r"""A :class:`~pyg_kd.models.LightGCN` for users of many items, and what trains it fast.
 
@@ -31,7 +31,8 @@ def lightgcn_teacher(
 
     It is chosen on validation targets of users of all kinds
     (``UserSplit(val=0.2, val_users=0.1)``): without the popularity it was ahead on Gowalla's users
-    of 24 items or more, and behind on the others.
+    of 24 items or more, and behind on the others. A width of 64 takes half of the time; there,
+    Recall@20 is 3 % lower on Gowalla and 4 % on CiteULike, and the same on MovieLens-100K.
 
     Args:
         data: The training graph.
