@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_count, require_positive
 from pyg_kd.functional.sparse import CSR, csr_matmul
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.models.low_rank import iterated
+
+M = TypeVar("M", bound=nn.Module)
 
 #: Vectors beyond those wanted, which make the last of these accurate.
 EXTRA = 16
@@ -47,10 +51,7 @@ def spectral_embeddings(
         >>> from pyg_kd.datasets import SyntheticInteractions
         >>> from pyg_kd.models import LightGCN
         >>> data = SyntheticInteractions(None, num_users=20, num_items=10, num_edges=80)[0]
-        >>> model = LightGCN(data, dim=4)
-        >>> with torch.no_grad():
-        ...     for table, x in zip(model.parameters(), spectral_embeddings(data, 4)):
-        ...         _ = table.copy_(x)
+        >>> model = start_from_spectrum(LightGCN(data, dim=4), data)
     """
     require_count(dim=dim)
     require_count(0, num_rounds=num_rounds)
@@ -68,6 +69,32 @@ def spectral_embeddings(
     ]
     scale = std / torch.cat(tables).square().mean().sqrt()
     return tables[0] * scale, tables[1] * scale
+
+
+def start_from_spectrum(model: M, data: HeteroData) -> M:
+    r"""Replace the embeddings of a model by :func:`spectral_embeddings`, in place.
+
+    Args:
+        model: A model whose parameters are a table of users and one of items.
+        data: The training graph.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If it has other parameters, or the graph has no edges.
+    """
+    tables = [*model.parameters()]
+    sizes, dim = interactions(data)[1:], tables[0].size(-1) if tables else 0
+    if [tuple(x.shape) for x in tables] != [(size, dim) for size in sizes]:
+        raise ValueError(
+            f"a start from singular vectors needs a model of two tables, {list(sizes)} rows of one "
+            f"width (got {model!r})"
+        )
+    with torch.no_grad():
+        for table, x in zip(tables, spectral_embeddings(data, dim), strict=True):
+            table.copy_(x)
+    return model
 
 
 def _scaled(rows: Neighbors, cols: Neighbors, shift: float) -> CSR:

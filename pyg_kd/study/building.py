@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd import distill, models, training
 from pyg_kd.distill import Distillation
 from pyg_kd.models import MF, Recommender
-from pyg_kd.models.spectral import spectral_embeddings
+from pyg_kd.models.spectral import start_from_spectrum
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.data import check_names
 from pyg_kd.training import AlternatingLeastSquares, Trainer
@@ -74,14 +74,28 @@ def make_trainer(options: Mapping[str, Any], place: str, **fixed: Any) -> Traine
     check_names(Trainer, options, place)
     chosen = {**options, **fixed}
     if isinstance(chosen.get("loss"), Mapping):
-        ((name, given),) = chosen["loss"].items()
-        kind = getattr(training, str(name), None)
-        if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
-            raise ValueError(f"{place}: there is no loss {name!r}")
-        check_names(kind, given or {}, place)
-        chosen["loss"] = kind(**(given or {}))
+        chosen["loss"] = make_loss(chosen["loss"], place)
     try:
         return Trainer(**chosen, progress=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def make_loss(given: Mapping[str, Any], place: str) -> torch.nn.Module:
+    r"""A base loss of the name of its class with its arguments.
+
+    Raises:
+        ValueError: If there is none, or it refuses its options.
+    """
+    if len(given) != 1:
+        raise ValueError(f"{place}: 'loss' must name one class (got {[*given]})")
+    ((name, options),) = given.items()
+    kind = getattr(training, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
+        raise ValueError(f"{place}: there is no loss {name!r}")
+    check_names(kind, options or {}, place)
+    try:
+        return kind(**(options or {}))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from error
 
@@ -96,9 +110,4 @@ def make_model(recipe: Mapping[str, Any], graph: HeteroData) -> Recommender:
     kind = getattr(models, name)
     width = {} if dim is None or "dim" not in signature(kind).parameters else {"dim": dim}
     model: Recommender = kind(graph, **width, **options)
-    if recipe.get("start") == "spectral":
-        with torch.no_grad():
-            tables = spectral_embeddings(graph, model.dim)
-            for parameter, table in zip(model.parameters(), tables, strict=True):
-                parameter.copy_(table)
-    return model
+    return start_from_spectrum(model, graph) if recipe.get("start") == "spectral" else model

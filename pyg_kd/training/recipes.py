@@ -10,12 +10,16 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.graph import interactions
 from pyg_kd.models.lightgcn import LightGCN
-from pyg_kd.models.spectral import spectral_embeddings
+from pyg_kd.models.spectral import start_from_spectrum
 from pyg_kd.training.catalogue_softmax import CatalogueSoftmax
 from pyg_kd.training.trainer import Trainer
 
 #: Users of a step at most, and the least steps of an epoch.
 USERS, STEPS = 1_024, 8
+
+
+#: Options of the :class:`LightGCN` of :func:`lightgcn_teacher`.
+LIGHTGCN: dict[str, Any] = {"num_layers": 2, "normalize": True, "popularity": 0.1}
 
 
 def lightgcn_teacher(
@@ -52,28 +56,29 @@ def lightgcn_teacher(
         >>> trainer.fit(teacher, train, val_data=val)
         History(4 epochs, best_epoch=3)
     """
-    num_users = interactions(data).num_users
-    temperature = softmax_temperature(data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LightGCN(data, dim, num_layers=2, normalize=True, popularity=0.1)
-        with torch.no_grad():
-            start = spectral_embeddings(data, dim)
-            model.user_embedding.copy_(start[0])
-            model.item_embedding.copy_(start[1])
-    recipe: dict[str, Any] = {
-        "loss": CatalogueSoftmax(temperature=temperature, balance=0.5),
+        model = start_from_spectrum(LightGCN(data, dim, **LIGHTGCN), data)
+    recipe = {**lightgcn_training(data), "loss": CatalogueSoftmax(**lightgcn_loss(data))}
+    return model, Trainer(**{**recipe, "patience": None, "seed": seed, **options})
+
+
+def lightgcn_training(data: HeteroData) -> dict[str, Any]:
+    """How :func:`lightgcn_teacher` trains, but for its loss: options of the :class:`Trainer`."""
+    return {
         "batch_by": "user",
-        "batch_size": max(min(USERS, math.ceil(num_users / STEPS)), 1),
+        "batch_size": max(min(USERS, math.ceil(interactions(data).num_users / STEPS)), 1),
         "lr": 0.02,
         "schedule": "cosine",
         "warmup": 0.05,
         "max_epochs": 24,
         "evaluate_every": 4,
-        "patience": None,
-        "seed": seed,
     }
-    return model, Trainer(**{**recipe, **options})
+
+
+def lightgcn_loss(data: HeteroData) -> dict[str, Any]:
+    """Options of :class:`CatalogueSoftmax` for :func:`lightgcn_teacher`."""
+    return {"temperature": softmax_temperature(data), "balance": 0.5}
 
 
 def softmax_temperature(data: HeteroData) -> float:

@@ -16,7 +16,7 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import LightGCN
 from pyg_kd.retrieval import load_student
-from pyg_kd.training import Trainer
+from pyg_kd.training import Trainer, lightgcn_teacher
 from pyg_kd.transforms import UserSplit
 
 QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3, "--baseline-epochs", 3]
@@ -58,7 +58,8 @@ def test_the_command_does_what_the_library_does(run, table, tmp_path):
     def measured(model):
         return evaluate(model, train, test, (5, 10), ("recall", "ndcg"))
 
-    teacher = fitted(16, train, batch_size=config["teacher_training"]["batch_size"])
+    teacher, trainer = lightgcn_teacher(train, dim=16, max_epochs=3, progress=False)
+    trainer.fit(teacher, train, val_data=val)
     graph = extract_knowledge(teacher, train, num_items=20)
     soft = [(SoftLabel(**LABELS), 1.0)]
     student = fitted(4, graph, soft, batch_size=32, **RECIPE)
@@ -309,8 +310,11 @@ def test_options_of_the_other_trainings(run, table, tmp_path):
     words = ["--teacher-training.batch_size", 100, "--baseline-training.lr", 0.5, *SINGLE]
     assert run("distill", table, "--out", tmp_path / "run", *words).code == 0
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert config["teacher_training"] == {"lr": 0.01, "batch_size": 100}
+    teacher = config["teacher_training"]
+    assert teacher["lr"] == 0.02 and teacher["batch_size"] == 100 and teacher["batch_by"] == "user"
     assert config["baseline_training"] == {"lr": 0.5, "batch_size": 64}
+    words = ["--teacher", "lightgcn", "--baseline-training.loss", "{Softmax: {}}"]
+    assert "there is no loss 'Softmax'" in run("distill", table, "--out", "x", *words).err
     words = ["--teacher", "lightgcn", "--teacher-training.rate", 1]
     wrong = run("distill", table, "--out", tmp_path / "x", *words)
     assert (
@@ -321,7 +325,7 @@ def test_options_of_the_other_trainings(run, table, tmp_path):
 def test_doubts(run, table, tmp_path):
     words = [
         "--teacher",
-        "lightgcn",
+        "mf",
         "--teacher-dim",
         2,
         "--teacher-epochs",

@@ -16,28 +16,28 @@ from pyg_kd.cli.options import Data
 from pyg_kd.cli.pipeline.data import read_graphs
 from pyg_kd.datasets import from_interactions
 from pyg_kd.evaluation import evaluate
-from pyg_kd.models import LightGCN
+from pyg_kd.models import MF, LightGCN
+from pyg_kd.models.spectral import start_from_spectrum
 from pyg_kd.retrieval import load_student
-from pyg_kd.training import Trainer
+from pyg_kd.training import CatalogueSoftmax, Trainer, lightgcn_teacher
+from pyg_kd.training.recipes import LIGHTGCN
 from pyg_kd.transforms import KCore, LeaveOneOut, TemporalSplit, UserSplit
 
 QUICK = ["--no-progress", "--threads", 1, "--k", "5,10", "--epochs", 3]
 
 
-def by_hand(table, dim=64, batch_size=2048):
+def by_hand(table, dim=64, **options):
     """The same, by the library alone."""
     train, val, test = UserSplit(0.1, 0.1, 0)(from_interactions(table))
-    torch.manual_seed(0)
-    model = LightGCN(train, dim)
-    trainer = Trainer(max_epochs=3, batch_size=batch_size, lr=0.01, seed=0, progress=False)
+    model, trainer = lightgcn_teacher(train, dim=dim, max_epochs=3, progress=False, **options)
     trainer.fit(model, train, val_data=val)
     return model, evaluate(model, train, test, (5, 10), ("recall", "ndcg"))
 
 
 def test_the_command_does_what_the_library_does(run, table, tmp_path):
-    result = run("train", table, "--out", tmp_path / "run", "--batch-size", 256, *QUICK)
+    result = run("train", table, "--out", tmp_path / "run", "--batch-size", 16, *QUICK)
     assert result.code == 0
-    model, metrics = by_hand(table, batch_size=256)
+    model, metrics = by_hand(table, batch_size=16)
     assert result.json["test"]["model"] == metrics
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == result.json
     state = load_file(tmp_path / "run" / "model.safetensors")
@@ -50,7 +50,10 @@ def test_the_command_does_what_the_library_does(run, table, tmp_path):
 
 def test_the_configuration_repeats_the_run(run, trained, tmp_path):
     config = yaml.safe_load((trained / "config.yaml").read_text())
-    assert config["lr"] == 0.01 and config["dim"] == 64  # what was left open is filled in
+    # What was left open is filled in.
+    assert config["lr"] == 0.02 and config["dim"] == 64 and config["batch_by"] == "user"
+    assert config["loss"]["CatalogueSoftmax"]["balance"] == 0.5
+    assert config["model_options"]["start"] == "spectral"
     again = run("train", "--config", trained / "config.yaml", "--out", tmp_path / "run")
     assert again.code == 0
     assert again.json == json.loads((trained / "metrics.json").read_text())
@@ -77,7 +80,7 @@ def test_the_bundle_has_seen_everything_and_the_vectors_only_training(trained, t
     assert np.array_equal(np.repeat(np.arange(60), np.diff(ptr)), edges[0])
     assert np.array_equal(col, edges[1])
     graphs = read_graphs(Data(str(table)))
-    model = LightGCN(graphs.train, 64)
+    model = LightGCN(graphs.train, 64, **LIGHTGCN)
     model.load_state_dict(load_file(trained / "model.safetensors"))
     expected = model(graphs.train)["user"].detach().numpy()
     assert np.allclose(index.x_user.block(0, 60), expected)
@@ -91,10 +94,58 @@ def test_what_is_served_may_be_trained_on_everything(run, table, tmp_path):
     assert result.code == 0, result.err
     index = load_student(tmp_path / "run" / "bundle")
     graph = read_graphs(Data(str(table))).all
-    model = LightGCN(graph, 4)
+    model = LightGCN(graph, 4, **LIGHTGCN)
     model.load_state_dict(load_file(tmp_path / "run" / "model-again.safetensors"))
     assert np.allclose(index.x_user.block(0, 60), model(graph)["user"].detach().numpy())
     assert run("evaluate", tmp_path / "run" / "bundle").code == 2
+
+
+def test_another_loss_or_batches_of_interactions_are_trained_as_students_are(run, table, tmp_path):
+    train, val, _ = UserSplit(0.1, 0.1, 0)(from_interactions(table))
+    for place, words in enumerate((["--loss", "bpr"], ["--batch-by", "interaction"])):
+        out = tmp_path / str(place)
+        assert run("train", table, "--out", out, "--dim", 4, *words, *QUICK).code == 0
+        torch.manual_seed(0)
+        model = LightGCN(train, 4)
+        options = {"loss": "bpr"} if words[1] == "bpr" else {}
+        trainer = Trainer(max_epochs=3, batch_size=64, lr=0.01, seed=0, progress=False, **options)
+        trainer.fit(model, train, val_data=val)
+        state = load_file(out / "model.safetensors")
+        assert torch.equal(state["item_embedding"], model.item_embedding)
+
+
+def test_a_loss_of_a_class_and_a_start(run, table, tmp_path):
+    config = tmp_path / "config.yaml"
+    loss = "loss: {CatalogueSoftmax: {temperature: 0.3}}"
+    config.write_text(f"{loss}\nbatch_by: user\nbatch_size: 8\n")
+    words = ["--model", "mf", "--model-options.start", "spectral", "--epochs", 2, "--dim", 4]
+    out = tmp_path / "run"
+    result = run("train", table, "--out", out, "--config", config, *words, "--no-progress")
+    assert result.code == 0, result.err
+    train, val, _ = UserSplit(0.1, 0.1, 0)(from_interactions(table))
+    torch.manual_seed(0)
+    model = start_from_spectrum(MF(train, 4), train)
+    recipe = {"lr": 3e-3, "weight_decay": 1e-3, "batch_size": 8, "batch_by": "user", "seed": 0}
+    loss = CatalogueSoftmax(temperature=0.3)
+    trainer = Trainer(max_epochs=2, loss=loss, progress=False, **recipe)
+    trainer.fit(model, train, val_data=val)
+    state = load_file(out / "model.safetensors")
+    torch.testing.assert_close(state["item_embedding"], model.item_embedding.detach())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model-options.start", "warm"], "'start' must be one of ('spectral',) (got 'warm')"),
+        (["--model", "neumf", "--model-options.start", "spectral"], "needs a model of two tables"),
+        (["--loss", "{Softmax: {}}"], "there is no loss 'Softmax'"),
+        (["--loss", "{CatalogueSoftmax: {temprature: 1}}"], "temprature"),
+        (["--loss", "{CatalogueSoftmax: {temperature: 0}}"], "'temperature' must be"),
+    ],
+)
+def test_wrong_starts_and_losses(run, table, tmp_path, words, message):
+    result = run("train", table, "--out", tmp_path / "run", *words, *QUICK, "--dim", 4)
+    assert result.code == 2 and message in result.err
 
 
 @pytest.mark.parametrize(

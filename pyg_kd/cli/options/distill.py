@@ -22,7 +22,8 @@ class Teacher:
         teacher_dim: Width of the embeddings of one model; 64, and 128 from half a million
             interactions on.
         teacher_epochs: Epochs of one model at most.
-        teacher_options: Further options of its class.
+        teacher_options: Further options of its class, and --teacher-options.start spectral for
+            singular vectors as first embeddings.
         teacher_training: Further options of the trainer for it, such as
             --teacher-training.lr 0.01.
         teacher_bundle: Write OUT/teacher, which serve shows beside the student; of an ensemble,

@@ -139,10 +139,12 @@ def _check_ensemble(teacher: Teacher, knowledge: Knowledge) -> None:
 
 
 def _teacher(teacher: Teacher, graphs: Graphs) -> Teacher:
-    sizes = graphs.sizes
-    recipe = recipes.training(teacher.teacher, sizes)
+    sizes, given = graphs.sizes, teacher.teacher_training or {}
+    options, recipe = recipes.teaching(
+        teacher.teacher, graphs.train, sizes, teacher.teacher_options, given
+    )
     epochs = recipe.pop("epochs", None)
-    changed: dict[str, Any] = {"teacher_training": recipe | (teacher.teacher_training or {})}
+    changed: dict[str, Any] = {"teacher_training": recipe | given, "teacher_options": options}
     if teacher.teacher_epochs is None:
         changed["teacher_epochs"] = epochs
     if teacher.teacher_dim is None:

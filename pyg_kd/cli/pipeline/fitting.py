@@ -22,6 +22,7 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.metrics.ranking_metrics import check_metrics
 from pyg_kd.models import Recommender
 from pyg_kd.models.state_files import load_state, save_state
+from pyg_kd.study.building import make_loss
 from pyg_kd.training import Trainer
 from pyg_kd.training.history import History
 from pyg_kd.training.validation import parse_metric
@@ -56,11 +57,12 @@ RESERVED = {
 
 
 def check_training(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` if one of some further options is none of the trainer's."""
+    """Raise ``ValueError`` if an option is none of the trainer's, or there is no such loss."""
     known = sorted(set(signature(Trainer).parameters) - RESERVED)
     for option in options:
         if option not in known:
             raise ValueError(f"{name!r} has no option {option!r}: it has {', '.join(known)}")
+    _loss_made("loss", options.get("loss"))
 
 
 def best_epochs(history: History) -> int:
@@ -105,7 +107,7 @@ def fit(
             accelerator=machine.device,
             progress=machine.progress,
             checkpoint_dir=run.checkpoints(name),
-            **{RENAMED.get(key, key): value for key, value in options.items()},
+            **{RENAMED.get(key, key): _loss_made(key, value) for key, value in options.items()},
         )
         with warnings.catch_warnings():
             # That a student passes its teacher is no reason to worry: see Comparison.doubts.
@@ -117,6 +119,11 @@ def fit(
     history.to_json(run.history(name))
     shutil.rmtree(run.checkpoints(name), ignore_errors=True)
     return history
+
+
+def _loss_made(name: str, value: Any) -> Any:
+    """An option of the trainer; of a loss that is told as a class with its options, that loss."""
+    return make_loss(value, "loss") if name == "loss" and isinstance(value, Mapping) else value
 
 
 def metric_for(metric: str, num_items: int) -> str:

@@ -10,7 +10,9 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd import models
+from pyg_kd.checks import require_choice
 from pyg_kd.models import Recommender
+from pyg_kd.models.spectral import start_from_spectrum
 
 #: The class of each name.
 CLASSES: dict[str, type[Recommender]] = {
@@ -26,6 +28,10 @@ CLASSES: dict[str, type[Recommender]] = {
 }
 
 
+#: First embeddings by name.
+STARTS = ("spectral",)
+
+
 def make_model(
     name: str,
     graph: HeteroData,
@@ -39,7 +45,8 @@ def make_model(
         name: One of :data:`CLASSES`.
         graph: The training graph.
         dim: Its width; not used by a model without one.
-        options: Further arguments of its class.
+        options: Further arguments of its class, and ``start``, which is ``"spectral"`` for
+            singular vectors as first embeddings.
         seed: The seed.
 
     Raises:
@@ -48,6 +55,9 @@ def make_model(
     kind = CLASSES[name]
     known = set(signature(kind).parameters) - {"data", "dim"}
     chosen = dict(options or {})
+    start = chosen.pop("start", None)
+    if start is not None:
+        require_choice(STARTS, start=start)
     for option in chosen:
         if option not in known:
             raise ValueError(
@@ -56,4 +66,10 @@ def make_model(
     if "dim" in signature(kind).parameters and dim is not None:
         chosen["dim"] = dim
     torch.manual_seed(seed)
-    return kind(graph, **chosen)
+    model = kind(graph, **chosen)
+    return model if start is None else start_from_spectrum(model, graph)
+
+
+def without_start(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of a model whose embeddings are read, so that they need not be computed."""
+    return {name: value for name, value in (options or {}).items() if name != "start"}

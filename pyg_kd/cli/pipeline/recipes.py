@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch_geometric.data import HeteroData
+
 from pyg_kd.training.ensemble import list_length
+from pyg_kd.training.recipes import LIGHTGCN, lightgcn_loss, lightgcn_training
 from pyg_kd.training.student_recipe import DRAWN, student_labels, student_training
 
 #: From so many interactions on, batches are larger and epochs fewer.
@@ -23,7 +26,8 @@ MANY_USERS = 200_000
 
 Options = dict[str, Any]
 
-#: How each model is trained by itself, and with any method but soft labels.
+#: How each student is trained by itself, and with any method but soft labels; and every teacher but
+#: a LightGCN.
 TRAINING: dict[str, Options] = {
     "lightgcn": {"epochs": 30, "lr": 0.01},
     "ngcf": {"epochs": 30, "lr": 0.01},
@@ -61,6 +65,36 @@ def training(model: str, sizes: Mapping[str, int]) -> Options:
         recipe["epochs"] = max(15, recipe["epochs"] // 2)
     most = BATCHES.get(model, 8192 if large else 2048)
     return recipe | {"batch_size": _batch(unit, sizes[f"{unit}s"], most)}
+
+
+def teaching(
+    model: str,
+    graph: HeteroData,
+    sizes: Mapping[str, int],
+    options: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+) -> tuple[Options | None, Options]:
+    """Options of a model that may teach, and of the trainer for it.
+
+    A LightGCN is that of :func:`~pyg_kd.training.lightgcn_teacher`, unless another loss is asked
+    for, or batches of interactions.
+
+    Args:
+        model: The model.
+        graph: The training graph.
+        sizes: Its sizes.
+        options: Options of the model, as far as they are given; they go first.
+        given: Options of the trainer, as far as they are given.
+    """
+    as_usual = given.get("loss") is not None or given.get("batch_by") == "interaction"
+    if model != "lightgcn" or as_usual:
+        return None if options is None else dict(options), training(model, sizes)
+    recipe = lightgcn_training(graph)
+    recipe["epochs"] = recipe.pop("max_epochs")
+    made = {**LIGHTGCN, "start": "spectral", **(options or {})}
+    if not made["normalize"] and "popularity" not in (options or {}):
+        made.pop("popularity")
+    return made, {**recipe, "loss": {"CatalogueSoftmax": lightgcn_loss(graph)}}
 
 
 def soft_labels(sizes: Mapping[str, int], epochs: int | None = None) -> Options:

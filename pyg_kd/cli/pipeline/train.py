@@ -76,8 +76,11 @@ def resolved(model: Model, training: Training, graphs: Graphs) -> tuple[Model, T
     """The options with what was left open."""
     num_edges = graphs.sizes["interactions"]
     dim = recipes.teacher_dim(num_edges) if model.dim is None else model.dim
-    recipe = recipes.training(model.model, graphs.sizes)
+    given = {name: getattr(training, name) for name in ("loss", "batch_by")}
+    options, recipe = recipes.teaching(
+        model.model, graphs.train, graphs.sizes, model.model_options, given
+    )
     metric = metric_for(training.metric, graphs.sizes["items"])
     missing = {k: v for k, v in recipe.items() if getattr(training, k) is None}
     changed: dict[str, Any] = {**missing, "metric": metric}
-    return replace(model, dim=dim), replace(training, **changed)
+    return replace(model, dim=dim, model_options=options), replace(training, **changed)
