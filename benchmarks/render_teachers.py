@@ -31,10 +31,10 @@ NOTES = {
     "more often very popular ones and lie beside each other in number. BSPM has its authors' "
     "settings; their figures, .1920 and .1597 (Recall@20 and NDCG@20), are of all training edges, "
     "of which 2 % are held out here. The ensemble of the table, whose weights validation chose, is "
-    "above BSPM alone in Recall@20 and below it in NDCG@20. Equal weights of LightGCN and BSPM were "
-    "not chosen on validation: the pair, two kinds of published strength, was fixed before its test "
-    "was read, though after those of both were known; the width of LightGCN, 128, was then chosen "
-    "on validation, and the pair fused once more."
+    "above BSPM alone in Recall@20 and below it in NDCG@20. Equal weights of LightGCN and BSPM "
+    "were not chosen on validation: the pair, two kinds of published strength, was fixed before "
+    "its test was read, though after those of both were known; the width of LightGCN, 128, was "
+    "then chosen on validation, and the pair fused once more."
 }
 
 COLUMNS = [
