@@ -54,7 +54,7 @@ size = "small" if not is_large(train) else "fast" if args.fast else "large"
 teacher_dim, student_dim, teacher_epochs, epochs, best_epochs, batch_size, weight = {
     "small": (64, 8, 24, 10, None, 2048, 1.0),
     "fast": (32, 20, 6, 2, 8, 8192, 0.3),
-    "large": (64, 20, 24, 5, 40, 8192, 0.3),
+    "large": (128, 20, 12, 5, 40, 8192, 0.3),
 }[size]
 teacher_dim, student_dim = args.teacher_dim or teacher_dim, args.student_dim or student_dim
 teacher_epochs, epochs = args.teacher_epochs or teacher_epochs, args.epochs or epochs
