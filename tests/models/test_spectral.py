@@ -8,7 +8,8 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets import SyntheticInteractions
-from pyg_kd.models.spectral import spectral_embeddings
+from pyg_kd.models import MF, MultVAE, NeuMF
+from pyg_kd.models.spectral import spectral_embeddings, start_from_spectrum
 
 
 def dense(data: HeteroData, shift: float) -> np.ndarray:
@@ -99,3 +100,20 @@ def test_a_graph_without_edges() -> None:
     data["user", "interacts", "item"].edge_index = torch.zeros(2, 0, dtype=torch.long)
     with pytest.raises(ValueError, match="'data' has no interactions"):
         spectral_embeddings(data, 2)
+
+
+def test_a_model_starts_from_them(data) -> None:
+    torch.manual_seed(0)
+    expected = spectral_embeddings(data, 4)
+    model = MF(data, 4)
+    torch.manual_seed(0)
+    assert start_from_spectrum(model, data) is model
+    for found, x in zip((model.user_embedding, model.item_embedding), expected, strict=True):
+        assert found.requires_grad and torch.equal(found.detach(), x)
+
+
+def test_models_without_two_tables_are_refused(data) -> None:
+    other = SyntheticInteractions(None, num_users=41, num_items=30, num_edges=300)[0]
+    for model, graph in ((NeuMF(data, 4), data), (MultVAE(data, 4), data), (MF(data, 4), other)):
+        with pytest.raises(ValueError, match="needs a model of two tables"):
+            start_from_spectrum(model, graph)
