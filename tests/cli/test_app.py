@@ -119,8 +119,8 @@ def test_an_interruption(run, monkeypatch):
 
 def test_ctrl_c_in_a_process():
     code = (
-        "import signal, os, sys; from pyg_kd.cli import app, main;"
-        "app._run = lambda words: os.kill(os.getpid(), signal.SIGINT);"
+        "import signal, sys; from pyg_kd.cli import app, main;"
+        "app._run = lambda words: signal.raise_signal(signal.SIGINT);"
         "sys.exit(main(['train']))"
     )
     done = python(code)
