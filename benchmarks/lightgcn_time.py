@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from compress import graphs
 from report import RESULTS, table, write
-from teachers import SHOWN
+from teachers import SHOWN, with_validation
 
 from pyg_kd import evaluate
 from pyg_kd.training.recipes import lightgcn_teacher
@@ -35,9 +35,7 @@ def measured(split: list[Any], dim: int, epochs: int, *, refit: bool) -> dict[st
     """The row of a width and a number of epochs."""
     train, val, test = split
     if refit:
-        train = train.clone()
-        edges = "user", "interacts", "item"
-        train[edges].edge_index = test[edges].edge_index
+        train = with_validation(train, test)
     wall, cpu = time.perf_counter(), time.process_time()
     model, trainer = lightgcn_teacher(train, dim=dim, max_epochs=epochs, progress=False)
     trainer.fit(model, train)

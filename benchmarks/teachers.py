@@ -216,6 +216,13 @@ def ensemble(args: argparse.Namespace, split: list[Any]) -> dict[str, Any]:
     return row
 
 
+def with_validation(train: Any, test: Any) -> Any:
+    """The training graph with all edges but those of the test targets."""
+    full = train.clone()
+    full["user", "interacts", "item"].edge_index = test["user", "interacts", "item"].edge_index
+    return full
+
+
 def refitted(
     args: argparse.Namespace, split: list[Any], rows: dict[str, Any], known: dict[str, Any]
 ) -> dict[str, Any]:
@@ -224,8 +231,7 @@ def refitted(
     What is known, and has its lists in the folder, is not fitted again.
     """
     train, _, test = split
-    full = train.clone()
-    full["user", "interacts", "item"].edge_index = test["user", "interacts", "item"].edge_index
+    full = with_validation(train, test)
     found: dict[str, Any] = {}
     for name in args.only or [*TEACHERS]:
         if name in known and file_of(args, name, 0).exists():

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric.index import index2ptr
 
-from pyg_kd.functional.kernels import csr_matmul, sampled_matmul, transposed_matmul
+from pyg_kd.functional.kernels import csr_matmul, row_ends, sampled_matmul, transposed_matmul
 from pyg_kd.functional.row_tables import read_lists, read_rows
 from pyg_kd.graph import check_ids
 
@@ -69,10 +69,9 @@ def list_scores(x_user: Tensor, x_item: Tensor, items: Tensor) -> Tensor:
         Scores, ``[B, K]``, with ``-inf`` at the padding.
     """
     # Every row has K edges. Padding is scored as any item, then masked.
-    rows = torch.arange(items.size(0) + 1, device=items.device, dtype=torch.int32)
     x_item, col = read_lists(x_item, items.flatten())
     col = col.to(torch.int32)
-    scores: Tensor = _EdgeScores.apply(x_user, x_item, rows * items.size(1), col)
+    scores: Tensor = _EdgeScores.apply(x_user, x_item, row_ends(items), col)
     return torch.where(items < 0, -torch.inf, scores.view(items.shape))
 
 

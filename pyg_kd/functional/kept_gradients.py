@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kd.functional.kernels import add_rows, transposed_matmul
+from pyg_kd.functional.kernels import add_rows, row_ends, transposed_matmul
 from pyg_kd.graph import on_numpy
 
 _KEPT = "_pyg_kd_gradient"
@@ -68,8 +68,7 @@ def gradient_of_rows(table: Tensor, ids: Tensor, value: Tensor, x: Tensor) -> Te
     if grad is not None:
         add_rows(grad, ids, value, x)
         return None
-    ends = torch.arange(len(ids) + 1, device=ids.device, dtype=torch.int32) * ids.size(1)
-    edges = ends, ids.flatten().to(torch.int32), value.flatten()
+    edges = row_ends(ids), ids.flatten().to(torch.int32), value.flatten()
     made: Tensor = transposed_matmul(*edges, x, len(table))
     return made.to(table.dtype)
 

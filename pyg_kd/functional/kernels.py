@@ -164,6 +164,12 @@ def _add_transposed(out: Tensor, ptr: NDArray[Any], col: Tensor, value: Tensor, 
     csc_matvecs(len(out), len(x), x.size(1), ptr, *arrays)
 
 
+def row_ends(ids: Tensor) -> Tensor:
+    """Where rows of one width end, one after the other, int32 ``[R + 1]``; ``ids`` ``[R, w]``."""
+    ends = torch.arange(len(ids) + 1, device=ids.device, dtype=torch.int32)
+    return ends.mul_(ids.size(1))
+
+
 def add_rows(out: Tensor, ids: Tensor, value: Tensor, x: Tensor) -> None:
     r"""Add rows with weights to rows of a table, in place, on the CPU.
 

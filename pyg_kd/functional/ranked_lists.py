@@ -14,6 +14,7 @@ from pyg_kd.functional.kernels import (
     csr_matmul,
     keep_float32,
     require_one_device,
+    row_ends,
     sampled_matmul,
 )
 from pyg_kd.functional.list_likelihood import list_gradients, list_losses
@@ -95,17 +96,11 @@ class _RankedLists(torch.autograd.Function):
         x_row, x_col, rows, lists, x, slope = ctx.saved_tensors
         factor, grad_row, grad_col = grad * ctx.scale, None, None
         if ctx.needs_input_grad[0]:
-            each = csr_matmul(_ends(lists), lists.flatten(), slope.flatten(), x_col)
+            each = csr_matmul(row_ends(lists), lists.flatten(), slope.flatten(), x_col)
             grad_row = gradient_of_distinct_rows(x_row, rows, each.mul_(factor))
         if ctx.needs_input_grad[1]:
             grad_col = gradient_of_rows(x_col, lists, slope, x * factor)
         return grad_row, grad_col, *[None] * 6
-
-
-def _ends(lists: Tensor) -> Tensor:
-    """Where the lists end, one after the other, int32 ``[B + 1]``."""
-    ends = torch.arange(len(lists) + 1, device=lists.device, dtype=torch.int32)
-    return ends.mul_(lists.size(1))
 
 
 # How to sum depends on values.
@@ -128,7 +123,7 @@ def ranked_lists_forward(
         x_col.sum()
     # Logarithms to the base of 2 have exponentials that take a third of the time.
     x = x.to(dtype) * (scale / LN2)
-    edges = _ends(lists), lists.flatten()
+    edges = row_ends(lists), lists.flatten()
     scores = sampled_matmul(*edges, x, x_col.to(dtype)).view(lists.shape)
     if padding is None and scores.numel():
         least, most = scores.aminmax()

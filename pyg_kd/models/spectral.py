@@ -15,6 +15,9 @@ from pyg_kd.models.low_rank import iterated
 
 M = TypeVar("M", bound=nn.Module)
 
+#: First embeddings by name, besides random ones.
+STARTS = ("spectral",)
+
 #: Vectors beyond those wanted, which make the last of these accurate.
 EXTRA = 16
 

@@ -20,9 +20,6 @@ from pyg_kd.training import AlternatingLeastSquares, Trainer
 #: The factorisation whose tables are solved for, not trained.
 ALS = AlternatingLeastSquares.__name__
 
-#: First embeddings by name.
-STARTS = ("spectral",)
-
 #: Classes of :mod:`pyg_kd.models` that a study can make of a graph and a width.
 MODELS = tuple(n for n in models.__all__ if isinstance(getattr(models, n), type))
 MODELS = tuple(n for n in MODELS if issubclass(getattr(models, n), Recommender))

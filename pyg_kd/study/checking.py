@@ -10,8 +10,9 @@ from typing import Any
 from pyg_kd.checks import require_count
 from pyg_kd.knowledge.controls import CONTROLS
 from pyg_kd.metrics.ranking_metrics import check_lengths, check_metrics, parse_metric
+from pyg_kd.models.spectral import STARTS
 from pyg_kd.study.binding import nearest
-from pyg_kd.study.building import ALS, STARTS, is_trained, make_method, make_trainer, model_class
+from pyg_kd.study.building import ALS, is_trained, make_method, make_trainer, model_class
 from pyg_kd.study.data import PUBLISHED, check_names, dataset_class, table_path, transform_of
 from pyg_kd.study.plan import GRID, OPTUNA, Plan
 from pyg_kd.study.recipes import STUDENT_NAMES, TEACHER_NAMES
@@ -62,13 +63,14 @@ def check_config(config: Config, roots: Mapping[str, str] | None = None) -> None
             _one_of(data, config.datasets, f"worlds.{name}.datasets")
         check_model(world.student, f"worlds.{name}.student")
         make_trainer(world.student.trainer, f"worlds.{name}.student.trainer")
-    check_rows(config)
-    check_published(config)
-
-
-def check_published(config: Config) -> None:
-    """Raise unless published figures are numbers by metric, of rows or of the rows of worlds."""
     plan = Plan(config, dict.fromkeys(config.datasets, SIZES), dict.fromkeys(config.datasets, ""))
+    check_rows(plan)
+    check_published(plan)
+
+
+def check_published(plan: Plan) -> None:
+    """Raise unless published figures are numbers by metric, of rows or of the rows of worlds."""
+    config = plan.config
     known = {world: {*plan.teachers[world], *plan.rows[world]} for world in config.worlds}
     for name, of in config.published.items():
         if name not in known:
@@ -83,12 +85,19 @@ def check_published(config: Config) -> None:
 
 
 def _check_figures(figures: object, place: str) -> None:
-    given = figures if isinstance(figures, Mapping) and figures else {"": None}
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            told = f"{place} must hold numbers by metric, like recall@20: 0.17"
-            raise ValueError(f"{told} (got {figures!r})")
+    if (
+        not isinstance(figures, Mapping)
+        or not figures
+        or not all(map(_is_number, figures.values()))
+    ):
+        told = f"{place} must hold numbers by metric, like recall@20: 0.17"
+        raise ValueError(f"{told} (got {figures!r})")
+    for name in figures:
         parse_metric(str(name))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_dataset(dataset: Dataset, place: str, root: str | None = None) -> None:
@@ -139,9 +148,9 @@ def check_model(student: Student, place: str) -> None:
         require_count(dim=student.dim)
 
 
-def check_rows(config: Config) -> None:
+def check_rows(plan: Plan) -> None:
     """Raise unless every row can be made at each of its settings, and all are tuned alike."""
-    plan = Plan(config, dict.fromkeys(config.datasets, SIZES), dict.fromkeys(config.datasets, ""))
+    config = plan.config
     counts: dict[str, int] = {}
     for place in plan.places():
         row, name = plan.row(place), f"methods.{place[2]}"
@@ -179,7 +188,7 @@ def _check_made(plan: Plan, place: Place, setting: Setting, name: str) -> None:
     for component in tree["components"]:
         make_method(component, name)
         for key, value in (("weight", component["weight"]), ("scale", tree["scale"])):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if not _is_number(value):
                 raise ValueError(f"{name}: {key!r} must be a number (got {value!r})")
     if not is_trained(tree["class"]) and tree["components"]:
         raise ValueError(f"{name}: {tree['class']} is not trained, so it can't be distilled")

@@ -54,9 +54,8 @@ class Objective(nn.Module):
         self.names = [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
         self._shared: XDict | None = None
         self._tables: tuple[HeteroData, XDict] | None = None
-        #: A graph that nobody changes at present, and that graph after a batch of it.
+        #: A graph that nobody changes at present, until methods have checked it.
         self._steady: HeteroData | None = None
-        self._trusted: HeteroData | None = None
         self._in_place = False
         #: What represents the nodes of a batch in training; by default the model, of all nodes.
         self.sampled: SampledNeighbors | None = None
@@ -83,7 +82,6 @@ class Objective(nn.Module):
 
     def _trust(self, graph: HeteroData | None) -> None:
         """Tell all methods, and those inside of others, which graph needs no checks."""
-        self._trusted = graph
         for method in self.methods.modules():
             if isinstance(method, Distillation):
                 method.trusted = graph
@@ -136,8 +134,9 @@ class Objective(nn.Module):
                 raise ValueError(f"{name} must be a scalar tensor (got {found})")
             # What each process computes of the whole batch counts once.
             terms.append(term * (part.num_shares / batch.num_shares) if part is not batch else term)
-        if self._trusted is not self._steady and self._steady is graph:
+        if self._steady is graph:
             self._trust(graph)
+            self._steady = None
         return terms
 
     def _term(

@@ -22,7 +22,6 @@ from pyg_kd.evaluation import evaluate
 from pyg_kd.metrics.ranking_metrics import check_metrics
 from pyg_kd.models import Recommender
 from pyg_kd.models.state_files import load_state, save_state
-from pyg_kd.study.building import make_loss
 from pyg_kd.training import Trainer
 from pyg_kd.training.history import History
 from pyg_kd.training.validation import parse_metric
@@ -123,7 +122,11 @@ def fit(
 
 def _loss_made(name: str, value: Any) -> Any:
     """An option of the trainer; of a loss that is told as a class with its options, that loss."""
-    return make_loss(value, "loss") if name == "loss" and isinstance(value, Mapping) else value
+    if name != "loss" or not isinstance(value, Mapping):
+        return value
+    from pyg_kd.study.building import make_loss
+
+    return make_loss(value, "loss")
 
 
 def metric_for(metric: str, num_items: int) -> str:

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd import models
 from pyg_kd.checks import require_choice
 from pyg_kd.models import Recommender
-from pyg_kd.models.spectral import start_from_spectrum
+from pyg_kd.models.spectral import STARTS, start_from_spectrum
 
 #: The class of each name.
 CLASSES: dict[str, type[Recommender]] = {
@@ -26,10 +26,6 @@ CLASSES: dict[str, type[Recommender]] = {
     "gfcf": models.GFCF,
     "ease": models.EASE,
 }
-
-
-#: First embeddings by name.
-STARTS = ("spectral",)
 
 
 def make_model(
