@@ -9,24 +9,26 @@ from torch_geometric.typing import EdgeType
 
 from pyg_kd.edge_types import interaction_type, types_between
 from pyg_kd.graph import as_edges
-from pyg_kd.transforms.attributes import edge_attributes, numbers, of_targets
+from pyg_kd.transforms.attributes import edge_attributes, of_targets
 from pyg_kd.typing import ITEM, USER
 
 #: Where PyG keeps edges as a sparse matrix.
 SPARSE = ("adj", "adj_t")
 
 
-def without_pairs_(data: HeteroData, pairs: Tensor) -> HeteroData:
-    """Remove user-item pairs, int64 ``[2, n]``, from all relations but the interactions."""
+def without_pairs_(data: HeteroData, *pairs: Tensor) -> HeteroData:
+    """Remove user-item pairs, each int64 ``[2, n]``, from all relations but the interactions."""
     chosen = interaction_type(data)
     others = [kind for kind in types_between(data, USER, ITEM) if kind != chosen]
-    hidden = keys(data, pairs) if others else pairs
+    if not others:
+        return data
+    hidden = keys(data, torch.cat(pairs, 1))
     for kind in others:
         store = data[kind]
         for key in [key for key in store if of_targets(key)]:
             del store[key]
         kept = ~torch.isin(keys(data, edges_of(data, kind)), hidden)
-        store.update(edge_attributes(data, store, numbers(kept)))
+        store.update(edge_attributes(data, store, kept))
     return data
 
 

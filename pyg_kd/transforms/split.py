@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch_geometric.data.storage import EdgeStorage
 
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.graph import as_edges, interactions, on_numpy
-from pyg_kd.transforms.attributes import edge_attributes, numbers, of_targets, take
+from pyg_kd.transforms.attributes import BLOCK, edge_attributes, of_targets, take
 from pyg_kd.transforms.relations import edges_of, without_pairs_
 
 #: ``(train, val, test)``.
@@ -23,6 +24,10 @@ TRAIN, VAL, TEST = 0, 1, 2
 
 #: Descents in a sequence of keys up to which it is merged, not sorted.
 FEW = 64
+
+#: Edges in which to look for those that are held out, as a multiple of them: with twice as many,
+#: some users of few edges lack one, and finding theirs costs less than a longer part of the order.
+ENOUGH = 2
 
 
 def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
@@ -36,10 +41,9 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
     """
     edge_index, num_users, num_items = interactions(data)
     edges_of(data, interaction_type(data))
-    num_edges = edge_index.size(1)
-    if num_edges == 0:
+    if edge_index.size(1) == 0:
         raise ValueError("'data' must have edges to split (got none)")
-    repeated = _repeated(edge_index[0] * num_items + edge_index[1])
+    repeated = 0 if _ascending(edge_index) else _repeated(edge_index, num_items)
     if repeated:
         raise ValueError(
             f"'data' must have no repeated edges (got {repeated}): pyg_kd.transforms.UserItem() "
@@ -48,13 +52,24 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
     return edge_index, num_users
 
 
-def _repeated(key: Tensor) -> int:
-    """How many of int64 keys, which are overwritten, are there already."""
-    descents = _count(key[1:] < key[:-1])
-    if descents and on_numpy(key):
+def _ascending(edge_index: Tensor) -> bool:
+    """Whether edges ascend by user, then by item, none of them twice; in small blocks."""
+    for start in range(0, edge_index.size(1) - 1, BLOCK):
+        user, item = edge_index[:, start : start + BLOCK + 1]
+        right = (user[1:] == user[:-1]) & (item[1:] > item[:-1])
+        if not bool(right.logical_or_(user[1:] > user[:-1]).all()):
+            return False
+    return True
+
+
+def _repeated(edge_index: Tensor, num_items: int) -> int:
+    """How many of the edges are there already."""
+    key = edge_index[0] * num_items + edge_index[1]
+    if on_numpy(key):
+        descents = _count(key[1:] < key[:-1])
         # A few ascending sequences, files one after another for example, merge in linear time.
         key.numpy().sort(kind="stable" if descents < FEW else None)
-    elif descents:
+    else:
         key = key.sort().values
     return _count(key[1:] == key[:-1])
 
@@ -128,8 +143,9 @@ def held_out(
     order = torch.randperm(user.numel(), generator=generator, dtype=number).to(user.device)
     if time is not None:
         order = order[time[order.long()].argsort(stable=True, descending=True)]
-    grouped, first = _by_user(order, user, num_val.numel())
     num_val, num_test = num_val.clamp(min=0), num_test.clamp(min=0)
+    sizes = num_val.numel(), user.numel()
+    grouped, first = _by_user(*_leading(order, user, num_val + num_test), sizes)
     part = torch.full_like(user, TRAIN, dtype=torch.int8)
     for name, start, count in ((TEST, first, num_test), (VAL, first + num_test, num_val)):
         shift = start - (count.cumsum(0) - count)
@@ -139,15 +155,31 @@ def held_out(
     return part
 
 
-def _by_user(order: Tensor, user: Tensor, num_users: int) -> tuple[Tensor, Tensor]:
-    """Edges user by user in a given order, ``[E]``, and where each user's begin, ``[U]``."""
+def _leading(order: Tensor, user: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges in an order without many that no user has among the first ``count``, and their users.
+
+    Users are read at random, and a part of the order has as many edges as most users need.
+    """
     if not on_numpy(user):
-        degree = torch.bincount(user, minlength=num_users)
-        return order[user[order.long()].argsort(stable=True)], degree.cumsum(0) - degree
+        return order, user[order.long()]
+    size = math.ceil(ENOUGH * int(count.sum()))
+    head, rest, small = order[:size], order[size:], user.to(order.dtype)
+    row = small.index_select(0, head)  # NumPy would make int64 of the numbers
+    if len(rest):
+        lacking = torch.bincount(row, minlength=count.numel()) < count
+        late = take(rest, take(lacking, user).index_select(0, rest))
+        head, row = torch.cat([head, late]), torch.cat([row, small.index_select(0, late)])
+    return head, row
+
+
+def _by_user(edge: Tensor, user: Tensor, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Edges, with the user of each, user by user, and where each user's begin, ``[U]``."""
+    if not on_numpy(user):
+        degree = torch.bincount(user, minlength=sizes[0])
+        return edge[user.argsort(stable=True)], degree.cumsum(0) - degree
     # A counting sort, where PyTorch compares: the columns of a sparse matrix, row by row.
-    number, edge = order.numpy().dtype, order.numpy()
-    row = user.numpy().astype(number).take(edge)
-    matrix = coo_array((np.empty(len(edge), np.int8), (row, edge)), shape=(num_users, len(edge)))
+    ids = user.numpy(), edge.numpy()
+    matrix = coo_array((np.empty(len(edge), np.int8), ids), shape=sizes)
     matrix.has_canonical_format = True  # or columns would be sorted
     csr = matrix.tocsr()
     return torch.from_numpy(csr.indices), torch.from_numpy(csr.indptr[:-1]).long()
@@ -164,22 +196,17 @@ def split_graph(data: HeteroData, part: Tensor) -> Split:
         part: ``TRAIN``, ``VAL`` or ``TEST`` for each edge, integers ``[E]``.
     """
     own_targets, store = has_targets(data), interaction_store(data)
-    edge_index = as_edges(store.edge_index)
     train, val, test = (part == number for number in (TRAIN, VAL, TEST))
-    tested = as_edges(store.edge_label_index) if own_targets else _edges(edge_index, test)
-    held_out = torch.cat([_edges(edge_index, val), tested], 1)
-    train_graph = without_pairs_(with_messages(data, train), held_out)
+    validated = _targets(data, val)
+    tested = {} if own_targets else _targets(data, test)
+    hidden = as_edges((store if own_targets else tested)["edge_label_index"])
+    train_graph = with_messages(data, train)
+    without_pairs_(train_graph, validated["edge_label_index"], hidden)
     val_graph = copy.copy(train_graph)
-    set_targets(val_graph, data, val)
+    interaction_store(val_graph).update(validated)
     test_graph = with_messages(data, train | val, keep_targets=own_targets)
-    if not own_targets:
-        set_targets(test_graph, data, test)
-    return train_graph, val_graph, without_pairs_(test_graph, tested)
-
-
-def _edges(edge_index: Tensor, mask: Tensor) -> Tensor:
-    edges: Tensor = take(edge_index, numbers(mask), 1)
-    return edges
+    interaction_store(test_graph).update(tested)
+    return train_graph, val_graph, without_pairs_(test_graph, hidden)
 
 
 def with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) -> HeteroData:
@@ -189,14 +216,18 @@ def with_messages(data: HeteroData, mask: Tensor, keep_targets: bool = False) ->
     if not keep_targets:
         for key in [key for key in store if of_targets(key)]:
             del store[key]
-    store.update(edge_attributes(data, interaction_store(data), numbers(mask)))
+    store.update(edge_attributes(data, interaction_store(data), mask))
     return out
 
 
 def set_targets(out: HeteroData, data: HeteroData, mask: Tensor) -> None:
     """Give ``out`` the edges of ``data`` in ``mask`` as targets, with their times."""
-    store, target = interaction_store(data), interaction_store(out)
-    index = numbers(mask)
-    target.edge_label_index = take(store.edge_index, index, 1)
+    interaction_store(out).update(_targets(data, mask))
+
+
+def _targets(data: HeteroData, mask: Tensor) -> dict[str, Tensor]:
+    store = interaction_store(data)
+    found = {"edge_label_index": take(store.edge_index, mask, 1)}
     if "time" in store and store.is_edge_attr("time"):
-        target.edge_label_time = take(store.time, index)
+        found["edge_label_time"] = take(store.time, mask)
+    return found

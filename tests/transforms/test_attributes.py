@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
@@ -17,6 +18,22 @@ def test_take() -> None:
     edges = EdgeIndex([[0, 1, 1], [2, 0, 1]], sparse_size=(2, 3), sort_order="row")
     chosen = take(edges, index, 1)
     assert type(chosen) is torch.Tensor and chosen.tolist() == [[1, 0], [1, 2]]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool, torch.float32])
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_take_by_a_mask(dtype, block, monkeypatch) -> None:
+    monkeypatch.setattr("pyg_kd.transforms.attributes.BLOCK", block)
+    x = torch.arange(21).view(3, 7).remainder(5).to(dtype)
+    for share in (0.0, 0.5, 1.0):
+        mask = torch.rand(7, generator=torch.Generator().manual_seed(0)) < share
+        for dim in (1, -1):
+            assert torch.equal(take(x, mask, dim), x[:, mask])
+        assert torch.equal(take(x.t(), mask), x.t()[mask])  # neither last nor contiguous
+        assert torch.equal(take(x.t().contiguous().t(), mask, 1), x[:, mask])
+        assert torch.equal(take(x[1], mask), x[1][mask])
+        assert take(list("abcdefg"), mask) == [c for c, m in zip("abcdefg", mask, strict=True) if m]
+    assert take(x[:, :0], torch.zeros(0, dtype=torch.bool), 1).shape == (3, 0)
 
 
 def test_attributes_of_edges_are_told_from_those_of_targets():

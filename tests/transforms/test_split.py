@@ -12,7 +12,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kd.datasets import from_interactions
 from pyg_kd.transforms import LeaveOneOut, TemporalSplit, UserSplit
-from pyg_kd.transforms.split import TEST, TRAIN, VAL, held_out
+from pyg_kd.transforms.split import TEST, TRAIN, VAL, checked_edges, held_out
 from pyg_kd.typing import INTERACTS, ITEM, USER
 
 SPLITS = [UserSplit(0.2, 0.2), LeaveOneOut(), LeaveOneOut(by_time=True), TemporalSplit(0.2, 0.2)]
@@ -216,6 +216,47 @@ def test_held_out_edges_are_uniform_and_the_same_on_every_path(monkeypatch) -> N
         assert (share - 0.25).abs().max() < 0.05
     monkeypatch.setattr("pyg_kd.transforms.split.on_numpy", lambda x: False)
     assert torch.equal(held_out(user, one, one, seed=0), part)
+
+
+@pytest.mark.parametrize("enough", [1, 2, 50])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_edges_of_a_user_in_the_order_are_held_out(enough, seed, monkeypatch) -> None:
+    monkeypatch.setattr("pyg_kd.transforms.split.ENOUGH", enough)
+    draw = torch.Generator().manual_seed(seed)
+    user = torch.randint(20, (300,), generator=draw) * torch.randint(2, (300,), generator=draw)
+    degree = torch.bincount(user, minlength=21)
+    num_test = (degree * 0.2).ceil().long()
+    num_val = (degree * 0.1).long()
+    expected = [TRAIN] * 300
+    seen = [0] * 21
+    for edge in torch.randperm(300, generator=torch.Generator().manual_seed(seed)).tolist():
+        u = int(user[edge])
+        if seen[u] < num_test[u]:
+            expected[edge] = TEST
+        elif seen[u] < num_test[u] + num_val[u]:
+            expected[edge] = VAL
+        seen[u] += 1
+    assert held_out(user, num_val, num_test, seed).tolist() == expected
+
+
+@pytest.mark.parametrize("block", [1, 2, 100])
+def test_repeated_edges_are_counted_in_any_order(block, monkeypatch) -> None:
+    monkeypatch.setattr("pyg_kd.transforms.split.BLOCK", block)
+    pairs = [(0, 1), (0, 4), (1, 0), (2, 0), (2, 3)]
+    for edges, repeated in (
+        (pairs, 0),
+        (pairs[::-1], 0),
+        (sorted([*pairs, (2, 0)]), 1),
+        ([*pairs, (0, 1), (2, 3)], 2),
+    ):
+        data = HeteroData()
+        data[USER].num_nodes, data[ITEM].num_nodes = 3, 5
+        data[INTERACTS].edge_index = torch.tensor(edges).t()
+        if repeated:
+            with pytest.raises(ValueError, match=rf"got {repeated}\)"):
+                checked_edges(data)
+        else:
+            checked_edges(data)
 
 
 def test_a_user_without_edges_holds_out_none() -> None:
