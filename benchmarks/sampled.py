@@ -221,8 +221,8 @@ def run(stage: str, args: argparse.Namespace, **options: Any) -> dict[str, Any]:
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """What a part of the benchmark measures, by what was done."""
     if args.part == "large":
-        stage = "epoch" if args.steps is None else "steps"
-        return {f: run(stage, args, neighbors=f) for f in FAN_OUTS["large"]}
+        stage, name = ("epoch", "whole epoch") if args.steps is None else ("steps", "steps")
+        return {f"{f}, {name}": run(stage, args, neighbors=f) for f in FAN_OUTS["large"]}
     if args.part == "memory":
         return {layers: run("propagation", args, layers=layers) for layers in BLOCKS}
     found = {}
@@ -266,7 +266,7 @@ def main() -> None:
     path = RESULTS / "sampled.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     kept = {part: before[part] for part in ("large", "memory", "gowalla") if part in before}
-    merged = {**kept.get(args.part, {}), **found} if args.part == "gowalla" else found
+    merged = found if args.part == "memory" else {**kept.get(args.part, {}), **found}
     write("sampled", {**kept, args.part: merged})
 
 
