@@ -19,11 +19,12 @@ import torch
 from pyg_kd import Distillation
 from pyg_kd.checks import require_count, require_positive
 from pyg_kd.datasets import SyntheticInteractions
-from pyg_kd.functional import list_scores
+from pyg_kd.functional import gather_rows, list_scores
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.requirements import check_width
-from pyg_kd.models import MF
+from pyg_kd.loader import LinkNeighborLoader, triples
+from pyg_kd.models import MF, LightGCN
 from pyg_kd.training import Trainer
 from tests.pages import blocks, cells, pages, run
 
@@ -165,16 +166,25 @@ def test_the_guide_and_the_tutorial_show_the_same_methods():
 GUIDE = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize(("place", "weight"), [(0, 1e-2), (1, 10.0)])
-def test_the_methods_of_the_contributors_guide(place, weight):
+def guide_method(place):
     names = {"torch": torch, "Distillation": Distillation, "list_scores": list_scores}
     names |= {"require_count": require_count, "require_positive": require_positive}
-    names |= {"trusted_lists": trusted_lists}
+    names |= {"trusted_lists": trusted_lists, "gather_rows": gather_rows}
     names |= {"check_width": check_width, "softplus": torch.nn.functional.softplus}
     exec(compile(GUIDE[place], "CONTRIBUTING.md", "exec"), names)
-    method_cls = names[re.findall(r"class (\w+)\(Distillation\)", GUIDE[place])[0]]
+    return names[re.findall(r"class (\w+)\(Distillation\)", GUIDE[place])[0]]
+
+
+@pytest.fixture(scope="module")
+def taught():
+    torch.manual_seed(0)
     data = SyntheticInteractions(None, num_users=300, num_items=40, num_edges=2400)[0]
-    graph = extract_knowledge(MF(data, 6, init_std=1.0), data, num_items=20)
+    return extract_knowledge(MF(data, 6, init_std=1.0), data, num_items=20)
+
+
+@pytest.mark.parametrize(("place", "weight"), [(0, 1e-2), (1, 10.0)])
+def test_the_methods_of_the_contributors_guide(place, weight, taught):
+    method_cls, graph = guide_method(place), taught
     history = Trainer(max_epochs=40, batch_size=512, lr=0.01, progress=False).fit(
         MF(graph, 6),
         graph,
@@ -183,3 +193,28 @@ def test_the_methods_of_the_contributors_guide(place, weight):
     column = history[method_cls.__name__]
     assert 0 < sum(column[-5:]) / 5 < 0.9 * column[0]
     assert repr(method_cls()).startswith(f"{method_cls.__name__}(")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_methods_of_the_guide_on_sampled_neighbours(place, taught):
+    """In the trainer, which samples around what they say they read, to the same loss."""
+    columns = []
+    for num_neighbors in (None, [-1]):
+        torch.manual_seed(0)
+        student = LightGCN(taught, 6, num_layers=1)
+        trainer = Trainer(
+            max_epochs=1, batch_size=512, loss="bpr", num_neighbors=num_neighbors, progress=False
+        )
+        method_cls = guide_method(place)
+        history = trainer.fit(student, taught, distillations=[(method_cls(), 1.0)])
+        columns.append(history[method_cls.__name__][0])
+    assert columns[0] == pytest.approx(columns[1], rel=1e-4)
+
+
+def test_the_first_method_of_the_guide_on_a_loader(taught):
+    """It reads the batch alone, which the seeds of a link loader are."""
+    method, student = guide_method(0)().bind(taught, 6), LightGCN(taught, 6, num_layers=1)
+    loader = LinkNeighborLoader(taught, [3], batch_size=8, neg_sampling="triplet")
+    subgraph = next(iter(loader))
+    assert subgraph["user"].num_nodes < 300
+    assert method(student(subgraph), subgraph, triples(subgraph)).isfinite()

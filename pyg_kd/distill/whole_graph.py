@@ -102,8 +102,12 @@ def _global(batch: Batch, subgraph: HeteroData) -> Batch:
 
 def table_of_seeds(x: Tensor, ids: Tensor, size: int, reads: tuple[str, str]) -> Tensor:
     """A table of all nodes, ``[size, d]``, each of which must be a seed."""
-    place = places_of(ids, size)
-    _require_seeds(torch.arange(size, device=place.device), place, reads)
+    place, (name, kind) = places_of(ids, size), reads
+    hint = (
+        f". All rows count as read since {name}.row_wise lacks {kind!r}: if it reads some of them, "
+        f"add {kind!r} there and read them by pyg_kd.functional.gather_rows or list_scores"
+    )
+    _require_seeds(torch.arange(size, device=place.device), place, reads, hint)
     return rows_at(x, place.long())
 
 
@@ -126,12 +130,12 @@ def row_table_of_seeds(x: Tensor, ids: Tensor, size: int, reads: tuple[str, str]
     return table
 
 
-def _require_seeds(index: Tensor, place: Tensor, reads: tuple[str, str]) -> None:
+def _require_seeds(index: Tensor, place: Tensor, reads: tuple[str, str], hint: str = "") -> None:
     missing = index[place[index] < 0]
     if len(missing):
         name, kind = reads
         raise ValueError(
             f"{name} reads {len(missing)} {kind}s that are no seeds of the subgraph, the first is "
             f"{int(missing[0])}: sample around them too, or let Trainer(num_neighbors=...) sample "
-            "around what is read"
+            f"around what is read{hint}"
         )

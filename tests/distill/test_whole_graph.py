@@ -7,14 +7,16 @@ import pickle
 
 import pytest
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd import HintRegression, SoftLabel
+from pyg_kd import Distillation, HintRegression, SoftLabel
 from pyg_kd.datasets import SyntheticInteractions
+from pyg_kd.functional import gather_rows
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.loader import LinkNeighborLoader, triples
 from pyg_kd.models import MF, LightGCN
-from pyg_kd.typing import Batch
+from pyg_kd.typing import Batch, XDict
 
 DIM = 3
 
@@ -77,6 +79,24 @@ def test_the_graph_is_neither_copied_nor_saved_with_a_method(graph: HeteroData) 
     x_dict = {kind: torch.randn(subgraph[kind].num_nodes, DIM) for kind in ("user", "item")}
     with pytest.raises(RuntimeError, match="HintRegression must be bound to the whole graph"):
         other(x_dict, subgraph, triples(subgraph))
+
+
+def test_a_method_that_is_not_row_wise_is_told_how_to_be(graph: HeteroData) -> None:
+    class OfBatch(Distillation):
+        def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
+            self.ensure_bound(x_dict, graph)
+            return gather_rows(x_dict["user"], batch.unique_users).sum()
+
+    class OfRows(OfBatch):
+        row_wise = ("user", "item")
+
+    subgraph = first(graph)
+    x_dict = {kind: torch.randn(subgraph[kind].num_nodes, DIM) for kind in ("user", "item")}
+    hint = "OfBatch.row_wise lacks 'user': .* read them by pyg_kd.functional.gather_rows"
+    with pytest.raises(ValueError, match=f"OfBatch reads .* no seeds .*{hint}"):
+        OfBatch().bind(graph, DIM)(x_dict, subgraph, triples(subgraph))
+    found = OfRows().bind(graph, DIM)(x_dict, subgraph, triples(subgraph))
+    assert found == x_dict["user"][triples(subgraph).unique_users].sum()
 
 
 def test_errors(graph: HeteroData) -> None:
