@@ -98,6 +98,9 @@ def own_model(names):
     assert names["found"].interval[0] < names["found"].difference < names["found"].interval[1]
     teacher, as_wide, alone, distilled = names["recall"].values()
     assert teacher > 1.1 * as_wide > 0 and distilled > 1.2 * alone > 0
+    state = names["shop_teacher"].state_dict()
+    with pytest.raises(ValueError, match="with num_layers=2, the model has num_layers=1"):
+        names["ShopGNN"](names["taught"], dim=32, num_layers=1).load_state_dict(state)
 
 
 def heterogeneous_teachers(names):

@@ -39,5 +39,6 @@ class SubgraphModel(nn.Module):
     def represent_seeds(self, subgraph: Subgraph) -> XDict:
         """Representations of the seeds of a sampled subgraph, by node type."""
         raise ValueError(
-            f"{type(self).__name__} does not read sampled subgraphs: apply it to the whole graph"
+            f"{type(self).__name__} does not read sampled subgraphs: apply it to the whole graph, "
+            "or give it represent_seeds(subgraph)"
         )
