@@ -16,7 +16,7 @@ from pyg_kd.functional.ranking import ScoreBlock, rank_unseen
 from pyg_kd.graph import Neighbors, interactions, node_ids
 from pyg_kd.knowledge.confidence import trusted_lists
 from pyg_kd.knowledge.popularity import weakness
-from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint, name_source
+from pyg_kd.knowledge.requirements import graph_fingerprint, name_source, source_fingerprint
 from pyg_kd.knowledge.top_users import TopUsers
 from pyg_kd.knowledge.values import PLACES, ROWS
 from pyg_kd.models.base import Recommender
@@ -110,7 +110,7 @@ def extract_knowledge(
     x_dict = finite_representations(teacher, data)
 
     graph = copy.copy(data)
-    name_source(graph, graph_fingerprint(data), model_fingerprint(teacher))
+    name_source(graph, graph_fingerprint(data), source_fingerprint(teacher, data))
     graph.teacher_inner_product = teacher.inner_product
     if teacher.latent:
         for node_type in (USER, ITEM):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from pyg_kd.edge_types import interaction_type
 from pyg_kd.graph import Interactions, interactions
 from pyg_kd.knowledge.values import PLACES, ROWS, check_value
 from pyg_kd.typing import ITEM, USER
@@ -57,6 +59,48 @@ def model_fingerprint(model: nn.Module) -> str:
     return _digest(f"{text} {structure}" if structure else text, [value for _, value in state])
 
 
+def source_fingerprint(teacher: nn.Module, data: HeteroData) -> str:
+    """SHA-256 of a teacher and of whatever it may read of a graph beside the interactions.
+
+    Models of this package read interactions alone, and theirs is that of
+    :func:`model_fingerprint`. Others may read features, attributes of interactions, and other
+    types of nodes and edges, all of which are included, in any order of the interactions.
+    """
+    found = model_fingerprint(teacher)
+    if type(teacher).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return found
+    read = list(_inputs(data))
+    text = f"{found} {[(name, str(x.dtype), list(x.shape)) for name, x in read]}"
+    return _digest(text, [x for _, x in read]) if read else found
+
+
+def _inputs(data: HeteroData) -> Iterator[tuple[str, Tensor]]:
+    """Strided tensors of a graph by name, without interactions, targets, ids and knowledge."""
+    kind, order = interaction_type(data), None
+    stores: list[Any] = [*data.node_stores, *data.edge_stores]
+    for store in sorted(stores, key=lambda store: str(store._key)):
+        for name, value in sorted(store.items()):
+            plain = isinstance(value, Tensor) and value.layout == torch.strided
+            if not plain or name in NO_INPUTS or name.startswith("edge_label"):
+                continue
+            value = value.as_subclass(Tensor)  # an `EdgeIndex` checks what is done to it
+            if store._key == kind:
+                if name == "edge_index":
+                    continue
+                if store.is_edge_attr(name):
+                    order = _order(data) if order is None else order
+                    value = value.index_select(data.__cat_dim__(name, value, store), order)
+            yield f"{store._key} {name}", value
+
+
+def _order(data: HeteroData) -> Tensor:
+    """Interactions by user, then by item, int64 ``[E]``."""
+    edges = interactions(data)
+    user, item = edges.edge_index
+    key: Tensor = user * edges.num_items + item
+    return key.argsort(stable=True)
+
+
 def _digest(text: str, tensors: list[Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for tensor in tensors:
@@ -87,6 +131,9 @@ SOURCE = {
     OF_A_TEACHER: ("teacher_fingerprint", "teacher_inner_product"),
     OF_SEVERAL: ("trajectory_fingerprints",),
 }
+
+#: What nobody computes representations from, though it lies on the nodes of a graph.
+NO_INPUTS = {"raw_id", *KNOWLEDGE, *PLACES, ROWS}
 
 #: What lists rank, and the call that creates longer ones.
 RANKED = {

@@ -20,7 +20,7 @@ from pyg_kd.knowledge.extraction import (
     finite_representations,
     rank_items,
 )
-from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint, source_fingerprint
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference
 from pyg_kd.typing import XDict
@@ -167,7 +167,7 @@ class TrajectoryRecorder:
         chosen = [early[i * len(early) // num] for i in range(num)]
         columns = zip(*(self.states[e] for e in chosen), final, strict=True)
         items, observed = (torch.stack([s.to(c[-1].device) for s in c], 1) for c in columns)
-        return Trajectory(items, observed, graph_fingerprint(data), model_fingerprint(model))
+        return Trajectory(items, observed, graph_fingerprint(data), source_fingerprint(model, data))
 
 
 def _epochs(epochs: Iterable[int], least: int) -> frozenset[int]:

@@ -19,7 +19,9 @@ def sampling_graph(data: HeteroData) -> HeteroData:
     They follow edges against their direction, so for users to have neighbours there must be edges
     back. The result is ``data``, copied shallowly, with an edge type from ``item`` to ``user``
     whose relation starts with ``rev_``, and with ``global_degree``, int64, on both node types,
-    which batches carry and models normalise by: what is sampled says nothing of it.
+    which batches carry and models normalise by: what is sampled says nothing of it. Lists, such as
+    titles or text ids, are left out, since PyG selects rows of tensors and arrays alone:
+    ``data["item"].title[n_id[0]]`` tells the first title of a batch.
 
     It is for loaders alone. Everything else takes the graph as it was, in which targets of a
     split cannot remain.
@@ -47,6 +49,9 @@ def sampling_graph(data: HeteroData) -> HeteroData:
             "them by data.coalesce()"
         )
     graph = copy.copy(data)
+    for store in graph.stores:
+        for name in [name for name, value in store.items() if isinstance(value, (list, tuple))]:
+            del store[name]
     graph[ITEM, f"rev_{kind[1]}", USER].edge_index = torch.stack([of_user.col, of_user.row])
     graph[USER][DEGREE], graph[ITEM][DEGREE] = of_user.degree, of_item.degree
     return graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
@@ -83,8 +84,8 @@ def resume_key(
 def describe(module: nn.Module) -> str:
     r"""What a module prints, and the options of its parts that they do not print.
 
-    An option is a plain value kept under the name of a constructor's argument, as in
-    scikit-learn. So checkpoints notice the options of a user's own classes, whatever they print.
+    An option is a plain value or a function kept under the name of a constructor's argument, as
+    in scikit-learn. So checkpoints notice the options of a user's own classes, whatever they print.
 
     Example:
         >>> class Margin(nn.Module):
@@ -98,8 +99,8 @@ def describe(module: nn.Module) -> str:
     hidden = [
         f"{path}.{option}" if path else option
         for path, part in module.named_modules()
-        for option in _options(part)
-        if option not in printed
+        for option in [*_options(part), *_functions(part)]
+        if not re.search(rf"(?<!\w){re.escape(option)}(?![\w.])", printed)
     ]
     return " ".join([printed, *hidden])
 
@@ -168,10 +169,22 @@ def _knowledge(data: HeteroData, methods: list[Distillation]) -> Iterable[tuple[
 
 
 def _options(owner: object) -> list[str]:
+    return [f"{name}={value!r}" for name, value in _given(owner) if _plain(value)]
+
+
+def _functions(owner: object) -> list[str]:
+    """Options that are functions, by what they do."""
+    kinds = (FunctionType, MethodType, partial)
+    given = [(name, value) for name, value in _given(owner) if isinstance(value, kinds)]
+    return [f"{name}={describe_callable(value)}" for name, value in given]
+
+
+def _given(owner: object) -> list[tuple[str, object]]:
+    """What is kept under the names of a constructor's arguments."""
     makers = [vars(cls)["__init__"] for cls in type(owner).__mro__[:-1] if "__init__" in vars(cls)]
     names = dict.fromkeys(name for maker in makers for name in signature(maker).parameters)
     held = getattr(owner, "__dict__", {})
-    return [f"{name}={held[name]!r}" for name in names if name in held and _plain(held[name])]
+    return [(name, held[name]) for name in names if name in held]
 
 
 def _plain(value: object) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -18,6 +20,7 @@ from pyg_kd.knowledge.requirements import (
     graph_fingerprint,
     knowledge_key,
     model_fingerprint,
+    source_fingerprint,
 )
 from pyg_kd.models import EASE, MF, LightGCN, MultiBranch
 from pyg_kd.typing import INTERACTS
@@ -249,6 +252,57 @@ def test_options_that_change_what_the_same_weights_compute(data) -> None:
     wrapped = [torch.nn.Sequential(LightGCN(data, 3, num_layers=n)) for n in (1, 2)]
     wrapped[1][0].user_embedding, wrapped[1][0].item_embedding = wrapped[0][0].parameters()
     assert model_fingerprint(wrapped[0]) != model_fingerprint(wrapped[1])
+
+
+class Featured(MF):
+    """A model of another package, which may read whatever a graph holds."""
+
+
+def featured(data: HeteroData) -> HeteroData:
+    graph = copy.copy(data)
+    generator = torch.Generator().manual_seed(0)
+    store = graph[INTERACTS]
+    graph["item"].x = torch.rand(graph["item"].num_nodes, 3, generator=generator)
+    store.weight = torch.rand(store.edge_index.size(1), generator=generator)
+    graph["item"].raw_id = torch.arange(graph["item"].num_nodes)
+    graph["tag"].num_nodes = 2
+    graph["item", "has", "tag"].edge_index = torch.tensor([[0, 1], [0, 1]])
+    return graph
+
+
+def test_what_a_teacher_may_read_of_a_graph_counts(data) -> None:
+    graph = featured(data)
+    ours, other = MF(data, 3), Featured(data, 3)
+    assert source_fingerprint(ours, graph) == model_fingerprint(ours)
+    assert source_fingerprint(other, data) == model_fingerprint(other)
+    expected = source_fingerprint(other, graph)
+    assert expected != model_fingerprint(other)
+
+    shuffled, order = copy.copy(graph), torch.randperm(graph[INTERACTS].edge_index.size(1))
+    for name in ("edge_index", "weight"):
+        shuffled[INTERACTS][name] = graph[INTERACTS][name][..., order]
+    shuffled["item"].raw_id = graph["item"].raw_id + 1
+    shuffled[INTERACTS].edge_label_index = torch.tensor([[0], [0]])
+    assert source_fingerprint(other, extract_knowledge(ours, shuffled, num_items=2)) == expected
+
+    for node, name in (
+        ("item", "x"),
+        (INTERACTS, "weight"),
+        (("item", "has", "tag"), "edge_index"),
+    ):
+        changed = copy.copy(graph)
+        changed[node][name] = graph[node][name].clone()
+        changed[node][name].flatten()[0] += 1
+        assert source_fingerprint(other, changed) != expected
+
+
+def test_knowledge_of_other_features_is_of_another_source(data) -> None:
+    teacher, graph = Featured(data, 3), featured(data)
+    before = extract_knowledge(teacher, graph, num_items=3, num_users=3)
+    before["item"].x = before["item"].x + 1
+    after = extract_knowledge(teacher, before, num_items=3)
+    assert after.teacher_fingerprint != before.teacher_fingerprint
+    assert "teacher_users" not in after["item"]
 
 
 def test_views_of_one_model_differ(data) -> None:

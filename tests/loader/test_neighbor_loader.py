@@ -217,3 +217,15 @@ def test_the_graph_is_left_alone(data: HeteroData) -> None:
     assert sorted(back.t().tolist()) == sorted(data[FORTH].edge_index.t().tolist())
     count = {kind: [len(v) for v in near.values()] for kind, near in neighbours(data).items()}
     assert {kind: graph[kind].global_degree.tolist() for kind in count} == count
+
+
+def test_lists_are_left_to_the_graph() -> None:
+    table = {"user": ["ann", "bob", "bob", "eve"], "item": ["x", "x", "y", "z"]}
+    data = from_interactions(table)
+    data["item"].title = ["X", "Y", "Z"]
+    data["item"].year = torch.tensor([1990, 1991, 1992])
+    batch = next(iter(LinkNeighborLoader(data, [2, 2], batch_size=4, neg_sampling="triplet")))
+    assert batch["item"].year.tolist() == [1990 + i for i in batch["item"].n_id.tolist()]
+    assert "title" not in batch["item"] and data["item"].title == ["X", "Y", "Z"]
+    batch = next(iter(NeighborLoader(data, [2], input_nodes=("user", torch.tensor([2])))))
+    assert data["user"].raw_id[int(batch["user"].n_id[0])] == "eve"

@@ -9,7 +9,7 @@ import torch
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from pyg_kd.training.resume_key import describe_callable, digest
+from pyg_kd.training.resume_key import describe, describe_callable, digest
 
 
 def evaluator(k=10, offset=0.0):
@@ -109,3 +109,29 @@ def test_digest_tells_tensors_apart():
     data = HeteroData()
     data["user", "item"].edge_index = EdgeIndex([[0, 1], [1, 0]], sparse_size=(2, 2))
     assert len(digest([("edge_index", data["user", "item"].edge_index)])) == 64
+
+
+class Printed(torch.nn.Module):
+    """A module that prints its width and keeps the other options to itself."""
+
+    def __init__(self, dim=32, m=3, transform=None) -> None:
+        super().__init__()
+        self.dim, self.m, self.transform = dim, m, transform
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+def test_options_whose_text_is_part_of_another_are_told() -> None:
+    # "m=3" and "m=32" are parts of "dim=32", "m=3" one of "m=3.5".
+    assert len({describe(Printed(m=m)) for m in (3, 32, 3.5)}) == 3
+    assert describe(Printed()) == "Printed(dim=32) m=3 transform=None"
+
+
+def test_functions_as_options_are_told_by_what_they_do() -> None:
+    square = describe(Printed(transform=lambda v: v.square()))
+    assert square == describe(Printed(transform=lambda v: v.square()))
+    assert square != describe(Printed(transform=lambda v: v.abs()))
+    assert describe(Printed(transform=partial(max, 1))) != describe(
+        Printed(transform=partial(max, 2))
+    )

@@ -18,7 +18,7 @@ from pyg_kd.knowledge.extraction import (
     check_teacher,
     finite_representations,
 )
-from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
+from pyg_kd.knowledge.requirements import graph_fingerprint, source_fingerprint
 from pyg_kd.knowledge.shards.job import Extraction
 from pyg_kd.models.base import Recommender
 from pyg_kd.shards import run_job
@@ -140,7 +140,7 @@ def extract_shards(
     job = Extraction(
         about={
             "graph_fingerprint": graph_fingerprint(data),
-            "teacher_fingerprint": model_fingerprint(teacher),
+            "teacher_fingerprint": source_fingerprint(teacher, data),
             "teacher_inner_product": teacher.inner_product,
         },
         teacher=None if _plain(teacher) else teacher,

@@ -45,10 +45,15 @@ def origin_of(model: Recommender, graph: HeteroData, teacher: object) -> dict[st
     """What the manifest tells of the student, its graph and its teacher."""
     import torch
 
-    from pyg_kd.knowledge.requirements import graph_fingerprint, model_fingerprint
+    from pyg_kd.knowledge.requirements import (
+        graph_fingerprint,
+        model_fingerprint,
+        source_fingerprint,
+    )
 
     if isinstance(teacher, torch.nn.Module):
-        told: Any = {"fingerprint": model_fingerprint(teacher), "class": type(teacher).__name__}
+        source = source_fingerprint(teacher, graph)
+        told: Any = {"fingerprint": source, "class": type(teacher).__name__}
     elif isinstance(teacher, Mapping):
         told = dict(teacher)
     elif teacher is None:

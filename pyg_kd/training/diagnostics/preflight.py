@@ -12,7 +12,9 @@ from torch_geometric.data import HeteroData
 from pyg_kd.alignment import aligned
 from pyg_kd.checks import require_count
 from pyg_kd.knowledge.confidence import trusted_lists
+from pyg_kd.knowledge.extraction import check_teacher
 from pyg_kd.knowledge.popularity import popular_unseen
+from pyg_kd.knowledge.requirements import graph_fingerprint
 from pyg_kd.metrics.agreement import overlap_at_k
 from pyg_kd.metrics.ranking_metrics import hit_matrix, parse_metric, ranking_metrics
 from pyg_kd.metrics.ranking_task import Task, ranking_task
@@ -97,6 +99,7 @@ def diagnose_teacher(
     students: Mapping[str, Recommender] | None = None,
     seed: int = 0,
     progress: bool = False,
+    trusted: bool = False,
 ) -> TeacherVerdict:
     r"""Compare a teacher with what costs next to nothing, before anything is distilled.
 
@@ -116,10 +119,13 @@ def diagnose_teacher(
         students: Students trained without a teacher, by name.
         seed: Of the factorisations.
         progress: Show a progress bar.
+        trusted: Accept models that were fitted on another graph, although they may have seen the
+            targets.
 
     Raises:
         TypeError: If the teacher is neither a model nor a graph with lists.
-        ValueError: If a list is shorter than the metric's, or an option is out of range.
+        ValueError: If a model was fitted on another graph, lists are those of another graph or
+            shorter than the metric's, or an option is out of range.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -138,6 +144,8 @@ def diagnose_teacher(
     task = ranking_task(data, val_data, "val_data")
     if k > task.num_items:
         raise ValueError(f"'metric' is {metric!r}, but there are {task.num_items} items")
+    for source in (teacher, *(students or {}).values()):
+        _check_source(source, data, trusted)
     own = _lists(teacher, data, task.users, k)
     popular = popular_unseen(data, task.users, k)
     taught = _values(own, task, name, k)
@@ -151,6 +159,20 @@ def diagnose_teacher(
         metric, float(taught.mean()), len(task.users), opponents, like_popular,
         _notes(opponents, like_popular),
     )  # fmt: skip
+
+
+def _check_source(source: Recommender | HeteroData, data: HeteroData, trusted: bool) -> None:
+    """Raise where a model, or the teacher of lists, may have seen targets."""
+    if isinstance(source, Recommender):
+        check_teacher(source, data, trusted)
+    elif isinstance(source, HeteroData) and not trusted:
+        told, found = getattr(source, "graph_fingerprint", None), graph_fingerprint(data)
+        if told not in (None, found):
+            raise ValueError(
+                f"'teacher' lists items for another graph (fingerprint {told:.12}, 'data' has "
+                f"{found:.12}): extract knowledge from 'data', or pass trusted=True if its teacher "
+                "has not seen the targets"
+            )
 
 
 def _lists(source: Recommender | HeteroData, data: HeteroData, users: Tensor, k: int) -> Tensor:

@@ -93,3 +93,16 @@ def test_bad_input_is_named(split):
         diagnose_teacher(graph, train, val)
     with pytest.raises(ValueError, match="there are 120 items"):
         diagnose_teacher(EASE(train), train, val, metric="recall@500")
+
+
+def test_a_teacher_of_another_graph_is_refused(split):
+    train, val, test = split
+    # It has seen what it is to be validated on.
+    leaking = AlternatingLeastSquares(progress=False).fit(MF(test, dim=8), test)
+    lists = extract_knowledge(leaking, test, num_items=20)
+    for teacher in (leaking, lists):
+        with pytest.raises(ValueError, match=r"'teacher' .* another graph"):
+            diagnose_teacher(teacher, train, val, dim=8)
+        assert diagnose_teacher(teacher, train, val, dim=8, trusted=True).metric == "recall@20"
+    with pytest.raises(ValueError, match="another graph"):
+        diagnose_teacher(EASE(train), train, val, dim=8, students={"leaking": leaking})
