@@ -75,15 +75,15 @@ def compress(
             score is not an inner product.
 
     Warns:
-        UserWarning: If the ensemble is no better than popularity, or than a factorisation of the
-            student's width.
+        UserWarning: If the ensemble is no better than popularity, or it or the student no better
+            than a factorisation of the student's width.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
         >>> from pyg_kd.transforms import UserSplit
         >>> data = SyntheticInteractions(num_users=200, num_items=100, num_edges=4_000)[0]
         >>> train, val, test = UserSplit(seed=0)(data)
-        >>> student, report = compress(train, val, dim=4, epochs=30, progress=False)
+        >>> student, report = compress(train, val, dim=8, epochs=80, progress=False)
         >>> report.names[2:]
         ['kernel_ridge', 'als', 'als', 'als', 'user_knn', 'ensemble', 'student']
     """
@@ -136,7 +136,7 @@ class _Compression:
     ) -> Recommender:
         """Distil the student, with a factorisation of its width for comparison."""
         self._add_factorisation(dim)
-        self._warn(dim)
+        self._warn_of_teachers(dim)
         if epochs is None:
             epochs = student_training(interactions(graph).num_users)["max_epochs"]
         if math.isfinite(self.budget.seconds):
@@ -146,6 +146,7 @@ class _Compression:
         value = validate(student, self.data, self.val_data, self.metric)[self.metric]
         self.report.add("student", value, time.monotonic() - started, num_bytes(student))
         self.report.epochs = epochs
+        self._warn_of_student(dim)
         return student
 
     def _fit(
@@ -196,7 +197,7 @@ class _Compression:
         value = validate(model, self.data, self.val_data, self.metric)[self.metric]
         self.report.add(_factorisation(dim), value, time.monotonic() - started, place=1)
 
-    def _warn(self, dim: int) -> None:
+    def _warn_of_teachers(self, dim: int) -> None:
         for other in ("popularity", _factorisation(dim)):
             least, found = self.report.value(other), self.report.value("ensemble")
             if least is not None and found is not None and found <= least:
@@ -205,6 +206,20 @@ class _Compression:
                     f"{found:.4f} and {least:.4f}. Give 'teachers' that suit the data",
                     stacklevel=4,
                 )
+
+    def _warn_of_student(self, dim: int) -> None:
+        other = _factorisation(dim)
+        least, taught, found = (self.report.value(n) for n in (other, "ensemble", "student"))
+        if least is None or found is None or found > least:
+            return
+        if taught is not None and taught <= least:  # of which the teachers' warning tells
+            return
+        budget = ", or a larger 'budget'" if math.isfinite(self.budget.seconds) else ""
+        warnings.warn(
+            f"the student is no better than {other} on 'val_data': {self.metric} is {found:.4f} "
+            f"and {least:.4f}. Give it more 'epochs' than {self.report.epochs}{budget}",
+            stacklevel=4,
+        )
 
 
 def _factorisation(dim: int) -> str:

@@ -14,6 +14,8 @@ from pyg_kd.training import CompressionReport, validate
 from pyg_kd.training.validation import Validation
 from pyg_kd.transforms import UserSplit
 
+OF_FEW_EPOCHS = pytest.mark.filterwarnings("ignore:the student is no better than factorisation")
+
 
 @pytest.fixture(scope="module")
 def split():
@@ -68,6 +70,7 @@ def test_the_report_tells_what_was_done(compressed) -> None:
     assert json.loads(report.to_json())["epochs"] == 500
 
 
+@OF_FEW_EPOCHS
 def test_the_ensemble_is_the_fusion_of_the_teachers(split) -> None:
     train, val, _ = split
     first, second = EASE(train), extract_knowledge(MF(train, dim=4), train)
@@ -81,6 +84,7 @@ def test_the_ensemble_is_the_fusion_of_the_teachers(split) -> None:
     assert report.value("ensemble") >= value(fuse(graphs, val_data=val))
 
 
+@OF_FEW_EPOCHS
 def test_same_seed_same_bits(split) -> None:
     tables = []
     for seed in (0, 0, 1):
@@ -90,6 +94,7 @@ def test_same_seed_same_bits(split) -> None:
     assert torch.equal(tables[0], tables[1]) and not torch.equal(tables[0], tables[2])
 
 
+@OF_FEW_EPOCHS
 def test_other_students_and_metrics(split) -> None:
     student, report = compress(
         *split[:2],
@@ -104,6 +109,7 @@ def test_other_students_and_metrics(split) -> None:
     assert report.value("als") == report.value("ensemble")
 
 
+@OF_FEW_EPOCHS
 def test_a_budget_leaves_teachers_out(split, monkeypatch) -> None:
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr("pyg_kd.training.ensemble.time.monotonic", lambda: next(clock))
@@ -127,6 +133,15 @@ def test_useless_teachers_are_told_of(split) -> None:
     assert any("no better than popularity on 'val_data': recall@20" in text for text in told)
     assert any("than factorisation of width 4" in text for text in told)
     assert all(w.filename == __file__ for w in caught)
+
+
+def test_a_student_of_too_few_epochs_is_told_of(split) -> None:
+    with pytest.warns(UserWarning, match="no better than") as caught:
+        compress(*split[:2], dim=4, teachers=["als"], epochs=1, progress=False)
+    (told,) = caught
+    message = "the student is no better than factorisation of width 4 on 'val_data': recall@20 is"
+    assert str(told.message).startswith(message) and told.filename == __file__
+    assert str(told.message).endswith("Give it more 'epochs' than 1")
 
 
 def test_bad_input(split) -> None:
