@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.evaluation.slice_groups import Groups, popularity_groups
+from pyg_kd.evaluation.slice_groups import Groups, check_groups, popularity_groups
 from pyg_kd.graph import Neighbors, interactions
 from pyg_kd.metrics.ranker import Ranker
 from pyg_kd.metrics.ranking_metrics import check_lengths
@@ -147,6 +147,7 @@ def list_bias(
             f"'items' must be one list a user, [{len(users)}, k] (got {list(items.shape)})"
         )
     groups = popularity_groups(data) if groups is None else groups
+    check_groups("groups", groups)
     if groups.node_type != ITEM:
         raise ValueError(f"'groups' must be of items (got groups of {groups.node_type!r})")
     degree = edges.by_item().degree

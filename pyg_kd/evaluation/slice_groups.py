@@ -37,6 +37,31 @@ class Groups(NamedTuple):
     of: Tensor
 
 
+def check_groups(title: str, groups: object) -> None:
+    """Raise an error naming ``title`` unless these are groups of users or of items.
+
+    Raises:
+        TypeError: If they are no :class:`Groups`, or ``of`` is no tensor of integers.
+        ValueError: If the nodes are neither users nor items, or a group has no name.
+    """
+    if not isinstance(groups, Groups):
+        raise TypeError(
+            f"{title!r} must be a Groups(node_type, names, of) (got {type(groups).__name__})"
+        )
+    if groups.node_type not in (USER, ITEM):
+        raise ValueError(f"{title!r} must be groups of users or items (got {groups.node_type!r})")
+    of, num = groups.of, len(groups.names)
+    if not isinstance(of, Tensor) or of.dtype not in (torch.int32, torch.int64):
+        found = of.dtype if isinstance(of, Tensor) else type(of).__name__
+        raise TypeError(f"'of' of {title!r} must be an int64 tensor, a group a node (got {found})")
+    low, high = (int(end) for end in of.aminmax()) if of.numel() else (-1, -1)
+    if low < -1 or high >= num:
+        raise ValueError(
+            f"'of' of {title!r} must lie in -1..{num - 1}, -1 for none of its {num} names "
+            f"(got {low if low < -1 else high})"
+        )
+
+
 def activity_groups(data: HeteroData, bins: int | Sequence[int] = 4) -> Groups:
     r"""Groups of users with similar numbers of interactions.
 

@@ -12,7 +12,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.evaluation.full_ranking import PerUser
-from pyg_kd.evaluation.slice_groups import Groups, activity_groups, popularity_groups
+from pyg_kd.evaluation.slice_groups import (
+    Groups,
+    activity_groups,
+    check_groups,
+    popularity_groups,
+)
 from pyg_kd.evaluation.slice_table import ALL, SliceTable, make_slice
 from pyg_kd.evaluation.target_ranks import TargetRanks, target_ranks
 from pyg_kd.metrics.ranker import Ranker
@@ -47,8 +52,8 @@ def slices(
         reference: The teacher, for retention :math:`= \mathrm{student} / \mathrm{teacher}`, or
             the student alone, for the gain.
         metric: The metric of users, like ``"ndcg@20"``; targets always have recall at this length.
-        groups: By title. By default the ``"activity"`` of users in four parts, and the
-            ``"popularity"`` of targets.
+        groups: Groups by title, like ``{"mine": Groups("user", names, of)}``. By default the
+            ``"activity"`` of users in four parts, and the ``"popularity"`` of targets.
         batch_size: Users ranked at once. Chosen by the size of the catalogue by default.
         progress: Show a progress bar for each model.
 
@@ -57,7 +62,7 @@ def slices(
 
     Raises:
         ValueError: As :func:`~pyg_kd.evaluation.evaluate` does, or if a group does not fit.
-        TypeError: As :func:`~pyg_kd.evaluation.evaluate` does.
+        TypeError: As :func:`~pyg_kd.evaluation.evaluate` does, or if ``groups`` is no such mapping.
 
     Example:
         >>> from pyg_kd.datasets import SyntheticInteractions
@@ -113,8 +118,10 @@ def slice_users(
         title: What the groups are.
 
     Raises:
+        TypeError: If ``result`` or ``groups`` is something else.
         ValueError: If users differ, ``metric`` was not evaluated, or groups are of items.
     """
+    check_groups("groups", groups)
     if groups.node_type != USER:
         raise ValueError(f"'groups' must be of users (got groups of {groups.node_type!r})")
     name, values, user = _mean_of(result, metric)
@@ -147,8 +154,10 @@ def slice_targets(
         title: What the groups are.
 
     Raises:
+        TypeError: If ``groups`` are something else.
         ValueError: If the targets or the lengths of the lists differ.
     """
+    check_groups("groups", groups)
     runs = list(_listed(result))
     others = None if reference is None else list(_listed(reference))
     for run in [*runs, *(others or [])]:
@@ -197,12 +206,14 @@ def _listed(given: Any) -> Sequence[Any]:
     return [given] if one else given
 
 
-def _check_groups(groups: Mapping[str, Groups], data: HeteroData) -> None:
+def _check_groups(groups: object, data: HeteroData) -> None:
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            "'groups' must be a dictionary of Groups by title, like {'mine': Groups(...)} "
+            f"(got {type(groups).__name__})"
+        )
     for title, group in groups.items():
-        if group.node_type not in (USER, ITEM):
-            raise ValueError(
-                f"{title!r} must be groups of users or items (got {group.node_type!r})"
-            )
+        check_groups(title, group)
         size = data[group.node_type].num_nodes
         if group.of.shape != (size,):
             raise ValueError(

@@ -239,6 +239,34 @@ def test_a_group_that_nobody_is_in_has_no_value(world):
         table["other"]
 
 
+@pytest.mark.parametrize(
+    ("of", "error", "message"),
+    [
+        ([0] * 60, TypeError, r"'of' of 'mine' must be an int64 tensor.* \(got list\)"),
+        (torch.zeros(60), TypeError, r"'of' of 'mine' must be an int64.* \(got torch.float32\)"),
+        (torch.arange(60), ValueError, r"'of' of 'mine' must lie in -1\.\.1, .* \(got 59\)"),
+        (torch.arange(60) - 60, ValueError, r"must lie in -1\.\.1, .* \(got -60\)"),
+    ],
+)
+def test_groups_are_checked_before_anything_is_ranked(world, of, error, message):
+    train, test, _, _ = world
+    with pytest.raises(error, match=message):
+        slices(None, train, test, groups={"mine": Groups("user", ("a", "b"), of)})
+
+
+def test_groups_come_by_title(world):
+    train, test, _, _ = world
+    group = Groups("user", ("a",), torch.zeros(60).long())
+    with pytest.raises(TypeError, match=r"'groups' must be a dictionary .* \(got list\)"):
+        slices(None, train, test, groups=[group])
+    with pytest.raises(TypeError, match=r"'groups' must be a dictionary .* \(got Groups\)"):
+        slices(None, train, test, groups=group)
+    with pytest.raises(TypeError, match=r"'mine' must be a Groups\(.*\) \(got Tensor\)"):
+        slices(None, train, test, groups={"mine": group.of})
+    with pytest.raises(TypeError, match=r"'groups' must be a Groups\(.*\) \(got dict\)"):
+        slice_users(None, {"mine": group})
+
+
 def test_bad_groups_and_results_are_named(world):
     train, test, model, _ = world
     with pytest.raises(ValueError, match="'mine' must have a group for each of 60"):
