@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyg_kd.checks import require_count
 from pyg_kd.evaluation.full_ranking import PerUser
-from pyg_kd.evaluation.run_values import Array, Runs, Seeds, stack_runs
+from pyg_kd.evaluation.run_values import Array, Runs, Seeds, require_seeds, stack_runs
 from pyg_kd.evaluation.two_way import draw_users, percentiles, replicates
 
 
@@ -125,6 +125,10 @@ def _gaps(
     metric: str | None,
 ) -> Array:
     """What a method and what the teacher add to the student alone, ``[num_seeds, n, 2]``."""
+    require_seeds(name, runs)
+    require_seeds("alone", alone)
+    if not isinstance(teacher, (Tensor, PerUser)):
+        require_seeds("teacher", teacher)
     common = runs.keys() & alone.keys()
     common &= teacher.keys() if isinstance(teacher, Mapping) else common
     if not common:

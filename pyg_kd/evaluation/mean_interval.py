@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyg_kd.checks import require_count
-from pyg_kd.evaluation.run_values import Seeds, stack_runs
+from pyg_kd.evaluation.run_values import Seeds, require_seeds, stack_runs
 from pyg_kd.evaluation.two_way import draw_users, percentiles, replicates
 
 
@@ -60,6 +60,7 @@ def mean_intervals(
     require_count(num_replicates=num_replicates)
     first, found = None, {}
     for name, runs in methods.items():
+        require_seeds(name, runs)
         first = stack_runs(name, [runs[s] for s in sorted(runs)], metric, first)
         found[name] = first.values
     if not found:

@@ -63,6 +63,15 @@ def stack_runs(
     return Runs(np.stack([values for values, _ in found]), first[1])
 
 
+def require_seeds(name: str, given: object) -> None:
+    """Raise ``TypeError`` unless runs come by seed: their order tells no seeds."""
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{name!r} must be runs by seed, like {{0: values, 1: values}} "
+            f"(got {type(given).__name__})"
+        )
+
+
 def _one_run(name: str, run: object, metric: str | None) -> tuple[Array, Tensor | None]:
     user = None
     if isinstance(run, PerUser):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyg_kd.checks import require_count
 from pyg_kd.evaluation.full_ranking import PerUser
-from pyg_kd.evaluation.run_values import Array, Runs, Seeds, stack_runs
+from pyg_kd.evaluation.run_values import Array, Runs, Seeds, require_seeds, stack_runs
 from pyg_kd.evaluation.significance import Comparison, holm, paired_t
 from pyg_kd.evaluation.two_way import draw_users, percentiles, replicates, two_sided
 
@@ -74,7 +74,7 @@ def compare_runs(
         seed: Of its draws, which all methods share.
 
     Raises:
-        TypeError: If values are something else.
+        TypeError: If values are something else, or runs of several seeds do not come by seed.
         ValueError: If a method shares no seed with the baseline, there are fewer than two users,
             users or shapes differ, a value is not finite, or ``metric`` was not evaluated.
 
@@ -117,10 +117,12 @@ def paired_runs(
     baseline: Seeds | Tensor | PerUser, name: str, runs: Seeds, metric: str | None
 ) -> tuple[Array, Array]:
     """The baseline and a method on the seeds of both, ``[num_seeds, n]`` each."""
-    if not isinstance(baseline, Mapping):
+    require_seeds(name, runs)
+    if isinstance(baseline, (Tensor, PerUser)):
         base = stack_runs("baseline", baseline, metric)
         other = stack_runs(name, [runs[s] for s in sorted(runs)], metric, base).values
         return np.broadcast_to(base.values, other.shape), other
+    require_seeds("baseline", baseline)
     common = sorted(runs.keys() & baseline.keys())
     if not common:
         raise ValueError(

@@ -34,8 +34,9 @@ def compare(
     of the ordered :math:`p_{(1)} \leq p_{(2)} \leq \dots` the adjusted ones are
     :math:`\max_{j \leq i} \min(1, (m - j + 1)\, p_{(j)})`.
 
-    Of several seeds, a user's mean is taken. The test tells how far the difference holds for other
-    users; how much another seed would change, only seeds tell.
+    Of several seeds, a user's mean is taken, so that there may be more of one side than of the
+    other: a baseline in closed form has one run. The test tells how far the difference holds for
+    other users; how much another seed would change, :func:`compare_runs` tells, which pairs seeds.
 
     Args:
         baseline: What ``evaluate(..., per_user=True)`` returned, or a metric of every user,

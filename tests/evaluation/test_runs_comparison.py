@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pyg_kd.evaluation import PerUser, compare, compare_runs, holm, mean_intervals
+from pyg_kd.evaluation import PerUser, compare, compare_runs, gap_closed, holm, mean_intervals
 
 
 def runs(k: int, mean: float = 0.0, seed: int = 0, n: int = 60) -> dict[int, torch.Tensor]:
@@ -96,6 +96,27 @@ def test_refused() -> None:
         compare_runs(runs(2), {"x": runs(2)}, num_replicates=0)
     with pytest.raises(ValueError, match=r"'b' must be of shape \[60\] \(got \[3\]\)"):
         mean_intervals({"a": runs(2), "b": {0: torch.ones(3)}})
+
+
+def test_runs_come_by_seed() -> None:
+    by_seed = runs(2)
+    listed = list(by_seed.values())
+    for baseline, given, name in (
+        (by_seed, listed, "x"), (listed, by_seed, "baseline"), (listed[0], listed, "x"),
+        (by_seed, listed[0], "x"),
+    ):  # fmt: skip
+        kind = "Tensor" if given is listed[0] else "list"
+        with pytest.raises(TypeError, match=rf"'{name}' must be runs by seed.* \(got {kind}\)"):
+            compare_runs(baseline, {"x": given})
+    with pytest.raises(TypeError, match=r"'a' must be runs by seed.* \(got list\)"):
+        mean_intervals({"a": listed})
+    for method, alone, teacher, name in (
+        (listed, by_seed, by_seed, "x"),
+        (by_seed, listed, by_seed, "alone"),
+        (by_seed, by_seed, listed, "teacher"),
+    ):
+        with pytest.raises(TypeError, match=rf"'{name}' must be runs by seed"):
+            gap_closed({"x": method}, alone, teacher)
 
 
 def test_means_of_users_and_seeds() -> None:
