@@ -84,6 +84,35 @@ def test_interrupted_run_continues_to_the_same_bits(tmp_path, graph, val, kind, 
     assert len(again[1]) == 4
 
 
+class Fading(Distillation):
+    """A method that counts its steps in a buffer, as the page on writing one says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", None)
+
+    def setup(self, graph, dim):
+        self.steps = torch.zeros(())
+
+    def forward(self, x_dict, graph, batch):
+        self.ensure_bound(x_dict, graph)
+        self.steps += 1
+        return x_dict["user"][batch.unique_users].square().sum() / self.steps
+
+
+def test_what_lasts_over_epochs_is_a_buffer(tmp_path, graph, val):
+    method = Fading()
+    whole = fit(tmp_path / "whole", graph, val, pairs=[(method, 1.0)])
+    with pytest.raises(KeyboardInterrupt):
+        stopped = Interrupting(2, interrupt)
+        fit(tmp_path / "part", graph, val, pairs=[(Fading(), 1.0)], evaluator=stopped)
+    validation = Interrupting(9, interrupt)
+    again = fit(tmp_path / "part", graph, val, pairs=[(Fading(), 1.0)], evaluator=validation)
+    assert_same(whole, again)
+    second = fit(tmp_path / "second", graph, val, pairs=[(method, 1.0)])
+    assert_same(whole, second)
+
+
 def test_interrupted_model_has_its_best_weights(tmp_path, train, val):
     model = LightGCN(train, dim=6)
     values = iter([0.3, 0.2])
