@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from inspect import signature
 from typing import Any
 
@@ -15,6 +15,7 @@ from pyg_kd.models import MF, Recommender
 from pyg_kd.models.spectral import start_from_spectrum
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.data import check_names
+from pyg_kd.study.own_classes import is_own, own_class
 from pyg_kd.training import AlternatingLeastSquares, Trainer
 
 #: The factorisation whose tables are solved for, not trained.
@@ -30,18 +31,41 @@ METHODS = tuple(sorted({*distill.__all__} - {Distillation.__name__}))
 def model_class(name: str, place: str) -> Any:
     r"""A model's class by its name; of alternating least squares, their own class.
 
+    Args:
+        name: Its name, or ``module:Class``.
+        place: Where it stands, for messages.
+
     Raises:
         ValueError: If there is none.
     """
+    if is_own(name):
+        return own_class(name, Recommender, place)
     known = (*MODELS, ALS)
     if name not in known:
-        raise ValueError(f"{place}: there is no model {name!r}{nearest(name, known)}")
+        raise ValueError(f"{place}: there is no model {name!r}{_meant(name, known)}")
     return AlternatingLeastSquares if name == ALS else getattr(models, name)
 
 
 def is_trained(name: str) -> bool:
     """Whether a model is trained by a :class:`~pyg_kd.training.Trainer`."""
-    return name != ALS and bool(getattr(models, name).trainable)
+    return name != ALS and bool(model_class(name, "model").trainable)
+
+
+def method_class(name: str, place: str) -> Any:
+    r"""A method's class by its name.
+
+    Args:
+        name: Its name, or ``module:Class``.
+        place: Where it stands, for messages.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if is_own(name):
+        return own_class(name, Distillation, place)
+    if name not in METHODS:
+        raise ValueError(f"{place}: there is no method {name!r}{_meant(name, METHODS)}")
+    return getattr(distill, name)
 
 
 def make_method(component: Mapping[str, Any], place: str) -> Distillation:
@@ -50,10 +74,7 @@ def make_method(component: Mapping[str, Any], place: str) -> Distillation:
     Raises:
         ValueError: If there is none, or it refuses its options.
     """
-    name = component["method"]
-    if name not in METHODS:
-        raise ValueError(f"{place}: there is no method {name!r}{nearest(str(name), METHODS)}")
-    kind = getattr(distill, name)
+    kind = method_class(str(component["method"]), place)
     check_names(kind, component["options"], place)
     try:
         made: Distillation = kind(**component["options"])
@@ -104,7 +125,13 @@ def make_model(recipe: Mapping[str, Any], graph: HeteroData) -> Recommender:
     torch.manual_seed(recipe["seed"])
     if name == ALS:
         return MF(graph, dim)
-    kind = getattr(models, name)
+    kind = model_class(name, "model")
     width = {} if dim is None or "dim" not in signature(kind).parameters else {"dim": dim}
     model: Recommender = kind(graph, **width, **options)
     return start_from_spectrum(model, graph) if recipe.get("start") == "spectral" else model
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    """What may have been meant; a dotted name is a class of one's own."""
+    module, _, last = name.rpartition(".")
+    return f", did you mean '{module}:{last}'?" if module else nearest(name, known)

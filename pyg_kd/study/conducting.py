@@ -20,6 +20,7 @@ from pyg_kd.study.checking import check_config
 from pyg_kd.study.config import as_config, read_config
 from pyg_kd.study.data import read_graphs
 from pyg_kd.study.limits import Limits
+from pyg_kd.study.own_classes import look_in, own_names
 from pyg_kd.study.plan import Plan
 from pyg_kd.study.processes import Executor, Processes
 from pyg_kd.study.records import Record
@@ -197,11 +198,17 @@ def checked(
     config: str | os.PathLike[str] | Mapping[str, Any] | Config,
     roots: Mapping[str, str] | None = None,
 ) -> Config:
-    """A configuration, read where it is a file, and checked."""
+    """A configuration, read where it is a file, and checked.
+
+    Own classes are found beside the file and in the current folder, too.
+    """
+    folders = [Path.cwd()]
     if isinstance(config, (str, os.PathLike)):
+        folders.insert(0, Path(config).expanduser().parent)
         config = read_config(Path(config))
     elif isinstance(config, Mapping):
         config = as_config(config)
+    look_in(folders, own_names(asdict(config)))
     check_config(config, roots)
     return config
 

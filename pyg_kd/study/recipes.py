@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pyg_kd.study.own_classes import is_own, sources_of
 from pyg_kd.study.schema import Component, Row, Student, Teacher
 from pyg_kd.study.settings import Setting, applied
 from pyg_kd.training.student_recipe import INIT_STD, student_labels, student_training
@@ -116,5 +117,18 @@ def recipe_of(
         "knowledge": dict(knowledge) if knowledge is not None else None,
         **found,
     }
+    if sources := sources_in(found):  # without own classes, keys stay what they were
+        whole["sources"] = sources
     plain: Recipe = json.loads(json.dumps(whole))  # as it is read back, where a tuple is a list
     return plain
+
+
+def sources_in(tree: Mapping[str, Any]) -> dict[str, str]:
+    r"""Digests of the sources of the own classes that a tree or a recipe names.
+
+    Raises:
+        ValueError: If a source has changed since it was imported.
+    """
+    names = [tree.get("class"), *(part["method"] for part in tree.get("components", ()))]
+    names += [member["class"] for member in tree.get("members", ())]
+    return sources_of(sorted({name for name in names if is_own(name)}))

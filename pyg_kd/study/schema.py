@@ -40,7 +40,7 @@ class Teacher:
 
     Args:
         model: A class of :mod:`pyg_kd.models`, trained here or of closed form, or
-            ``AlternatingLeastSquares``.
+            ``AlternatingLeastSquares``, or ``module:Class`` of one's own.
         ensemble: ``auto``, or names of teachers of :func:`~pyg_kd.training.train_ensemble`.
         trajectories: Teachers of the study, by name, whose trajectories
             :class:`~pyg_kd.HetComp` learns from; their lists are fused as well.
@@ -76,7 +76,7 @@ class Student:
     """The student of a world.
 
     Args:
-        model: A class of :mod:`pyg_kd.models`.
+        model: A class of :mod:`pyg_kd.models`, or ``module:Class`` of one's own.
         dim: Its width.
         options: Arguments of the class.
         start: ``spectral`` for singular vectors as first embeddings.
@@ -95,7 +95,7 @@ class Component:
     """A method in a row.
 
     Args:
-        method: A class of :mod:`pyg_kd.distill`.
+        method: A class of :mod:`pyg_kd.distill`, or ``module:Class`` of one's own.
         weight: Its weight.
         options: Its arguments.
     """
@@ -110,7 +110,8 @@ class Row:
     """A row: what is added to the student of a world.
 
     Args:
-        method: A class of :mod:`pyg_kd.distill`; nothing for a student alone.
+        method: A class of :mod:`pyg_kd.distill`, or ``module:Class`` of one's own; nothing for a
+            student alone.
         weight: Its weight.
         options: Its arguments.
         components: Several methods, instead of one.

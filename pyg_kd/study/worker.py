@@ -23,6 +23,7 @@ from pyg_kd.study.building import make_method
 from pyg_kd.study.data import Graphs, read_graphs
 from pyg_kd.study.fitting import STATE, fitted, model_of
 from pyg_kd.study.latency import request_milliseconds
+from pyg_kd.study.recipes import sources_in
 from pyg_kd.study.records import TEACHER, Record
 from pyg_kd.study.schema import Dataset, Test
 from pyg_kd.study.teaching import taught_teacher
@@ -70,7 +71,15 @@ def work(job: Job) -> None:
         split, wanted = graphs.fingerprints["split"], job.record.recipe["split"]
         if split != wanted:
             raise ValueError(f"the split has the digest {split:.12}, the run is of {wanted:.12}")
+        check_sources(job.record.recipe)
         {TRAIN: train, EXTRACT: extract, TEST: test}[job.kind](job, graphs)
+
+
+def check_sources(recipe: dict[str, Any]) -> None:
+    """Raise unless the own classes of a recipe are what they were when it was made."""
+    found, wanted = sources_in(recipe), recipe.get("sources", {})
+    if changed := [name for name in found if found[name] != wanted.get(name)]:
+        raise ValueError(f"the source of {changed[0]!r} changed after the study was begun")
 
 
 def train(job: Job, graphs: Graphs) -> None:

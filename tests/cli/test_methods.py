@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pyg_kd
-from pyg_kd.cli.pipeline.methods import NAMES, Method, as_config, parse_methods
+from pyg_kd.cli.pipeline.methods import NAMES, Method, as_config, own_files, parse_methods
 
 SOFT = Method("SoftLabel", 1.0, {})
 
@@ -89,3 +91,50 @@ def test_any_text_is_read_or_refused(text):
     except ValueError:
         return
     assert all(method.name in NAMES for method in found)
+
+
+MINE = '''
+from pyg_kd.distill import SoftLabel
+
+
+class Softer(SoftLabel):
+    """Soft labels under another name."""
+
+    def __init__(self, *, num_listed: int = 10, own_weight: float = 0.0):
+        super().__init__(num_listed=num_listed, own_weight=own_weight)
+'''
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The current folder, with a module."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_methods.py").write_text(MINE)
+    yield tmp_path / "own_methods.py"
+    sys.modules.pop("own_methods", None)
+
+
+def test_a_method_of_the_current_folder(mine):
+    (found,) = methods = parse_methods("own_methods:Softer(num_listed=5, own_weight='1e-1')=2")
+    assert found == Method("own_methods:Softer", 2.0, {"num_listed": 5, "own_weight": 0.1})
+    assert type(found.make()).__name__ == "Softer" and found.make().num_listed == 5
+    assert parse_methods(as_config(methods)) == methods
+    assert own_files([*methods, SOFT]) == [mine]
+    with pytest.raises(ValueError, match="has no option 'foo': it has num_listed, own"):
+        parse_methods("own_methods:Softer(foo=1)=1")[0].make()
+    with pytest.raises(ValueError, match="did you mean own_methods:Softer"):
+        parse_methods("own_methods.Softer=1")
+    with pytest.raises(ValueError, match="methods: there is no module 'own_method'"):
+        parse_methods("own_method:Softer=1")
+
+
+def test_a_run_remembers_the_file_of_its_method(run, table, mine):
+    words = ["--teacher", "mf", "--teacher-epochs", 1, "--epochs", 1, "--no-baseline"]
+    words += ["--methods", "own_methods:Softer(num_listed=5)=1", "--no-bundle", "--no-progress"]
+    result = run("distill", table, "--out", "run", *words)
+    assert result.code == 0, result.err
+    assert run("reproduce", "run").code == 0
+    mine.write_text(MINE.replace("0.0", "0.5"))
+    result = run("reproduce", "run")
+    assert result.code == 2 and "own_methods.py" in result.err and "has changed" in result.err

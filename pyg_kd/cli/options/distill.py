@@ -44,8 +44,9 @@ class Knowledge:
 
     Args:
         methods: Classes of pyg_kd with weights, "SoftLabel=1.0,TopologyDistillation=1e-4", with
-            options as "SoftLabel(own_weight=0.3)=1.0" or in YAML; soft labels by default, and
-            ranked lists where the catalogue is too large for them.
+            options as "SoftLabel(own_weight=0.3)=1.0" or in YAML; "module:Class=1.0" is a class
+            of your own, in the current folder too. Soft labels by default, and ranked lists where
+            the catalogue is too large for them.
         num_items: Length of the teacher's lists; 500, and 100 from 200,000 users on (150 of an
             ensemble), but at most half of the catalogue.
     """

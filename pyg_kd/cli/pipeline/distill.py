@@ -12,6 +12,7 @@ from pyg_kd.cli.pipeline.choices import Choices, list_files
 from pyg_kd.cli.pipeline.comparison import Comparison
 from pyg_kd.cli.pipeline.data import options_of, read_graphs, source_file
 from pyg_kd.cli.pipeline.fitting import check_wanted, use_threads
+from pyg_kd.cli.pipeline.methods import own_files
 from pyg_kd.cli.pipeline.stages import Stages, popular
 from pyg_kd.cli.runs import Run, begin
 from pyg_kd.models import Recommender
@@ -52,7 +53,7 @@ def run_distillation(
 
 
 def input_files(source: Path | None, choices: Choices, output: Output) -> list[Path]:
-    r"""The files that a student is made of: interactions, a saved teacher, lists.
+    r"""The files that a student is made of: interactions, a saved teacher, lists, own methods.
 
     Raises:
         ValueError: If the run would be written over its teacher.
@@ -63,7 +64,7 @@ def input_files(source: Path | None, choices: Choices, output: Output) -> list[P
         if path.resolve() == Path(output.out).expanduser().resolve():
             raise ValueError(f"'out' must not be the teacher's folder (got '{path}')")
         inputs.append(choices.saved.state)
-    return inputs + list_files(choices.teacher.teacher)
+    return inputs + list_files(choices.teacher.teacher) + own_files(choices.methods)
 
 
 def distil(stages: Stages, compared: Comparison, bundle: Bundle) -> None:

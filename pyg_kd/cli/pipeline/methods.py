@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from inspect import signature
 from numbers import Real
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyg_kd import distill
@@ -34,7 +35,7 @@ class Method(NamedTuple):
         Raises:
             ValueError: If it has no such option, or refuses its value.
         """
-        kind = getattr(distill, self.name)
+        kind = method_class(self.name)
         known = signature(kind).parameters
         for option in self.options:
             if option not in known:
@@ -48,7 +49,8 @@ def parse_methods(given: str | Mapping[str, Any] | list[Any]) -> list[Method]:
 
     Args:
         given: Text like ``"SoftLabel(own_weight=0.3)=1.0,HintRegression=1e-2"``; a mapping from
-            names to weights, or to mappings with a ``weight`` and options; or a list of these.
+            names to weights, or to mappings with a ``weight`` and options; or a list of these. A
+            class outside of the package is named as ``module:Class``.
 
     Raises:
         ValueError: If there is no such method, or no weight.
@@ -68,6 +70,38 @@ def parse_methods(given: str | Mapping[str, Any] | list[Any]) -> list[Method]:
     if not found:
         raise ValueError(f"'methods' must name a method (got {given!r})")
     return found
+
+
+def method_class(name: str) -> type[Distillation]:
+    r"""A method's class by its name; ``module:Class`` is looked for in the current folder, too.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found: type[Distillation]
+    if ":" in name:
+        from pyg_kd.study.own_classes import look_in, own_class
+
+        look_in([Path.cwd()], [name])
+        found = own_class(name, Distillation, "methods")
+        return found
+    if name not in NAMES:
+        module, _, last = name.rpartition(".")
+        near = [f"{module}:{last}"] if module else get_close_matches(name, NAMES, 1)
+        hint = f", did you mean {near[0]}?" if near else f": one of {', '.join(NAMES)}"
+        raise ValueError(f"there is no method {name!r}{hint}")
+    found = getattr(distill, name)
+    return found
+
+
+def own_files(methods: Iterable[Method]) -> list[Path]:
+    """The source files of methods outside of the package."""
+    own = [method_class(method.name) for method in methods if ":" in method.name]
+    if not own:
+        return []
+    from pyg_kd.study.own_classes import source_files
+
+    return list(dict.fromkeys(file for kind in own for file in source_files(kind)))
 
 
 def as_config(methods: list[Method]) -> Any:
@@ -121,13 +155,10 @@ def _from_entry(name: str, value: Any) -> Method:
 def _method(name: str, weight: Any, options: dict[str, Any]) -> Method:
     if name in ELSEWHERE:
         raise ValueError(f"{name} is used from Python: {ELSEWHERE[name]}")
-    if name not in NAMES:
-        near = get_close_matches(name, NAMES, 1)
-        hint = f", did you mean {near[0]}?" if near else f": one of {', '.join(NAMES)}"
-        raise ValueError(f"there is no method {name!r}{hint}")
+    kind = method_class(name)
     if weight is None:
         raise ValueError(f"'methods' must give {name} a weight, as in '{name}=1.0'")
-    known = signature(getattr(distill, name)).parameters
+    known = signature(kind).parameters
     numbers = {key for key, option in known.items() if option.annotation in ("float", float)}
     options = {k: _number(k, value) if k in numbers else value for k, value in options.items()}
     return Method(name, _number("weight", weight), options)
