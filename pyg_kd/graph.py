@@ -141,11 +141,17 @@ def interactions(data: HeteroData) -> Interactions:
     Raises:
         TypeError: If ``data`` is not a ``HeteroData``, or its ``edge_index``
             is not a tensor of integers.
-        ValueError: If there is no such edge type, a node type has no size or none of 0 or more,
-            ``edge_index`` is not ``[2, E]``, an id is out of range, or there are more pairs of
-            users and items than int64 numbers.
+        ValueError: If there is no such edge type or it holds ``adj_t`` alone, a node type has no
+            size or none of 0 or more, ``edge_index`` is not ``[2, E]``, an id is out of range, or
+            there are more pairs of users and items than int64 numbers.
     """
-    found = data[interaction_type(data)].get("edge_index")
+    kind = interaction_type(data)
+    found = data[kind].get("edge_index")
+    if found is None and "adj_t" in data[kind]:
+        raise ValueError(
+            f"'data[{kind}]' must have an 'edge_index' (got 'adj_t' alone): leave ToSparseTensor "
+            "out, or take the edges back by torch_geometric.utils.to_edge_index(adj_t)[0].flip(0)"
+        )
     sizes = num_nodes(data, USER, found, 0), num_nodes(data, ITEM, found, 1)
     made = _kept(found, sizes) if isinstance(found, Tensor) else {}
     plain = made["plain"] if "plain" in made else as_edges(found)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data, HeteroData
+from torch_geometric.transforms import ToSparseTensor
+from torch_geometric.utils import to_edge_index
 
 from pyg_kd.functional import Neighbors, interactions, sorted_neighbors
 from pyg_kd.graph import as_ids, check_ids, neighbors_of_keys
@@ -122,6 +124,20 @@ def test_edges_that_are_no_edges():
     data["user", "interacts", "item"].time = torch.ones(3)
     with pytest.raises(TypeError, match=r"'edge_index' must be a tensor \(got NoneType\)"):
         interactions(data)
+
+
+def test_edges_in_a_sparse_tensor_alone():
+    data = ToSparseTensor(layout=torch.sparse_csr)(graph())
+    kind = ("user", "interacts", "item")
+    with pytest.raises(
+        ValueError, match=r"must have an 'edge_index' \(got 'adj_t' alone\): .*flip"
+    ):
+        interactions(data)
+    data[kind].edge_index = to_edge_index(data[kind].adj_t)[0].flip(0)  # as the message says
+    for found, expected in zip(
+        interactions(data).by_user(), interactions(graph()).by_user(), strict=True
+    ):
+        assert torch.equal(found, expected)
 
 
 def test_pairs_beyond_64_bits():
