@@ -17,6 +17,7 @@ from pyg_kd.provenance import machine
 from pyg_kd.study.activity import write_activity
 from pyg_kd.study.binding import nearest
 from pyg_kd.study.checking import check_config
+from pyg_kd.study.commands import study_command
 from pyg_kd.study.config import as_config, read_config
 from pyg_kd.study.data import read_graphs
 from pyg_kd.study.limits import Limits
@@ -99,7 +100,8 @@ def run_study(
         ...     run_study(config, out, executor=InProcess(), progress=False)
         Results('tiny', 3 runs, 3 tested)
     """
-    made, command = checked(config, roots), _command(config)
+    made = checked(config, roots)
+    command = study_command(config, made.name, out, roots)
     _check_names(made, datasets=datasets, worlds=worlds, methods=methods, seeds=seeds)
     require_count(jobs=jobs, threads=threads)
     if minutes is not None:
@@ -211,15 +213,6 @@ def checked(
     look_in(folders, own_names(asdict(config)))
     check_config(config, roots)
     return config
-
-
-def _command(config: object) -> str:
-    """How the study is run, with the path of its file as seen from here where it lies below."""
-    if not isinstance(config, (str, os.PathLike)):
-        return "pyg-kd study CONFIG.yaml"
-    path = Path(config).expanduser().resolve()
-    below = path.is_relative_to(Path.cwd())
-    return f"pyg-kd study {path.relative_to(Path.cwd()) if below else path.name}"
 
 
 def _check_names(made: Config, **wanted: Collection[Any] | None) -> None:

@@ -14,6 +14,7 @@ from pyg_kd.checks import require_count
 from pyg_kd.json_files import read_json
 from pyg_kd.progress import Progress
 from pyg_kd.study.binding import nearest
+from pyg_kd.study.commands import portable
 from pyg_kd.study.conducting import checked, planned
 from pyg_kd.study.limits import Limits
 from pyg_kd.study.processes import Executor, Processes, RunFailed
@@ -121,7 +122,7 @@ def run_summary(record: Record) -> dict[str, Any]:
         "CPU seconds": record.cpu_seconds,
         "peak bytes": record.peak_bytes,
         "bytes": record.size_bytes,
-        "command": record.command,
+        "command": portable(record.command),
     }
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import shlex
 
 import pytest
 
@@ -51,6 +53,32 @@ def test_a_study_is_run_reported_stored_and_verified(run, config, tmp_path):
     words = ("study", "tiny.yaml", "--verify", key, "--out", "nowhere", "--no-progress")
     result = run(*words)
     assert result.code == 1 and not result.json[0]["same"]
+
+
+def test_the_command_of_a_run_works_as_it_stands(run, config, tmp_path):
+    """With the folder of the study and those of the data; stored results hold neither."""
+    pairs = [f"{u},{i}" for u in range(40) for i in range(u % 5, 30, 2)]
+    (tmp_path / "my data").mkdir()
+    (tmp_path / "my data" / "table.csv").write_text("user,item\n" + "\n".join(pairs) + "\n")
+    data = {"made": {"table": "elsewhere/table.csv"}}
+    config.write_text(json.dumps(tiny(datasets=data, results="stored.json", seeds=[0])))
+    words = ("--roots.made", "my data", "--out", tmp_path / "my out", "--no-progress", "--save")
+    result = run("study", "tiny.yaml", *words, "--methods", "student alone")
+    assert result.code == 0, result.err
+    report = (tmp_path / "my out" / "report.md").read_text()
+    (command,) = [
+        line
+        for label, line in itertools.pairwise(report.splitlines())
+        if label.startswith("# ") and label.endswith("student alone, seed 0")
+    ]
+    program, *again = shlex.split(command)
+    assert program == "pyg-kd" and again[2:6] == ["--out", "my out", "--roots.made", "my data"]
+    result = run(*again, "--no-progress")
+    assert result.code == 0 and result.json["same"], result.err
+    stored = (tmp_path / "stored.json").read_text()
+    assert "my out" not in stored and "my data" not in stored
+    key = again[-1]
+    assert json.loads(stored)["runs"][key]["command"] == f"pyg-kd study tiny.yaml --run {key}"
 
 
 def test_only_the_report(run, config, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from pyg_kd.cli.console import note, show_json
 from pyg_kd.cli.options.study import Again, Studied, Studying
 from pyg_kd.json_files import read_json, write_json
+from pyg_kd.study.commands import default_out, portable
 from pyg_kd.study.conducting import run_study
 from pyg_kd.study.config import read_config
 from pyg_kd.study.results import Results
@@ -19,7 +20,7 @@ OK, DIFFERENT = 0, 1
 def run_or_verify(studied: Studied, studying: Studying, again: Again) -> int:
     """Run the study, write its report, or run rows of it again: the exit code."""
     config = read_config(studied.file)
-    out = Path("out") / config.name if studied.out is None else Path(studied.out).expanduser()
+    out = default_out(config.name) if studied.out is None else Path(studied.out).expanduser()
     if again.run is not None and again.verify is not None:
         raise ValueError("--run and --verify cannot be given together")
     if again.run is not None or again.verify is not None:
@@ -112,6 +113,10 @@ def _save(results: Results, path: Path, *, reported: bool) -> None:
     from pyg_kd.study.report import summary
 
     found = read_json(results.path / "summary.json") if reported else summary(results)
+    if found.get("command"):  # what is stored is read on other machines
+        found["command"] = portable(found["command"])
+    for row in (row for world in found["worlds"] for row in world["rows"].values()):
+        row["commands"] = {seed: portable(one) for seed, one in row["commands"].items()}
     runs = {record.key: run_summary(record) for record in results.finalists()}
     write_json(path, {**found, "runs": runs})
     note(f"wrote {path}")
