@@ -102,11 +102,13 @@ class Distillation(SubgraphMethod):
             dim: Width of the student's representations.
 
         Raises:
+            TypeError: If a constructor has not called ``super().__init__()``.
             ValueError: If the graph lacks knowledge that the method needs or carries knowledge of
                 another graph, or if the method takes inner products as the teacher's scores and
                 the teacher ranks by something else.
         """
         name = type(self).__name__
+        self._require_constructed()
         if self.listed_scores:
             self.teacher_scores = "teacher_x" in graph[USER] or "teacher_scores" not in graph[USER]
             self.needs = ("teacher_items", "teacher_x")[: 1 + self.teacher_scores]
@@ -132,10 +134,15 @@ class Distillation(SubgraphMethod):
 
     def unbind(self) -> Self:
         """Forget the graph, so that the next :meth:`bind` creates new parameters."""
+        self._require_constructed()
         for module in self.modules():
             if isinstance(module, Distillation):
                 module._bound = None
         return self
+
+    def _require_constructed(self) -> None:
+        if "_modules" not in vars(self):
+            raise TypeError(f"{type(self).__name__}.__init__ must call super().__init__() first")
 
     def setup(self, graph: HeteroData, dim: int) -> None:
         """Create parameters and tables for a graph that has already been checked."""

@@ -14,6 +14,7 @@ from pyg_kd import (
 from pyg_kd.datasets import SyntheticInteractions
 from pyg_kd.knowledge import extract_knowledge
 from pyg_kd.models import CML, MF
+from pyg_kd.training import Trainer
 
 
 class Counting(Distillation):
@@ -129,6 +130,20 @@ def test_a_teacher_whose_score_is_no_inner_product(method) -> None:
 def test_forward_is_to_be_written(problem) -> None:
     with pytest.raises(NotImplementedError):
         Distillation()(problem.x_dict, problem.graph, problem.batch)
+
+
+class Unmade(Needless):
+    def __init__(self, width: int = 3) -> None:
+        self.width = width  # and no super().__init__()
+
+
+def test_a_constructor_calls_that_of_the_base(problem) -> None:
+    message = r"^Unmade.__init__ must call super\(\).__init__\(\) first$"
+    with pytest.raises(TypeError, match=message):
+        Unmade().bind(problem.graph, dim=3)
+    trainer = Trainer(max_epochs=1, progress=False)
+    with pytest.raises(TypeError, match=message):
+        trainer.fit(MF(problem.graph, 3), problem.graph, distillations=[(Unmade(), 1.0)])
 
 
 class Option(Distillation):
