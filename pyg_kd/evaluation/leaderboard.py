@@ -84,10 +84,10 @@ class Leaderboard:
         Raises:
             ValueError: If there is no model, or the name is taken.
         """
-        if not models or name in self.rows:
-            raise ValueError(
-                f"'name' needs a model, and be new (got {name!r}, {len(models)} models)"
-            )
+        if not models:
+            raise ValueError(f"'models' must hold a model or more (got none for {name!r})")
+        if name in self.rows:
+            raise ValueError(f"'name' must be new (got {name!r}, which has a row)")
         first = models[0]
         if history is not None:
             self.histories[name] = history

@@ -94,7 +94,7 @@ def test_figure(board, tmp_path) -> None:
 
 
 def test_bad_input(split, board) -> None:
-    with pytest.raises(ValueError, match=r"be new .got 'teacher', 1 models"):
+    with pytest.raises(ValueError, match=r"'name' must be new .got 'teacher', which has a row"):
         board.add("teacher", MF(split[0], 2))
-    with pytest.raises(ValueError, match=r"needs a model, .* .got 'x', 0 models"):
+    with pytest.raises(ValueError, match=r"'models' must hold a model or more .got none for 'x'"):
         board.add("x")
