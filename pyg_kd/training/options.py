@@ -10,6 +10,8 @@ from reprlib import repr as shortened
 from typing import Any, Literal
 
 import torch
+from lightning_fabric.accelerators import ACCELERATOR_REGISTRY
+from lightning_fabric.strategies import STRATEGY_REGISTRY
 from torch import nn
 from torch_geometric.data import HeteroData
 
@@ -31,6 +33,13 @@ LossName = Literal["bpr", "sampled_softmax", "own"]
 
 #: Seeds of epochs are multiples of this one, and have to stay within 64 bits.
 MAX_SEED = 2**42
+
+#: Those of Lightning Fabric, whose registries know accelerators and strategies alone.
+PRECISIONS = (
+    "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true",
+    "transformer-engine", "transformer-engine-float16",
+    "32", "16", "bf16", "64",
+)  # fmt: skip
 
 COUNTS = (
     "max_epochs",
@@ -103,6 +112,7 @@ class Options:
         require_at_least(0, weight_decay=self.weight_decay, base_weight=self.base_weight)
         if self.sparse is not None and not isinstance(self.sparse, bool):
             raise TypeError(f"'sparse' must be True, False or None (got {self.sparse!r})")
+        self._check_names_of_fabric()
         if self.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
             raise ValueError(
                 f"'accelerator' is {self.accelerator!r}, but PyTorch finds no CUDA device"
@@ -115,6 +125,19 @@ class Options:
             parse_metric(self.metric)
         elif not callable(self.evaluator):
             raise TypeError(f"'evaluator' must be callable (got {self.evaluator!r})")
+
+    def _check_names_of_fabric(self) -> None:
+        # Fabric itself, which would refuse them, is made as a run starts. It takes objects, too.
+        known = {
+            "accelerator": ("auto", "gpu", *sorted(ACCELERATOR_REGISTRY.available_accelerators())),
+            "strategy": ("auto", *STRATEGY_REGISTRY.available_strategies()),
+            "precision": PRECISIONS,
+        }
+        for name, names in known.items():
+            value = getattr(self, name)
+            if isinstance(value, str):
+                value = value.lower() if name == "strategy" else value
+                require_choice(names, **{name: value})
 
     @property
     def checkpoint(self) -> Path | None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError, fields
 from inspect import signature
 
 import numpy as np
 import pytest
+from lightning_fabric import Fabric
 
 from pyg_kd.training import Trainer
-from pyg_kd.training.options import Options, plain
+from pyg_kd.training.options import PRECISIONS, Options, plain
 
 
 def test_options_are_the_arguments_of_the_trainer():
@@ -50,6 +52,14 @@ def test_types(options, message):
 def test_metric_without_a_length():
     with pytest.raises(ValueError, match=r"'metric' must look like 'recall@20'.*got 'ndcg'"):
         Trainer(metric="ndcg")
+
+
+def test_precisions_are_those_of_fabric():
+    with pytest.raises(ValueError, match="is invalid") as caught:
+        Fabric(accelerator="cpu", precision="half-ish")
+    _, allowed = str(caught.value).split("Allowed")
+    assert set(re.findall(r"'([\w-]+)'", allowed)) == set(PRECISIONS)
+    assert Trainer(precision=32).options.precision == 32
 
 
 def test_plain_numbers():

@@ -79,6 +79,9 @@ def test_a_trainer_names_what_was_chosen(tmp_path):
         ({"base_weight": -1}, r"'base_weight' must be 0 or more \(got -1\)"),
         ({"loss": "hinge"}, r"'loss' must be one of \('bpr', .*'own'\).*\(got 'hinge'\)"),
         ({"seed": 2**62}, r"'seed' must lie in -2\*\*42..2\*\*42 \(got 4611686018427387904\)"),
+        ({"accelerator": "gppu"}, r"'accelerator' must be one of .*'cpu'.* \(got 'gppu'\)"),
+        ({"precision": "half-ish"}, r"'precision' must be one of .*-mixed.*\(got 'half-ish'\)"),
+        ({"strategy": "foo"}, r"'strategy' must be one of .*'ddp'.* \(got 'foo'\)"),
         ({"metric": "auc@5"}, r"'metric' must look like 'recall@20'.*\(got 'auc@5'\)"),
     ],
 )
