@@ -24,6 +24,7 @@ ALS = AlternatingLeastSquares.__name__
 #: Classes of :mod:`pyg_kd.models` that a study can make of a graph and a width.
 MODELS = tuple(n for n in models.__all__ if isinstance(getattr(models, n), type))
 MODELS = tuple(n for n in MODELS if issubclass(getattr(models, n), Recommender))
+MODELS = tuple(n for n in MODELS if getattr(models, n) is not Recommender)  # which is abstract
 
 METHODS = tuple(sorted({*distill.__all__} - {Distillation.__name__}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import signature
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ def check_config(config: Config, roots: Mapping[str, str] | None = None) -> None
     plan = Plan(config, dict.fromkeys(config.datasets, SIZES), dict.fromkeys(config.datasets, ""))
     check_rows(plan)
     check_published(plan)
+
+
+def check_sizes(config: Config, name: str, sizes: Mapping[str, int]) -> None:
+    """Raise unless lists of the lengths that are measured can be made of a data set."""
+    lengths = {"metric": parse_metric(config.metric)[1], "test.k": max(config.test.k)}
+    for option, length in lengths.items():
+        if length > sizes["items"]:
+            raise ValueError(
+                f"{option!r} asks for lists of {length} items, but datasets.{name} has "
+                f"{sizes['items']}"
+            )
 
 
 def check_published(plan: Plan) -> None:
@@ -190,6 +202,8 @@ def _check_made(plan: Plan, place: Place, setting: Setting, name: str) -> None:
         for key, value in (("weight", component["weight"]), ("scale", tree["scale"])):
             if not _is_number(value):
                 raise ValueError(f"{name}: {key!r} must be a number (got {value!r})")
+            if not 0 <= value < inf:
+                raise ValueError(f"{name}: {key!r} must be finite and 0 or more (got {value})")
     if not is_trained(tree["class"]) and tree["components"]:
         raise ValueError(f"{name}: {tree['class']} is not trained, so it can't be distilled")
 

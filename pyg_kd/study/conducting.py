@@ -16,7 +16,7 @@ from pyg_kd.locks import locked
 from pyg_kd.provenance import machine
 from pyg_kd.study.activity import write_activity
 from pyg_kd.study.binding import nearest
-from pyg_kd.study.checking import check_config
+from pyg_kd.study.checking import check_config, check_sizes
 from pyg_kd.study.commands import study_command
 from pyg_kd.study.config import as_config, read_config
 from pyg_kd.study.data import read_graphs
@@ -142,6 +142,7 @@ def planned(
         if limits.datasets is None or name in limits.datasets:
             graphs = read_graphs(dataset, roots.get(name))
             sizes[name], prints[name] = graphs.sizes, graphs.fingerprints
+            check_sizes(made, name, sizes[name])
             if path is not None:
                 activity[name] = write_activity(path, prints[name]["split"], graphs.train)
     plan = Plan(made, sizes, {name: prints[name]["split"] for name in prints})

@@ -47,7 +47,7 @@ def read_config(path: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no YAML, or not a configuration.
+        ValueError: If it is no YAML, has a key twice, or is not a configuration.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -56,6 +56,8 @@ def read_config(path: str | Path) -> Config:
         given = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path}' is no YAML ({error})") from error
+    except _Repeated as error:
+        raise ValueError(f"'{path}', {error}") from error
     if not isinstance(given, Mapping):
         raise ValueError(f"'{path}' is no configuration: it must hold names and values")
     return as_config({"name": path.stem, **given})
@@ -79,8 +81,25 @@ def as_config(given: Mapping[str, Any]) -> Config:
     return config
 
 
+class _Repeated(ValueError):
+    """A mapping has a key twice, of which YAML's loader would keep the last."""
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """A loader that reads 1e-3 as a number."""
+    """A loader that reads 1e-3 as a number, and refuses a key that is there twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """A mapping as it is written, before ``<<`` merges others into it."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            name, line = (key.tag, str(key.value)), key.start_mark.line + 1
+            if name in lines:
+                raise _Repeated(
+                    f"line {line}: {key.value!r} is there already, in line {lines[name]}"
+                )
+            lines[name] = line
+        return node
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))

@@ -64,6 +64,7 @@ MISTAKES = [
     ("worlds/mf/teacher", "alz", "worlds.mf.teacher: there is no 'alz', did you mean 'als'?"),
     ("worlds/mf/rows", ["sofd"], "there is no row 'sofd' in 'methods', did you mean 'soft'?"),
     ("worlds/mf/student/model", "MFF", "there is no model 'MFF', did you mean 'MF'?"),
+    ("worlds/mf/student/model", "Recommender", "there is no model 'Recommender'"),
     ("worlds/mf/student/options", {"std": 1.0}, "MF has no option 'std'"),
     ("worlds/mf/student/start", "random", "start: there is no 'random'"),
     ("worlds/mf/student/trainer", {"epochs": 3}, "Trainer has no option 'epochs'"),
@@ -77,6 +78,10 @@ MISTAKES = [
     ("methods/soft/weight", "heavy", "methods.soft.weight must be a number or nothing"),
     ("methods/soft/search", {"wait": [1, 2]}, "methods.soft.search: there is no 'wait', did you"),
     ("methods/soft/search", {"weight": [1, "x"]}, "methods.soft: 'weight' must be a number"),
+    ("methods/soft/search", {"weight": [1, -1]}, "'weight' must be finite and 0 or more (got -1)"),
+    ("methods/soft/search", {"weight": [float("nan"), 1]}, "'weight' must be finite and 0 or more"),
+    ("methods/soft/search", {"weight": [1, float("inf")]}, "must be finite and 0 or more (got i"),
+    ("methods/soft/scale", -0.5, "'scale' must be finite and 0 or more (got -0.5)"),
     ("methods/soft/search", {"weight": [1.0]}, "all rows must be tuned alike"),
     ("methods/soft/search", {"options.num_listed": [5, -5]}, "'num_listed' must be"),
     ("methods/soft/search", {"trainer.lr": [1.0, -1.0]}, "'lr' must be"),
@@ -132,6 +137,44 @@ def test_files_are_read_with_numbers_of_every_kind(tmp_path: Path) -> None:
         read_config(path)
     with pytest.raises(FileNotFoundError, match="there is no configuration"):
         read_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "methods:\n  soft: {a: 1}\n  hard: {}\n  soft: {}\n",
+            "line 4: 'soft' is there already, in line 2",
+        ),
+        ("name: a\nname: a\n", "line 2: 'name' is there already, in line 1"),
+        ("seeds: [{a: 1, a: 2}]\n", "line 1: 'a' is there already, in line 1"),
+        ("a: {'b': 1, b: 2}\n", "line 1: 'b' is there already"),
+        ("a: {1e-3: 1, 1e-3: 2}\n", "line 1: '1e-3' is there already"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_told(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        read_config(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text(
+        """
+        metric: ndcg@5
+        datasets: {made: {data: SyntheticInteractions}}
+        teachers:
+          small: &small {model: AlternatingLeastSquares, dim: 8}
+          wide: &wide {<<: *small, dim: 64}
+          wider: {<<: *wide, dim: 99}
+        worlds: {mf: {teacher: wide, student: {model: MF, dim: 4}}}
+        """
+    )
+    teachers = read_config(path).teachers
+    assert [teachers[name].dim for name in ("small", "wide", "wider")] == [8, 64, 99]
 
 
 def test_a_table_lies_in_its_root(tmp_path: Path) -> None:

@@ -284,6 +284,22 @@ def test_a_state_of_another_kind_is_a_failure_not_a_number(tmp_path: Path) -> No
     assert "soft" not in [r.method for r in results.finalists()]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "ndcg@51"}, "'metric' asks for lists of 51 items, but datasets.made has 50"),
+        ({"test": {"k": [5, 99]}}, "'test.k' asks for lists of 99 items, but datasets.made has 50"),
+    ],
+)
+def test_lists_longer_than_the_catalogue_are_told_before_anything_runs(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    executor = Counting()
+    with pytest.raises(ValueError, match=message):
+        conduct(tiny(**change), tmp_path, executor)
+    assert executor.done == []
+
+
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="'out' must be an empty folder or that of the study"):
