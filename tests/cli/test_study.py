@@ -91,16 +91,22 @@ def test_only_the_report(run, config, tmp_path):
 
 
 def test_what_is_missing_and_what_failed_is_told(run, config, tmp_path):
-    result = run("study", "tiny.yaml", "--minutes", "1e-9", "--no-report", "--no-progress")
-    assert result.code == 0 and "6 runs are missing" in result.err
+    for words in (["--no-report"], [], ["--save"]):
+        result = run("study", "tiny.yaml", "--minutes", "1e-9", "--no-progress", *words)
+        assert result.code == 0 and "6 runs are missing" in result.err
+        assert ("no run has been tested yet" in result.err) == (words != ["--no-report"])
+        assert result.json["missing"] == 6 and result.json["rows"] == {}
+    assert not [*tmp_path.glob("out/tiny/report*")] and not (tmp_path / "stored.json").exists()
     methods = {"DE": {"method": "DistillationExperts", "search": {"weight": [0.1, 1.0]}}}
     methods = {**CONFIG["methods"], **methods}
     world = {**CONFIG["worlds"]["mf"], "teacher": "ease"}
     (tmp_path / "other.yaml").write_text(
         json.dumps(tiny(name="other", methods=methods, worlds={"mf": world}, seeds=[0]))
     )
-    result = run("study", "other.yaml", "--methods", "DE", "--no-report", "--no-progress")
+    result = run("study", "other.yaml", "--methods", "DE", "--no-progress")
     assert result.code == 1 and "teacher_x" in result.err
+    report = (tmp_path / "out" / "other" / "report.md").read_text()
+    assert "No student was tested: teacher reaches 0." in report and "**Failed**" in report
 
 
 @pytest.mark.parametrize(

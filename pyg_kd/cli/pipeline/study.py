@@ -30,6 +30,10 @@ def run_or_verify(studied: Studied, studying: Studying, again: Again) -> int:
         raise ValueError("--save needs a configuration that names its file of 'results'")
     results = Results(out) if studying.report_only else _run(studied, studying, out)
     show_json(_told(results))
+    wanted = studying.report or stored is not None
+    if wanted and not studying.report_only and not results.finalists():
+        note("no run has been tested yet: there is nothing to report")
+        return DIFFERENT if results.about.get("failed") else OK
     if studying.report or studying.report_only:
         from pyg_kd.study.report import write_report
 

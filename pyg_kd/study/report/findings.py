@@ -34,7 +34,10 @@ def findings(world: World, baseline: str, metric: str) -> list[str]:
     """
     rows = {n: row for n, row in world["rows"].items() if metric in row["test"]}
     students = {n: row for n, row in rows.items() if row["role"] != TEACHER}
-    found = [_best(students, baseline, metric)] if students else []
+    if not students:
+        told = [f"{name} reaches {_mean(row, metric):.4f}" for name, row in rows.items()]
+        return [f"No student was tested: {listed(told)}."]
+    found = [_best(students, baseline, metric)]
     found += [_runner_up(world["runner-up"].get(metric))]
     found += [_teacher(rows, world["teacher"], baseline, metric)]
     found += _groups(students, baseline, metric)

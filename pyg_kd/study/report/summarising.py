@@ -228,11 +228,13 @@ def _runner_up(students: Values, draw: dict[str, Any]) -> dict[str, Any] | None:
     means = {
         name: sum(float(v.mean()) for v in of.values()) / len(of) for name, of in students.items()
     }
-    first, *rest = sorted(means, key=means.__getitem__, reverse=True)
-    if not rest or not students[first].keys() & students[rest[0]].keys():
+    if len(means) < 2:
         return None
-    test = compare_runs(students[rest[0]], {first: students[first]}, **draw)[first]
-    return {"best": first, "second": rest[0], **comparison(test)}
+    first, second = sorted(means, key=means.__getitem__, reverse=True)[:2]
+    if not students[first].keys() & students[second].keys():
+        return None
+    test = compare_runs(students[second], {first: students[first]}, **draw)[first]
+    return {"best": first, "second": second, **comparison(test)}
 
 
 def _fingerprints(records: Sequence[Record]) -> dict[str, str]:
