@@ -119,7 +119,7 @@ def _text_columns(
     headless = all(isinstance(name, int) for name in wanted.values())
     if not headless:
         wanted = with_optional(wanted, optional, names)
-    hint = ": for a file without a header line give positions, such as user=0, item=1"
+    hint = ": without a header line, columns have numbers, such as 0 for the user, 1 for the item"
     check_names(wanted, range(len(names)) if headless else names, "" if headless else hint)
     _check_widths(path, content, separator, len(names))
     place = {name: name if headless else names.index(str(name)) for name in wanted.values()}

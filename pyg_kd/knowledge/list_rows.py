@@ -64,7 +64,8 @@ class ListRows:
                 raise ValueError(
                     f"'table' must hold {key} ids of the graph (got "
                     f"{self._raw(key, int(np.argmin(flags)))!r}, and {np.count_nonzero(~flags)} "
-                    f"rows of unknown {key}s in all): leave them out by unknown='skip'"
+                    f"rows of unknown {key}s in all): remove them, or read the table with "
+                    "unknown='skip'"
                 )
         return np.asarray(known[USER] & known[ITEM])
 

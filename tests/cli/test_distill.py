@@ -275,6 +275,15 @@ def test_a_teacher_that_is_a_run(run, table, trained, tmp_path):
     )
 
 
+def test_a_folder_of_the_name_of_a_teacher_is_not_taken_for_one(run, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ease", "ensemble", "als"):
+        (tmp_path / name).mkdir()
+    result = run("distill", table, "--out", "run", "--teacher", "ease", "--no-baseline", *QUICK)
+    assert result.code == 0, result.err
+    assert run("evaluate", "run", "--no-progress").code == 0
+
+
 def test_a_closed_form_teacher(run, table, tmp_path):
     result = run("distill", table, "--out", tmp_path / "run", "--teacher", "ease", *QUICK)
     assert result.code == 0, result.err

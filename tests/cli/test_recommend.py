@@ -276,6 +276,21 @@ def test_memory_does_not_grow_with_the_users(run, tmp_path):
     assert peaks[1] < 1.2 * peaks[0]
 
 
+def test_lists_longer_than_the_catalogue_are_not_made(run, bundle, tmp_path, monkeypatch):
+    asked = []
+    search = TopKIndex.search
+
+    def counted(index, users, k, **options):
+        asked.append(k)
+        return search(index, users, k, **options)
+
+    monkeypatch.setattr(TopKIndex, "search", counted)
+    for k in (30, 10**9):
+        assert run("recommend", bundle, "--out", tmp_path / f"{k}.csv", "--k", k).code == 0
+    assert set(asked) == {30}
+    assert (tmp_path / "30.csv").read_bytes() == (tmp_path / f"{10**9}.csv").read_bytes()
+
+
 def test_no_users_at_all(run, bundle, tmp_path):
     (tmp_path / "users.txt").write_text("\n")
     for ending in ("csv", "jsonl", "parquet"):

@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from pyg_kd.cli.options import Data
+from pyg_kd.cli.pipeline.data import options_of
 from pyg_kd.cli.runs import Run, begin
 
 
@@ -127,3 +129,9 @@ def test_a_damaged_configuration(tmp_path, content):
 def test_no_run(tmp_path):
     with pytest.raises(ValueError, match=r"is not a run: it has no run\.json"):
         Run.open(tmp_path / "nowhere")
+
+
+def test_a_folder_of_data_is_found_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert options_of(Data("movielens-100k", root="ml"))["root"] == str(tmp_path / "ml")
+    assert options_of(Data("movielens-100k"))["root"] is None

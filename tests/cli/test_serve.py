@@ -67,6 +67,12 @@ def test_mistakes(run, distilled, monkeypatch, words, message):
     assert result.code == 2 and message in result.err
 
 
+def test_a_server_that_is_not_installed_is_named(run, distilled, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = run("serve", distilled / "bundle", "--port", 0)
+    assert result.code == 2 and "'serve' needs uvicorn: pip install 'pyg_kd[serve]'" in result.err
+
+
 def test_a_request(distilled):
     command = [sys.executable, "-m", "pyg_kd.cli", "serve", str(distilled / "bundle")]
     process = subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True)

@@ -58,7 +58,7 @@ def test_positions_stand_for_a_missing_header(tmp_path: Path) -> None:
     assert data[ITEM].raw_id.tolist() == [10, 30]
     assert data[INTERACTS].time.tolist() == [978302109, 978300760]
     _refused(path, "7::30\n", r"'time' must be one of .* \(got 3\)", user=0, item=1, time=3)
-    _refused(path, "7::30\n", r"\['7', '30'\] \(got 'user'\): .* give positions, such as user=0")
+    _refused(path, "7::30\n", r"\['7', '30'\] \(got 'user'\): .* such as 0 for the user")
 
 
 # Given the extra field, pandas alone takes the first column for an index: users become items.

@@ -20,6 +20,8 @@ def run_service(served: Served, page: Page, allowed: Allowed) -> None:
     bundle = Path(served.bundle).expanduser()
     titles = None if page.titles is None else read_titles(page, bundle)
     try:
+        import uvicorn  # noqa: F401  (workers import it, whose errors are in the log alone)
+
         from pyg_kd.retrieval.service.options import Limits
         from pyg_kd.retrieval.service.server import serve
     except ImportError as error:

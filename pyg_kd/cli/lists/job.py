@@ -55,6 +55,7 @@ class Ranking:
 
     def __init__(self, index: TopKIndex, wanted: Wanted) -> None:
         self.index, self.wanted = index, wanted
+        self.k = min(wanted.k, index.num_items)  # the rest would be padding, which nobody writes
         self.options: dict[str, Any] = {"exclude_seen": wanted.exclude_seen}
         for name in ("exclude", "candidates"):
             if (path := getattr(wanted, name)) is not None:
@@ -75,10 +76,10 @@ class Ranking:
             users = block.users[start : start + AT_ONCE]
             if block.histories is None:
                 unknown: Any = "popular" if self.wanted.unknown == "popular" else "raise"
-                found = self.index.search(users, self.wanted.k, unknown=unknown, **self.options)
+                found = self.index.search(users, self.k, unknown=unknown, **self.options)
             else:
                 histories = block.histories[start : start + AT_ONCE]
-                found = self.index.search_history(histories, self.wanted.k, **self.options)
+                found = self.index.search_history(histories, self.k, **self.options)
             yield Lists(users, *found)
             progress.update(len(users))
 

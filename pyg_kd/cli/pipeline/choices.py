@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from torch_geometric.data import HeteroData
 
@@ -13,14 +13,10 @@ from pyg_kd.cli.pipeline import recipes
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.fitting import check_training, metric_for
 from pyg_kd.cli.pipeline.methods import Method, as_config, parse_methods
-from pyg_kd.cli.pipeline.models import CLASSES
+from pyg_kd.cli.pipeline.models import CLASSES, ENSEMBLE, NAMES, is_run
 from pyg_kd.cli.pipeline.saved import SavedRun
 from pyg_kd.knowledge import read_lists
 from pyg_kd.training.student_recipe import INIT_STD
-from pyg_kd.training.teachers import Name
-
-#: The teacher that is several, chosen by the size of the data, and the names of its members.
-ENSEMBLE, NAMES = "ensemble", get_args(Name)
 
 
 class Choices(NamedTuple):
@@ -48,10 +44,10 @@ class Choices(NamedTuple):
         for name in ("teacher_training", "baseline_training"):
             group = teacher if name.startswith("teacher") else student
             check_training(name, getattr(group, name) or {})
-        path = Path(teacher.teacher).expanduser()
-        if path.is_dir():
-            teacher = replace(teacher, teacher=str(path.resolve()))
-            return cls(teacher, knowledge, student, SavedRun.open(path.resolve()))
+        if is_run(teacher.teacher):
+            path = Path(teacher.teacher).expanduser().resolve()
+            teacher = replace(teacher, teacher=str(path))
+            return cls(teacher, knowledge, student, SavedRun.open(path))
         if is_ensemble(teacher.teacher):
             _check_ensemble(teacher, knowledge)
             teacher = replace(teacher, teacher=_resolved(teacher.teacher))

@@ -157,6 +157,10 @@ def _num_targets(graph: HeteroData | None) -> int:
 
 
 def options_of(data: Data) -> dict[str, Any]:
-    """The options, with the file by its whole path."""
-    path = source_file(data.interactions)
-    return asdict(data) | ({} if path is None else {"interactions": str(path.resolve())})
+    """The options, with files and folders by their whole paths."""
+    found, path = asdict(data), source_file(data.interactions)
+    if path is not None:
+        found["interactions"] = str(path.resolve())
+    if data.root is not None:
+        found["root"] = str(Path(data.root).expanduser().resolve())
+    return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import signature
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from torch_geometric.data import HeteroData
@@ -13,6 +14,7 @@ from pyg_kd import models
 from pyg_kd.checks import require_choice
 from pyg_kd.models import Recommender
 from pyg_kd.models.spectral import STARTS, start_from_spectrum
+from pyg_kd.training.teachers import Name
 
 #: The class of each name.
 CLASSES: dict[str, type[Recommender]] = {
@@ -26,6 +28,19 @@ CLASSES: dict[str, type[Recommender]] = {
     "gfcf": models.GFCF,
     "ease": models.EASE,
 }
+
+#: The teacher that is several, chosen by the size of the data, and the names of its members.
+ENSEMBLE, NAMES = "ensemble", get_args(Name)
+
+
+def is_run(teacher: str) -> bool:
+    """Whether the word for a teacher is the folder of a run; a name is none, whatever lies there.
+
+    Example:
+        >>> is_run("."), is_run("ensemble")
+        (True, False)
+    """
+    return teacher not in {ENSEMBLE, *NAMES, *CLASSES} and Path(teacher).expanduser().is_dir()
 
 
 def make_model(

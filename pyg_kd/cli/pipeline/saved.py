@@ -13,7 +13,7 @@ from pyg_kd.cli.parser import arguments
 from pyg_kd.cli.pipeline import ensembles
 from pyg_kd.cli.pipeline.data import Graphs, read_graphs
 from pyg_kd.cli.pipeline.fitting import trainer_options
-from pyg_kd.cli.pipeline.models import make_model, without_start
+from pyg_kd.cli.pipeline.models import is_run, make_model, without_start
 from pyg_kd.cli.runs import Run
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.models import Recommender
@@ -126,7 +126,7 @@ class SavedRun:
             return self._read(
                 name, str(student.student), graphs, student.dim, student.student_options
             )
-        if Path(teacher.teacher).is_dir():
+        if is_run(teacher.teacher):
             return SavedRun.open(teacher.teacher).model_for(graphs)
         if self.of_ensemble:
             return ensembles.read(self.run, "teacher", graphs)

@@ -56,10 +56,10 @@ def write_faiss(
     labels = np.arange(index.num_items)
     if ids == "original":
         if index.items.kind == "text":
-            raise ValueError("original ids are strings, which faiss has no place for: ids='rows'")
+            raise ValueError("original ids are strings, which faiss can't hold: use ids 'rows'")
         labels = index.items.take(labels)
         if (labels == -1).any():
-            raise ValueError("an item has the id -1, which faiss returns for none: ids='rows'")
+            raise ValueError("an item has the id -1, which faiss returns for none: use ids 'rows'")
     faiss = need("faiss", "faiss", "write_faiss")
     try:
         found = faiss.index_factory(index.dim, f"IDMap2,{factory}", faiss.METRIC_INNER_PRODUCT)

@@ -46,7 +46,7 @@ class Recommend(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
 
     def __post_init__(self) -> None:
         if (self.user is UNSET) == (self.history is UNSET):
-            raise ValueError("either 'user' or 'history' must be given")
+            raise ValueError("one of 'user' and 'history' must be given")
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 
     def __post_init__(self) -> None:
         if (self.item is UNSET) == (self.items is UNSET):
-            raise ValueError("either 'item' or 'items' must be given")
+            raise ValueError("one of 'item' and 'items' must be given")
 
     def clicked(self) -> list[int | str]:
         """The items, one or several."""

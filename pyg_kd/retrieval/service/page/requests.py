@@ -33,7 +33,7 @@ class Whom(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
 
     def __post_init__(self) -> None:
         if (self.user is UNSET) == (self.items is UNSET):
-            raise ValueError("either 'user' or 'items' must be given")
+            raise ValueError("one of 'user' and 'items' must be given")
 
 
 class Lists(Whom, frozen=True, kw_only=True):
