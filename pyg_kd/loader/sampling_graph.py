@@ -49,7 +49,7 @@ def sampling_graph(data: HeteroData) -> HeteroData:
             "them by data.coalesce()"
         )
     graph = copy.copy(data)
-    for store in graph.stores:
+    for store in (*graph.node_stores, *graph.edge_stores):
         for name in [name for name, value in store.items() if isinstance(value, (list, tuple))]:
             del store[name]
     graph[ITEM, f"rev_{kind[1]}", USER].edge_index = torch.stack([of_user.col, of_user.row])
