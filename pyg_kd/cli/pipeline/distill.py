@@ -8,6 +8,7 @@ from pyg_kd.cli.console import note, warn
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
 from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.pipeline.bundles import save_bundle, write_titles
+from pyg_kd.cli.pipeline.checking import check_students
 from pyg_kd.cli.pipeline.choices import Choices, list_files
 from pyg_kd.cli.pipeline.comparison import Comparison
 from pyg_kd.cli.pipeline.data import options_of, read_graphs, source_file
@@ -43,6 +44,7 @@ def run_distillation(
         note(graphs.described)
         run.update(data=graphs.sizes, fingerprints=graphs.fingerprints)
         stages = Stages(run, choices.filled(graphs), graphs, machine)
+        check_students(stages, served=bundle.bundle)
         run.write_config(flat(data, *stages.choices[:3], metrics, machine, bundle))
         compared = Comparison(graphs, metrics, stages.choices.student.metric, machine.progress)
         distil(stages, compared, bundle)
@@ -64,7 +66,8 @@ def input_files(source: Path | None, choices: Choices, output: Output) -> list[P
         if path.resolve() == Path(output.out).expanduser().resolve():
             raise ValueError(f"'out' must not be the teacher's folder (got '{path}')")
         inputs.append(choices.saved.state)
-    return inputs + list_files(choices.teacher.teacher) + own_files(choices.methods)
+    methods = choices.methods if choices.knowledge.methods else []  # a recipe's are the package's
+    return inputs + list_files(choices.teacher.teacher) + own_files(methods)
 
 
 def distil(stages: Stages, compared: Comparison, bundle: Bundle) -> None:
