@@ -221,6 +221,8 @@ def _tried(config: Config, row: Row, name: str) -> list[Setting]:
 def _check_names_of(row: Row, config: Config, place: str) -> None:
     if row.method is not None and row.components:
         raise ValueError(f"{place} must name 'method' or 'components', one of them")
+    if row.compress and (row.method is not None or row.components):
+        raise ValueError(f"{place} must name 'compress' or a method, one of them")
     if row.like is not None and row.search:
         raise ValueError(f"{place} must have 'like' or 'search', one of them")
     if row.knowledge is not None:

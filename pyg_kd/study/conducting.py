@@ -150,11 +150,11 @@ def planned(
 
 
 def _outcome(running: Running, found: list[Record], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What ran, and what did not; finalists of rows that were not wanted stay."""
+    """What ran, and what did not; finalists of rows that were not wanted stay, if they belong."""
     wanted = {(*place, seed) for place, seed in running.finalists()}
-    stay = [running.store.find(key) for key in before.get("finalists", [])]
-    keys = {r.key for r in stay if r is not None and r.row not in wanted}
-    keys |= {record.key for record in found}
+    earlier = [running.store.find(key) for key in before.get("finalists", [])]
+    stay = [r for r in earlier if r is not None and running.plan.has(r)]
+    keys = {r.key for r in stay if r.row not in wanted} | {record.key for record in found}
     return {
         "finalists": sorted(keys),
         "missing": len(wanted) - len(found),

@@ -9,7 +9,7 @@ from typing import Any
 from pyg_kd.study.building import ALS, is_trained, make_method, make_trainer
 from pyg_kd.study.optuna_search import OptunaSearch
 from pyg_kd.study.recipes import Recipe, Tree, recipe_of, student_tree, teacher_tree, with_parts
-from pyg_kd.study.records import STUDENT, TEACHER, digest
+from pyg_kd.study.records import STUDENT, TEACHER, Record, digest
 from pyg_kd.study.schema import Config, Row, Teacher
 from pyg_kd.study.search import GridSearch, Search
 from pyg_kd.study.settings import Setting, applied, flat, settings_of
@@ -52,6 +52,15 @@ class Plan:
                 if of.datasets is None or dataset in of.datasets:
                     for name in self.rows[world]:
                         yield dataset, world, name
+
+    def has(self, record: Record) -> bool:
+        """Whether a run is of a row and a seed of this study, and of its split as it is now."""
+        dataset, world, name, seed = record.row
+        rows = {place[2] for place in self.places() if place[:2] == (dataset, world)}
+        if not rows or name not in rows | {*self.teachers[world]}:
+            return False
+        split = record.recipe["split"]
+        return seed in self.config.seeds and split == self.splits.get(dataset, split)
 
     def row(self, place: Place) -> Row:
         """A row."""

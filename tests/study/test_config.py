@@ -86,6 +86,7 @@ MISTAKES = [
     ("methods/soft/search", {"options.num_listed": [5, -5]}, "'num_listed' must be"),
     ("methods/soft/search", {"trainer.lr": [1.0, -1.0]}, "'lr' must be"),
     ("methods/soft/components", [{"method": "SoftLabel"}], "must name 'method' or 'components'"),
+    ("methods/soft/compress", True, "must name 'compress' or a method, one of them"),
     ("methods/soft/knowledge", "random", "methods.soft.knowledge: there is no 'random'"),
     ("methods/soft/teacher", "eas", "methods.soft.teacher: there is no 'eas', did you mean 'ease'"),
     ("methods/soft/like", "student alone", "must have 'like' or 'search', one of them"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import time
 from pathlib import Path
@@ -149,6 +150,21 @@ def test_only_what_is_asked_for_is_run(tmp_path: Path) -> None:
     results = conduct(CONFIG, tmp_path, methods=["soft"], seeds=[1])
     assert results.methods == ["teacher", "student alone", "soft"]
     assert [r.method for r in results.finalists()] == ["teacher", "student alone", "soft"]
+
+
+def test_rows_that_are_gone_and_runs_of_another_split_leave(tmp_path: Path) -> None:
+    conduct(CONFIG, tmp_path)
+    datasets = copy.deepcopy(CONFIG["datasets"])
+    (dataset,) = datasets.values()
+    dataset["split"] = {"UserSplit": {"val": 0.1, "test": 0.3, "seed": 0}}
+    split = conduct({**CONFIG, "datasets": datasets}, tmp_path, methods=["student alone"])
+    assert {r.method for r in split.finalists()} == {"teacher", "student alone"}
+    assert len({r.recipe["split"] for r in split.finalists()}) == 1
+    conduct(CONFIG, tmp_path)
+    methods = {name: of for name, of in CONFIG["methods"].items() if name != "soft"}
+    fewer = conduct({**CONFIG, "methods": methods, "seeds": [0]}, tmp_path)
+    assert "soft" not in {r.method for r in fewer.finalists()}
+    assert {r.seed for r in fewer.finalists()} == {0}
 
 
 def test_rows_that_share_a_recipe_share_their_training(tmp_path: Path) -> None:
