@@ -187,11 +187,24 @@ def _make_room(run: Run, request: dict[str, Any], overwrite: bool) -> None:
     if record.get("state") == COMPLETE:
         raise ValueError(f"'{run.path}' holds a complete run: --overwrite replaces it")
     for name, value in json.loads(json.dumps(request)).items():
-        if record.get(name) != value:
+        old, new = record.get(name), value
+        if name == "options":
+            old, new = deciding(old or {}), deciding(new)
+        if old != new:
             raise ValueError(
                 f"'{run.path}' holds an interrupted run with other {name}"
-                f"{_difference(record.get(name), value)}: --overwrite replaces it"
+                f"{_difference(old, new)}: --overwrite replaces it"
             )
+
+
+def deciding(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run must have again to be continued.
+
+    Example:
+        >>> deciding({"dim": 8, "progress": True})
+        {'dim': 8}
+    """
+    return {name: value for name, value in options.items() if name != "progress"}
 
 
 def _difference(old: Any, new: Any) -> str:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -101,13 +102,7 @@ def fit(
     history = History()
     if model.trainable:
         note(f"{name}: {' + '.join([repr(model), *(repr(method) for method, _ in distillations)])}")
-        trainer = Trainer(
-            seed=machine.seed,
-            accelerator=machine.device,
-            progress=machine.progress,
-            checkpoint_dir=run.checkpoints(name),
-            **{RENAMED.get(key, key): _loss_made(key, value) for key, value in options.items()},
-        )
+        trainer = make_trainer(options, machine, run.checkpoints(name))
         with warnings.catch_warnings():
             # That a student passes its teacher is no reason to worry: see Comparison.doubts.
             warnings.filterwarnings("ignore", message="the teacher is no better than its student")
@@ -118,6 +113,35 @@ def fit(
     history.to_json(run.history(name))
     shutil.rmtree(run.checkpoints(name), ignore_errors=True)
     return history
+
+
+def make_trainer(
+    options: Mapping[str, Any], machine: Machine, checkpoints: Path | None = None
+) -> Trainer:
+    r"""The trainer of a model.
+
+    Args:
+        options: Its options, by the names of the command line.
+        machine: Seed and device.
+        checkpoints: Folder of the checkpoint.
+
+    Raises:
+        ValueError: If an option is unknown, of another type or out of range.
+    """
+    given = {RENAMED.get(key, key): _loss_made(key, value) for key, value in options.items()}
+    try:
+        return Trainer(
+            seed=machine.seed,
+            accelerator=machine.device,
+            progress=machine.progress,
+            checkpoint_dir=checkpoints,
+            **given,
+        )
+    except (TypeError, ValueError) as error:
+        message = str(error).replace("'accelerator'", "'device'")
+        for ours, theirs in RENAMED.items():
+            message = message.replace(f"'{theirs}'", f"'{ours}'")
+        raise ValueError(message) from error
 
 
 def _loss_made(name: str, value: Any) -> Any:

@@ -16,6 +16,7 @@ from pyg_kd.cli.pipeline.ensembles import factors, size_of, taught, weights_of
 from pyg_kd.cli.pipeline.fitting import best_epochs, fit, trainer_options
 from pyg_kd.cli.pipeline.models import make_model
 from pyg_kd.cli.runs import Run
+from pyg_kd.distill import Distillation
 from pyg_kd.graph import interactions
 from pyg_kd.knowledge import Listed, extract_knowledge
 from pyg_kd.models import Recommender
@@ -67,10 +68,18 @@ class Stages(NamedTuple):
 
     def alone(self) -> Recommender:
         """The student without a teacher."""
+        return self._trained("alone", self.alone_training)
+
+    @property
+    def alone_training(self) -> dict[str, Any]:
+        """How the student without a teacher is trained."""
         student = self.choices.student
         training = {**(student.baseline_training or {}), "epochs": student.baseline_epochs}
-        training |= {"metric": student.metric, "patience": student.patience}
-        return self._trained("alone", training)
+        return training | {"metric": student.metric, "patience": student.patience}
+
+    def pairs(self) -> list[tuple[Distillation, float]]:
+        """The methods, made anew, with their weights."""
+        return [(method.make(), method.weight) for method in self.choices.methods]
 
     def student(self, teacher: Recommender) -> Recommender:
         """The distilled student."""
@@ -92,18 +101,19 @@ class Stages(NamedTuple):
             name, made, training = choices.saved.untrained(self.graphs)
             history = choices.saved.run.history(name)
         else:
-            made, history = self._made("teacher"), self.run.history("teacher")
+            made, history = self.made("teacher"), self.run.history("teacher")
             training = {**(choices.teacher.teacher_training or {}), "metric": metric}
         training["epochs"] = best_epochs(History.from_json(history))
         fit(self.run, "teacher-again", made, self.graphs.train, None, training, self.machine)
         return made
 
     def _trained(self, name: str, training: dict[str, Any]) -> Recommender:
-        model, graphs = self._made(name), self.graphs
+        model, graphs = self.made(name), self.graphs
         fit(self.run, name, model, graphs.train, graphs.val, training, self.machine)
         return model
 
-    def _made(self, name: str) -> Recommender:
+    def made(self, name: str) -> Recommender:
+        """A model of the run, its first weights drawn."""
         teacher, student = self.choices.teacher, self.choices.student
         graph, seed = self.graphs.train, self.machine.seed
         if name == "teacher":
@@ -114,9 +124,8 @@ class Stages(NamedTuple):
 
     def _distilled(self, name: str, teacher: Recommender, options: dict[str, Any]) -> Recommender:
         graph, val = self.knowledge(teacher), self.graphs.val
-        pairs = [(method.make(), method.weight) for method in self.choices.methods]
-        model = self._made("student")
-        fit(self.run, name, model, graph, val, options, self.machine, pairs)
+        model = self.made("student")
+        fit(self.run, name, model, graph, val, options, self.machine, self.pairs())
         return model
 
     def knowledge(self, teacher: Recommender) -> HeteroData:

@@ -24,14 +24,21 @@ from pyg_kd.cli.console import note, warn
 from pyg_kd.cli.options import Bundle, Data, Machine, Metrics, Output, flat
 from pyg_kd.cli.options.distill import Knowledge, Student, Teacher
 from pyg_kd.cli.options.tune import Searched
+from pyg_kd.cli.pipeline.checking import check_students
 from pyg_kd.cli.pipeline.choices import Choices
 from pyg_kd.cli.pipeline.data import options_of, read_graphs, source_file
 from pyg_kd.cli.pipeline.distill import ALONE, STUDENT, input_files
-from pyg_kd.cli.pipeline.fitting import RENAMED, check_wanted, trainer_options, use_threads
+from pyg_kd.cli.pipeline.fitting import (
+    RENAMED,
+    check_wanted,
+    make_trainer,
+    trainer_options,
+    use_threads,
+)
 from pyg_kd.cli.pipeline.methods import Method, as_config
 from pyg_kd.cli.pipeline.models import make_model
 from pyg_kd.cli.pipeline.stages import Stages
-from pyg_kd.cli.runs import COMPLETE, RECORD, RUNNING, TRIALS, Run, begin, yaml
+from pyg_kd.cli.runs import COMPLETE, RECORD, RUNNING, TRIALS, Run, begin, deciding, yaml
 from pyg_kd.files import atomic_write
 from pyg_kd.models import Recommender
 from pyg_kd.retrieval.extras import need
@@ -71,6 +78,8 @@ def run_tuning(
         note(graphs.described)
         run.update(data=graphs.sizes, fingerprints=graphs.fingerprints)
         stages = Stages(run, choices.filled(graphs), graphs, machine)
+        check_students(stages, served=bundle.bundle)
+        check_validated(stages)
         run.write_config(flat(data, *stages.choices[:3], metrics, machine, bundle))
         found = tuned(stages, searched)
         if not found[STUDENT].complete:
@@ -88,7 +97,7 @@ def reopen(run: Run, given: Mapping[str, Any], overwrite: bool) -> None:
     if overwrite or not (run.path / RECORD).is_file():
         return
     record = run.record
-    same = record.get("options") == json.loads(json.dumps(dict(given)))
+    same = deciding(record.get("options", {})) == deciding(json.loads(json.dumps(dict(given))))
     if record.get("command") == "tune" and same and record.get("state") == COMPLETE:
         run.update(state=RUNNING)
 
@@ -97,15 +106,27 @@ def tuned(stages: Stages, searched: Searched) -> dict[str, Tuning]:
     """The searches, that of the student first; after an interruption no other begins."""
     student = stages.choices.student
     graph = stages.knowledge(stages.teacher())
-    methods = [(method.make(), method.weight) for method in stages.choices.methods]
-    found = {STUDENT: _search(stages, searched, STUDENT, graph, trainer_options(student), methods)}
+    training, pairs = trainer_options(student), stages.pairs()
+    found = {STUDENT: _search(stages, searched, STUDENT, graph, training, pairs)}
     if student.baseline and not found[STUDENT].interrupted:
-        training = {**(student.baseline_training or {}), "epochs": student.baseline_epochs}
-        training |= {"patience": student.patience}
-        model = _student(stages, stages.graphs.train)
-        if model.trainable:
-            found[ALONE] = _search(stages, searched, ALONE, stages.graphs.train, training, [])
+        train, training = stages.graphs.train, stages.alone_training
+        found[ALONE] = _search(stages, searched, ALONE, train, training, [])
     return found
+
+
+def check_validated(stages: Stages) -> None:
+    """Raise ``ValueError`` if a training would end before it is first validated."""
+    student = stages.choices.student
+    trainings = {"epochs": trainer_options(student)}
+    if student.baseline:
+        trainings["baseline_epochs"] = stages.alone_training
+    for name, training in trainings.items():
+        trainer = make_trainer(training, stages.machine)
+        if trainer.evaluate_every > trainer.max_epochs:
+            raise ValueError(
+                f"'evaluate_every' must be at most '{name}', {trainer.max_epochs}, or nothing is "
+                f"validated (got {trainer.evaluate_every})"
+            )
 
 
 def _search(
