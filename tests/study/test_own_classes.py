@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from pyg_kd.distill import Distillation
 from pyg_kd.models import Recommender
 from pyg_kd.study import run_study
 from pyg_kd.study.conducting import checked
+from pyg_kd.study.config import _Loader, yaml
 from pyg_kd.study.own_classes import own_class, own_names
 from pyg_kd.study.processes import InProcess
 from pyg_kd.study.verifying import verify_study
 from tests.study.tiny import Counting, tiny
 
 ROOT = Path(__file__).parents[2]
+
+#: Languages of the blocks of a page.
+KINDS = ("python", "yaml")
 
 MINE = '''
 from pyg_kd.distill import Distillation, SoftLabel
@@ -182,3 +188,31 @@ def test_inner_classes_and_names_wherever_they_stand(config: Path) -> None:
     assert own_class("mine:Plain", Recommender, "x").__name__ == "Plain"
     assert own_names(own()) == {"mine:Softer", "mine:Plain"}
     assert own_names({"components": [{"method": "a:B"}], "name": "c:D"}) == {"a:B"}
+
+
+def test_the_pages_show_what_works(config: Path) -> None:
+    """The method of the how-to, and the rows of the tutorial with its method."""
+    read = partial(yaml.load, Loader=_Loader)
+    how_to, tutorial = (
+        (ROOT / "docs" / page).read_text()
+        for page in ("how_to/studies.md", "tutorials/write_a_method.md")
+    )
+    _, section = how_to.split("## Methods and models of your own")
+    module, row = (re.findall(rf"```{kind}\n(.*?)```", section, re.DOTALL)[0] for kind in KINDS)
+    given = own()
+    rows = {"student alone": {"search": {"trainer.lr": [0.01, 0.02, 0.03]}}, **read(row)}
+    config.with_name("mymethods.py").write_text(module)
+    config.write_text(json.dumps({**given, "methods": rows, "budget": {"extensions": 0}}))
+    results = conduct(config)
+    assert results.about["failed"] == {} and "cosine" in results.methods
+
+    sys.modules.pop("mymethods")
+    cells = re.findall(r"```\{code-cell\} ipython3\n(.*?)```", tutorial, re.DOTALL)
+    (module,) = [cell for cell in cells if "class FavouritePairs(" in cell]
+    (rows,) = re.findall(r"```yaml\n(methods:\n.*?)```", tutorial, re.DOTALL)
+    imports = "import torch\nfrom pyg_kd import Distillation\nfrom pyg_kd.functional import *\n"
+    config.with_name("mymethods.py").write_text(imports + module)
+    config.write_text(json.dumps(given | read(rows) | {"budget": {"extensions": 0}}))
+    results = run_study(config, "other", executor=InProcess(), progress=False)
+    assert results.about["failed"] == {} and "pairs, shuffled teacher" in results.methods
+    sys.modules.pop("mymethods")
