@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_kd.cli.console import warn
 from pyg_kd.cli.options import Machine
 from pyg_kd.cli.pipeline.choices import Choices, is_ensemble, members
 from pyg_kd.cli.pipeline.data import Graphs
 from pyg_kd.cli.pipeline.ensembles import factors, size_of, taught, weights_of
 from pyg_kd.cli.pipeline.fitting import best_epochs, fit, trainer_options
+from pyg_kd.cli.pipeline.given_lists import doubts
 from pyg_kd.cli.pipeline.models import make_model
 from pyg_kd.cli.runs import Run
 from pyg_kd.distill import Distillation
@@ -58,13 +59,23 @@ class Stages(NamedTuple):
         return taught(
             self.run,
             name,
-            partial(members, self.choices.teacher.teacher, self.graphs.train),
+            self._members,
             self.graphs,
             self.choices.student.metric,
             self.choices.knowledge.num_items,
             self.machine,
             weights,
         )
+
+    def _members(self) -> Any:
+        """The teachers of the ensemble; warns of lists in files that are no fair ones."""
+        teacher = self.choices.teacher.teacher
+        found = members(teacher, self.graphs.train)
+        for path, member in zip(teacher.split("+"), found, strict=False):
+            if isinstance(member, HeteroData):
+                for message in doubts(path, member, self.graphs):
+                    warn(message)
+        return found
 
     def alone(self) -> Recommender:
         """The student without a teacher."""
