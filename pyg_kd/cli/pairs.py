@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,26 +14,43 @@ from pyg_kd.retrieval.extras import need
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
+#: An integer as text, as training reads it: ``7.0`` is 7, while ``int`` takes ``1_2`` for 12.
+_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(\.0*)?\s*")
 
-def read_pairs(path: Path, user: str, item: str) -> Iterator[tuple[Any, Any]]:
+#: What pandas reads as a missing value in a text file, which training refuses.
+MISSING = frozenset({
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+})  # fmt: skip
+
+
+def read_pairs(
+    path: Path, user: str, item: str, *, whole_users: bool = False
+) -> Iterator[tuple[Any, Any]]:
     r"""The users and items of a file, line by line, as text from CSV and as they are from Parquet.
 
     Args:
         path: A ``.csv`` or ``.tsv`` file, each also with ``.gz``, or a Parquet file.
         user: The column of the users; if both are positions, a text file has no header line.
         item: The column of the items.
+        whole_users: Refuse rows without a user.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, or has no such column.
+        ValueError: If the file is of another kind, has no such column, or lacks a user.
     """
     name = path.name.lower()
     kind = Path(name.removesuffix(".gz")).suffix
     if kind in (".parquet", ".pq"):
-        yield from _parquet_pairs(path, user, item)
+        for number, pair in enumerate(_parquet_pairs(path, user, item), 1):
+            if whole_users and (pair[0] is None or pair[0] != pair[0] or pair[0] == ""):
+                raise _without_user(number, path, user)
+            yield pair
     elif kind in SEPARATORS:
+        missing = MISSING if whole_users else frozenset()
         with _opened(path) as file:
-            yield from _text_pairs(csv.reader(file, delimiter=SEPARATORS[kind]), path, user, item)
+            rows = csv.reader(file, delimiter=SEPARATORS[kind])
+            yield from _text_pairs(rows, path, user, item, missing)
     else:
         raise ValueError(f"'{path}' must end in .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
 
@@ -65,6 +83,9 @@ def find(values: Sequence[Any], ids: Ids) -> Any:
 
 
 def _integer(value: Any) -> int | None:
+    if isinstance(value, str):
+        found = _INTEGER.fullmatch(value)
+        value = found[1] if found else None
     try:
         number = int(value)
     except (ValueError, TypeError, OverflowError):
@@ -79,7 +100,7 @@ def _opened(path: Path) -> TextIO:
 
 
 def _text_pairs(
-    rows: Iterator[list[str]], path: Path, user: str, item: str
+    rows: Iterator[list[str]], path: Path, user: str, item: str, missing: frozenset[str]
 ) -> Iterator[tuple[str, str]]:
     try:
         if user.isdigit() and item.isdigit():
@@ -92,9 +113,15 @@ def _text_pairs(
                 continue
             if max(places) >= len(row):
                 raise ValueError(f"row {number} of '{path}' has only {len(row)} fields")
+            if row[places[0]] in missing:
+                raise _without_user(number, path, user)
             yield row[places[0]], row[places[1]]
     except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
         raise ValueError(f"'{path}' is malformed ({error})") from error
+
+
+def _without_user(number: int, path: Path, user: str) -> ValueError:
+    return ValueError(f"row {number} of '{path}' has no {user!r}")
 
 
 def _place(names: list[str], name: str, path: Path) -> int:

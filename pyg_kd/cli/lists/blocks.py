@@ -76,28 +76,37 @@ class SomeUsers(Source):
     """The users of a file."""
 
     def check(self) -> None:
-        """Read the file once, before any work is done."""
-        for lines in _batches(read_lines(str(self.wanted.users)), AT_ONCE):
-            missing = np.flatnonzero(find(lines, self.index.users) < 0)
-            if len(missing) and self.wanted.unknown == "error":
-                self._complain(
-                    "known", lines, int(missing[0]), ": --unknown skip or popular goes on"
-                )
-            made = as_ids(lines, self.index.users)
-            if self.wanted.unknown == "popular" and None in made:
-                self._complain("integer", lines, made.index(None), ", as all users are")
-            self.total += len(lines)
-            self.skipped += len(missing)
+        """Read the file once, before any work is done; standard input is read only once."""
+        if not self.streamed:
+            for lines in _batches(read_lines(str(self.wanted.users)), AT_ONCE):
+                self._count(lines)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the users come from standard input."""
+        return self.wanted.users == "-"
+
+    def _count(self, lines: list[str]) -> None:
+        missing = np.flatnonzero(find(lines, self.index.users) < 0)
+        if len(missing) and self.wanted.unknown == "error":
+            self._complain("known", lines, int(missing[0]), ": --unknown skip or popular goes on")
+        made = as_ids(lines, self.index.users)
+        if self.wanted.unknown == "popular" and None in made:
+            self._complain("integer", lines, made.index(None), ", as all users are")
+        self.total += len(lines)
+        self.skipped += len(missing)
 
     def _complain(self, what: str, lines: list[str], place: int, hint: str) -> NoReturn:
+        source = "standard input" if self.streamed else f"'{self.wanted.users}'"
         raise UnknownId(
-            f"user {self.total + place + 1} of '{self.wanted.users}' must be {what} "
-            f"(got {lines[place]!r}){hint}"
+            f"user {self.total + place + 1} of {source} must be {what} (got {lines[place]!r}){hint}"
         )
 
     def blocks(self, size: int) -> Iterator[Block]:
         """The ids in the file, as the index has them."""
         for lines in _batches(read_lines(str(self.wanted.users)), size):
+            if self.streamed:
+                self._count(lines)
             if self.wanted.unknown == "skip":
                 rows = find(lines, self.index.users)
                 lines = [line for line, row in zip(lines, rows.tolist(), strict=True) if row >= 0]
@@ -110,7 +119,8 @@ class NewUsers(Source):
     def check(self) -> None:
         """Read the file."""
         wanted, index = self.wanted, self.index
-        pairs = list(read_pairs(Path(str(wanted.history)), wanted.user, wanted.item))
+        path = Path(str(wanted.history))
+        pairs = list(read_pairs(path, wanted.user, wanted.item, whole_users=True))
         rows = find([item for _, item in pairs], index.items)
         missing = np.flatnonzero(rows < 0)
         if len(missing) and wanted.unknown == "error":

@@ -38,8 +38,7 @@ def run_job(wanted: Wanted, listed: Listed) -> None:
         raise ValueError("'users' from standard input can only be listed to standard output")
     index = load_student(wanted.bundle, verify=listed.verify, backend=listed.backend)
     source, ranking = source_of(wanted, index), Ranking(index, wanted)
-    if wanted.users != "-":
-        source.check()
+    source.check()
     if source.skipped and wanted.unknown == "skip":
         warn(f"{source.skipped:,} of {source.total:,} users are unknown, and skipped")
     kinds = {"text_users": source.text_users, "text_items": index.items.kind == "text"}
