@@ -56,7 +56,7 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any] | None:
     try:
         found = parser.parse_args(normalized(words, types))
     except (ArgumentError, argparse.ArgumentError, argparse.ArgumentTypeError) as error:
-        raise ValueError(explained(error, types) + hint) from error
+        raise ValueError(explained(error, types, _places(parser)) + hint) from error
     except SystemExit as stop:
         if stop.code:
             raise ValueError(f"the options are wrong{hint}") from stop
@@ -122,6 +122,11 @@ def _needed(command: Command, parser: ArgumentParser) -> list[str]:
     """What the usage says of the options that have to be given."""
     every = [f for group in groups(command).values() for f in fields(group)]
     needed = [f.name for f in every if f.default is f.default_factory is MISSING]
-    places = [action.dest for action in parser._actions if not action.option_strings]
+    places = _places(parser)
     options = [f"{spelt(name)} {name.upper()}" for name in needed if name not in places]
     return options + [name.upper() for name in places]
+
+
+def _places(parser: ArgumentParser) -> list[str]:
+    """What is given by its place, without a name."""
+    return [action.dest for action in parser._actions if not action.option_strings]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -58,22 +58,37 @@ def normalized(words: Sequence[str], types: Types) -> list[str]:
     return out
 
 
-def explained(error: Exception, types: Types) -> str:
-    """What jsonargparse says about a mistake, in one line and in this package's words."""
+def explained(error: Exception, types: Types, places: Collection[str] = ()) -> str:
+    """What jsonargparse says about a mistake, in one line and in this package's words.
+
+    Args:
+        error: The mistake.
+        types: The options of the command.
+        places: Those that are given by their place, without a name.
+
+    Example:
+        >>> wrong = ValueError("Unrecognized arguments: --path x.csv")
+        >>> explained(wrong, {"path": str, "out": str}, ["path"])
+        'there is no option --path: PATH is given without one'
+    """
     text = str(error)
     if found := _WRONG.search(text):
         name, value = found[1], one_line(found[2])
         if name in types:
-            return f"{spelt(name)} must be {in_words(types[name])} (got {value!r})"
+            shown = name.upper() if name in places else spelt(name)
+            return f"{shown} must be {in_words(types[name])} (got {value!r})"
     if found := _MISSING.search(text):
         names = [name.strip() for name in found[1].split(",")]
-        return f"{' and '.join(map(spelt, names))} must be given"
+        told = [name.upper() if name in places else spelt(name) for name in names]
+        return f"{' and '.join(told)} must be given"
     if found := _UNKNOWN.search(text):
         word = (found[1].split() or [""])[0]
         if not word.startswith("--"):
             return f"{word!r} belongs to no option"
         near = get_close_matches(_parted(word)[0], list(types), 1)
         hint = f", did you mean {spelt(near[0])}?" if near else ""
+        if near and near[0] in places:
+            hint = f": {near[0].upper()} is given without one"
         return f"there is no option {word.replace('_', '-')}{hint}"
     return one_line(text).removeprefix('Parser key "config": ')
 

@@ -61,7 +61,7 @@ def test_help_imports_nothing_heavy():
     ("words", "expected"),
     [
         (["trian"], "there is no command 'trian', did you mean 'train'?"),
-        (["train"], "--interactions and --out must be given (see 'pyg-kd train --help')"),
+        (["train"], "INTERACTIONS and --out must be given (see 'pyg-kd train --help')"),
         (["train", "x.csv", "--out", "y", "--epochs", "many"],
          "--epochs must be an integer or null (got 'many') (see 'pyg-kd train --help')"),
         (["train", "x.csv", "--out", "y", "--epoch", "3"],

@@ -94,6 +94,22 @@ def test_wrong_yaml(tmp_path, content, message):
     assert "\n" not in str(caught.value) or "config" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "PATH and --out must be given "),
+        (["--out", "run"], "PATH must be given "),
+        (["x.csv"], "--out must be given "),
+        (["--path", "x.csv", "--out", "run"], "there is no option --path: PATH is given without"),
+        (["--paths=x.csv", "y.csv", "--out", "x"], "there is no option --paths.*: PATH is given"),
+        (["x.csv", "--outs", "run"], r"there is no option --outs, did you mean --out\?"),
+    ],
+)
+def test_what_is_given_by_its_place_is_no_option(words, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        parse(command, words)
+
+
 OPTIONS = sorted({name for command in COMMANDS for name in option_types(find(command))})
 PLAIN = ["x", "1", "-1", "1e3", "null", "true", "[1", "{a", "{a: 1}", "--", "-x", "=", ""]
 WORD = st.one_of(
