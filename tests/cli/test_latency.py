@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+
+from pyg_kd.cli.engine import latency
 
 FEW = ["--requests", 20, "--warmup", 2, "--bulk", 16, "--no-progress"]
 
@@ -44,8 +47,47 @@ def test_a_figure(run, distilled, tmp_path):
     path = tmp_path / "figure.png"
     assert run("latency", distilled, *FEW, "--figure", path).code == 0
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Fail where something is timed."""
+
+    def refused(*_, **__):
+        raise AssertionError("something was timed")
+
+    monkeypatch.setattr(latency, "measure_latency", refused)
+
+
+@pytest.mark.parametrize("name", ["figure.foo", "figure", "figure."])
+def test_a_figure_of_no_format_costs_no_time(run, distilled, tmp_path, untimed, name):
+    refused = run("latency", distilled, *FEW, "--figure", tmp_path / name)
+    assert refused.code == 2 and "'figure' must end in one of ." in refused.err
+    assert ".png, " in refused.err and list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_time(
+    run, distilled, table, tmp_path, untimed, monkeypatch
+):
     refused = run("latency", distilled / "bundle", *FEW, "--figure", tmp_path / "other.png")
-    assert refused.code == 2 and "recall" in refused.err
+    assert refused.code == 2 and "'figure' shows recall, which needs the folder of" in refused.err
+    (tmp_path / "folder.png").mkdir()
+    refused = run("latency", distilled, *FEW, "--figure", tmp_path / "folder.png")
+    assert refused.code == 2 and "'figure' must be a file" in refused.err
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    refused = run("latency", distilled, *FEW, "--figure", tmp_path / "other.png")
+    assert refused.code == 2 and "'figure' needs matplotlib: pip install" in refused.err
+
+
+def test_what_was_measured_is_shown_before_it_is_drawn(run, distilled, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(latency, "plot_tradeoff", full)
+    words = ["--format", "json", "--figure", tmp_path / "figure.png"]
+    result = run("latency", distilled, *FEW, *words)
+    assert result.code == 2 and "no space left" in result.err
+    assert [row["model"] for row in result.json["rows"]] == ["teacher", "student"]
 
 
 @pytest.mark.parametrize(

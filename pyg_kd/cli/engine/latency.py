@@ -10,6 +10,7 @@ from pyg_kd.cli.console import show_json
 from pyg_kd.cli.options.latency import Shown, Timed
 from pyg_kd.cli.runs import RECORD
 from pyg_kd.retrieval import Table, TopKIndex, load_student
+from pyg_kd.retrieval.extras import need
 from pyg_kd.retrieval.latency import LatencyReport, measure_latency, plot_tradeoff
 from pyg_kd.retrieval.tables import DTYPES
 
@@ -18,7 +19,9 @@ Test = tuple[Any, Any]
 
 
 def run_latency(timed: Timed, shown: Shown) -> None:
-    """Time, and print."""
+    """Time, print, and draw."""
+    if shown.figure is not None:
+        check_figure(Path(shown.figure).expanduser())
     for dtype in timed.dtypes or ():
         require_choice(DTYPES, dtypes=dtype)
     path = Path(timed.source).expanduser()
@@ -32,6 +35,11 @@ def run_latency(timed: Timed, shown: Shown) -> None:
         indexes, teacher = {"student": load_student(path)}, None
         if timed.teacher is not None:
             teacher = load_student(Path(timed.teacher).expanduser())
+    if shown.figure is not None and test is None:
+        raise ValueError(
+            "'figure' shows recall, which needs the folder of a run with test interactions "
+            f"(got '{path}')"
+        )
     report = measure_latency(
         with_precisions(indexes, timed.dtypes or []),
         teacher=teacher,
@@ -39,9 +47,25 @@ def run_latency(timed: Timed, shown: Shown) -> None:
         progress=shown.progress,
         **{name: getattr(timed, name) for name in PLAN},
     )
+    show(report, propagation, shown)  # first, for a figure may fail
     if shown.figure is not None:
-        plot_tradeoff(report.rows, shown.figure, accuracy=f"Recall@{timed.k}", title=path.name)
-    show(report, propagation, shown)
+        figure = Path(shown.figure).expanduser()
+        plot_tradeoff(report.rows, figure, accuracy=f"Recall@{timed.k}", title=path.name)
+
+
+def check_figure(path: Path) -> None:
+    r"""Look for what would keep a figure from being drawn, before anything is timed.
+
+    Raises:
+        ImportError: If Matplotlib is missing.
+        ValueError: If it knows no such format, or the path is that of a folder.
+    """
+    figures = need("matplotlib.figure", "plot", "'figure'")
+    known = sorted(figures.Figure().canvas.get_supported_filetypes())
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(f"'figure' must end in one of .{', .'.join(known)} (got '{path}')")
+    if path.is_dir():
+        raise ValueError(f"'figure' must be a file (got the folder '{path}')")
 
 
 #: The options that are passed on.
