@@ -118,8 +118,10 @@ def test_an_interruption(run, monkeypatch):
 
 
 def test_ctrl_c_in_a_process():
+    # A shell lets what it starts in the background ignore the signal.
     code = (
         "import signal, sys; from pyg_kd.cli import app, main;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "app._run = lambda words: signal.raise_signal(signal.SIGINT);"
         "sys.exit(main(['train']))"
     )

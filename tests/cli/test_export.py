@@ -97,7 +97,7 @@ def test_what_is_there_is_kept(run, distilled, tmp_path):
         (["nowhere", "out", "--format", "bundle"], "there is no such folder"),
         (["hub:a/b", "out.onnx", "--format", "onnx"], "is pulled as a bundle (got format 'onnx')"),
         (["bundle", "out", "--format", "pickle"], "--format must be auto, parquet, onnx"),
-        (["bundle"], "--out must be given"),
+        (["bundle"], "error: OUT must be given"),
     ],
 )  # fmt: skip
 def test_mistakes(run, distilled, monkeypatch, words, message):
