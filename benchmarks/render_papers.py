@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from render_parts import REDRAW, machine, section, with_deviation
+from render_parts import machine, section, with_deviation
 
 
 def concf(result: dict[str, Any]) -> str:
@@ -62,7 +62,6 @@ def hetcomp(result: dict[str, Any]) -> str:
             ["Model", *names, "Epochs"],
             rows,
         )
-        + f"\nThe RRD rows were {REDRAW}\n"
         + fused(result)
     )
 
