@@ -7,6 +7,11 @@ from math import inf
 from numbers import Integral, Real
 
 
+def is_number(value: object) -> bool:
+    """Whether a value that was read from a file is a number, of which a bool is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def require_number(**options: object) -> None:
     """Raise ``TypeError`` for the first option that is no number.
 

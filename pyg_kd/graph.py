@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from operator import index
@@ -297,6 +297,18 @@ def _distinct(key: Tensor, merge: bool) -> Tensor:
         key.numpy().sort(kind="stable" if merge else None)
     new = key[1:] != key[:-1]
     return key if bool(new.all()) else key[torch.cat([new.new_ones(1), new])]
+
+
+def tensors_of(data: HeteroData) -> Iterator[tuple[Any, str, Tensor]]:
+    """Strided tensors of a graph: the store of each, its name there, and what it holds."""
+    stores: list[Any] = [*data.node_stores, *data.edge_stores]
+    for store in stores:
+        for name, value in sorted(store.items()):
+            if isinstance(value, Tensor):
+                # An `EdgeIndex` checks what is done to it.
+                value = value.as_subclass(Tensor)
+                if value.layout == torch.strided:
+                    yield store, name, value
 
 
 def on_numpy(x: Tensor) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.edge_types import interaction_type
-from pyg_kd.graph import Interactions, interactions
+from pyg_kd.graph import Interactions, interactions, tensors_of
 from pyg_kd.knowledge.values import PLACES, ROWS, check_value
+from pyg_kd.transforms.attributes import of_targets
+from pyg_kd.transforms.relations import keys
 from pyg_kd.typing import ITEM, USER
 
 #: Entries hashed at once.
@@ -69,36 +71,24 @@ def source_fingerprint(teacher: nn.Module, data: HeteroData) -> str:
     found = model_fingerprint(teacher)
     if type(teacher).__module__.partition(".")[0] == __name__.partition(".")[0]:
         return found
-    read = list(_inputs(data))
+    read = sorted(_inputs(data), key=itemgetter(0))
     text = f"{found} {[(name, str(x.dtype), list(x.shape)) for name, x in read]}"
     return _digest(text, [x for _, x in read]) if read else found
 
 
 def _inputs(data: HeteroData) -> Iterator[tuple[str, Tensor]]:
-    """Strided tensors of a graph by name, without interactions, targets, ids and knowledge."""
+    """Tensors of a graph by name, without interactions, targets, ids and knowledge."""
     kind, order = interaction_type(data), None
-    stores: list[Any] = [*data.node_stores, *data.edge_stores]
-    for store in sorted(stores, key=lambda store: str(store._key)):
-        for name, value in sorted(store.items()):
-            plain = isinstance(value, Tensor) and value.layout == torch.strided
-            if not plain or name in NO_INPUTS or name.startswith("edge_label"):
-                continue
-            value = value.as_subclass(Tensor)  # an `EdgeIndex` checks what is done to it
-            if store._key == kind:
-                if name == "edge_index":
-                    continue
-                if store.is_edge_attr(name):
-                    order = _order(data) if order is None else order
-                    value = value.index_select(data.__cat_dim__(name, value, store), order)
-            yield f"{store._key} {name}", value
-
-
-def _order(data: HeteroData) -> Tensor:
-    """Interactions by user, then by item, int64 ``[E]``."""
-    edges = interactions(data)
-    user, item = edges.edge_index
-    key: Tensor = user * edges.num_items + item
-    return key.argsort(stable=True)
+    for store, name, value in tensors_of(data):
+        own = store._key == kind
+        edges = own and name == "edge_index"
+        if edges or name in CARRIED or name == "raw_id" or of_targets(name):
+            continue
+        if own and store.is_edge_attr(name):
+            if order is None:  # by user, then by item
+                order = keys(data, interactions(data).edge_index).argsort(stable=True)
+            value = value.index_select(data.__cat_dim__(name, value, store), order)
+        yield f"{store._key} {name}", value
 
 
 def _digest(text: str, tensors: list[Tensor]) -> str:
@@ -132,8 +122,8 @@ SOURCE = {
     OF_SEVERAL: ("trajectory_fingerprints",),
 }
 
-#: What nobody computes representations from, though it lies on the nodes of a graph.
-NO_INPUTS = {"raw_id", *KNOWLEDGE, *PLACES, ROWS}
+#: What a graph carries for methods, which only counts where a method takes it.
+CARRIED = {*OF_A_TEACHER, *OF_SEVERAL}
 
 #: What lists rank, and the call that creates longer ones.
 RANKED = {

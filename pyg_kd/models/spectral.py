@@ -87,6 +87,15 @@ def start_from_spectrum(model: M, data: HeteroData) -> M:
     Raises:
         ValueError: If it has other parameters, or the graph has no edges.
     """
+    tables = two_tables(model, data)
+    with torch.no_grad():
+        for table, x in zip(tables, spectral_embeddings(data, tables[0].size(1)), strict=True):
+            table.copy_(x)
+    return model
+
+
+def two_tables(model: nn.Module, data: HeteroData) -> list[nn.Parameter]:
+    """The tables that start from singular vectors; ``ValueError`` for other parameters."""
     tables = [*model.parameters()]
     sizes, dim = interactions(data)[1:], tables[0].size(-1) if tables else 0
     if [tuple(x.shape) for x in tables] != [(size, dim) for size in sizes]:
@@ -94,10 +103,7 @@ def start_from_spectrum(model: M, data: HeteroData) -> M:
             f"a start from singular vectors needs a model of two tables, {list(sizes)} rows of one "
             f"width (got {model!r})"
         )
-    with torch.no_grad():
-        for table, x in zip(tables, spectral_embeddings(data, dim), strict=True):
-            table.copy_(x)
-    return model
+    return tables
 
 
 def _scaled(rows: Neighbors, cols: Neighbors, shift: float) -> CSR:

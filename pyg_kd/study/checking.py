@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from pyg_kd.checks import require_count
+from pyg_kd.checks import is_number, require_count
 from pyg_kd.knowledge.controls import CONTROLS
 from pyg_kd.metrics.ranking_metrics import check_lengths, check_metrics, parse_metric
 from pyg_kd.models.spectral import STARTS
@@ -97,19 +97,11 @@ def check_published(plan: Plan) -> None:
 
 
 def _check_figures(figures: object, place: str) -> None:
-    if (
-        not isinstance(figures, Mapping)
-        or not figures
-        or not all(map(_is_number, figures.values()))
-    ):
+    if not isinstance(figures, Mapping) or not figures or not all(map(is_number, figures.values())):
         told = f"{place} must hold numbers by metric, like recall@20: 0.17"
         raise ValueError(f"{told} (got {figures!r})")
     for name in figures:
         parse_metric(str(name))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_dataset(dataset: Dataset, place: str, root: str | None = None) -> None:
@@ -200,7 +192,7 @@ def _check_made(plan: Plan, place: Place, setting: Setting, name: str) -> None:
     for component in tree["components"]:
         make_method(component, name)
         for key, value in (("weight", component["weight"]), ("scale", tree["scale"])):
-            if not _is_number(value):
+            if not is_number(value):
                 raise ValueError(f"{name}: {key!r} must be a number (got {value!r})")
             if not 0 <= value < inf:
                 raise ValueError(f"{name}: {key!r} must be finite and 0 or more (got {value})")

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
+from pyg_kd.checks import is_number
 from pyg_kd.evaluation import PerUser
 from pyg_kd.files import atomic_write
 from pyg_kd.json_files import read_json, write_json
@@ -217,7 +218,7 @@ def _fits(value: object, kind: Any) -> bool:
     if isinstance(kind, UnionType):
         return any(_fits(value, part) for part in get_args(kind))
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, get_origin(kind) or kind)

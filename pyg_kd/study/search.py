@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
+from pyg_kd.checks import is_number
 from pyg_kd.study.settings import Setting
 
 #: A setting and the validation value it reached, -inf if it has none; ``None`` if its run failed.
@@ -106,8 +107,8 @@ def ends(tried: Sequence[Setting], best: Setting) -> list[End]:
     """The axes of numbers at whose end the best setting lies."""
     found = []
     for name, value in best.items():
-        axis = sorted({s[name] for s in tried if _is_number(s.get(name))})
-        if len(axis) < 2 or not _is_number(value) or value not in (axis[0], axis[-1]) or not value:
+        axis = sorted({s[name] for s in tried if is_number(s.get(name))})
+        if len(axis) < 2 or not is_number(value) or value not in (axis[0], axis[-1]) or not value:
             continue
         neighbour = axis[1] if value == axis[0] else axis[-2]
         found.append(End(name, _beyond(value, neighbour)))
@@ -123,7 +124,3 @@ def _beyond(value: float, neighbour: float) -> float | int | None:
         whole = round(further)
         return whole if whole not in (value, 0) else None
     return further
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_kd.distill.base import Distillation
-from pyg_kd.graph import interactions
-from pyg_kd.knowledge.requirements import KNOWLEDGE
+from pyg_kd.graph import interactions, tensors_of
+from pyg_kd.knowledge.requirements import CARRIED
 from pyg_kd.knowledge.values import PLACES, ROWS
 from pyg_kd.training.objective import Objective
 from pyg_kd.training.options import Options
@@ -42,9 +42,6 @@ RESUME_KEYS = (
 
 #: Options that change which weights are the best, where there is a validation graph.
 VALIDATION_KEYS = ("metric", "evaluate_every", "restore_best")
-
-#: What a graph carries for methods, which only counts where a method takes it.
-CARRIED = KNOWLEDGE.keys() | {*PLACES, ROWS}
 
 #: Entries of a tensor that are hashed at once.
 PART = 1 << 18
@@ -145,14 +142,9 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 def _tensors(data: HeteroData, leave_out: Collection[str]) -> Iterable[tuple[str, Tensor]]:
     """Edges, in their order, and features of a graph by their names."""
-    stores: list[Any] = [*data.node_stores, *data.edge_stores]
-    for store in stores:
-        for name, value in sorted(store.items()):
-            if isinstance(value, Tensor) and name not in leave_out:
-                # An `EdgeIndex` checks what is done to it.
-                value = value.as_subclass(Tensor)
-                if value.layout == torch.strided:
-                    yield f"{store._key} {name}", value
+    for store, name, value in tensors_of(data):
+        if name not in leave_out:
+            yield f"{store._key} {name}", value
 
 
 def _knowledge(data: HeteroData, methods: list[Distillation]) -> Iterable[tuple[str, Tensor]]:

@@ -15,7 +15,7 @@ from torch_geometric.data.storage import EdgeStorage
 from pyg_kd.edge_types import interaction_type
 from pyg_kd.graph import as_edges, interactions, on_numpy
 from pyg_kd.transforms.attributes import BLOCK, edge_attributes, of_targets, take
-from pyg_kd.transforms.relations import edges_of, without_pairs_
+from pyg_kd.transforms.relations import edges_of, keys, without_pairs_
 
 #: ``(train, val, test)``.
 Split = tuple[HeteroData, HeteroData, HeteroData]
@@ -39,11 +39,11 @@ def checked_edges(data: HeteroData) -> tuple[Tensor, int]:
             twice, as the two could end up on different sides of the split, or also holds
             its edges in a sparse matrix.
     """
-    edge_index, num_users, num_items = interactions(data)
+    edge_index, num_users, _ = interactions(data)
     edges_of(data, interaction_type(data))
     if edge_index.size(1) == 0:
         raise ValueError("'data' must have edges to split (got none)")
-    repeated = 0 if _ascending(edge_index) else _repeated(edge_index, num_items)
+    repeated = 0 if _ascending(edge_index) else _repeated(keys(data, edge_index))
     if repeated:
         raise ValueError(
             f"'data' must have no repeated edges (got {repeated}): pyg_kd.transforms.UserItem() "
@@ -62,9 +62,8 @@ def _ascending(edge_index: Tensor) -> bool:
     return True
 
 
-def _repeated(edge_index: Tensor, num_items: int) -> int:
-    """How many of the edges are there already."""
-    key = edge_index[0] * num_items + edge_index[1]
+def _repeated(key: Tensor) -> int:
+    """How many of int64 keys, which are overwritten, are there already."""
     if on_numpy(key):
         descents = _count(key[1:] < key[:-1])
         # A few ascending sequences, files one after another for example, merge in linear time.

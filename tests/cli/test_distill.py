@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from pyg_kd import SoftLabel, compress
 from pyg_kd.cli.options import Data
+from pyg_kd.cli.pipeline import models
 from pyg_kd.cli.pipeline.data import read_graphs
 from pyg_kd.datasets import from_interactions
 from pyg_kd.evaluation import evaluate
@@ -282,6 +283,19 @@ def test_a_folder_of_the_name_of_a_teacher_is_not_taken_for_one(run, table, tmp_
     result = run("distill", table, "--out", "run", "--teacher", "ease", "--no-baseline", *QUICK)
     assert result.code == 0, result.err
     assert run("evaluate", "run", "--no-progress").code == 0
+
+
+def test_singular_vectors_are_computed_once(run, table, tmp_path, monkeypatch):
+    calls = []
+    start = models.start_from_spectrum
+    monkeypatch.setattr(models, "start_from_spectrum", lambda *m: calls.append(m) or start(*m))
+    words = ["--teacher", "ease", "--no-baseline", "--student-options.start", "spectral", *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0 and len(calls) == 1, result.err
+    words[-len(QUICK) :] = ["--student", "neumf", "--no-bundle", *QUICK]
+    refused = run("distill", table, "--out", tmp_path / "other", *words)
+    assert refused.code == 2 and "needs a model of two tables" in refused.err
+    assert len(calls) == 1 and not (tmp_path / "other" / "teacher.json").exists()
 
 
 def test_a_closed_form_teacher(run, table, tmp_path):

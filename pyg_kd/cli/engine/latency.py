@@ -20,8 +20,9 @@ Test = tuple[Any, Any]
 
 def run_latency(timed: Timed, shown: Shown) -> None:
     """Time, print, and draw."""
-    if shown.figure is not None:
-        check_figure(Path(shown.figure).expanduser())
+    figure = None if shown.figure is None else Path(shown.figure).expanduser()
+    if figure is not None:
+        check_figure(figure)
     for dtype in timed.dtypes or ():
         require_choice(DTYPES, dtypes=dtype)
     path = Path(timed.source).expanduser()
@@ -35,7 +36,7 @@ def run_latency(timed: Timed, shown: Shown) -> None:
         indexes, teacher = {"student": load_student(path)}, None
         if timed.teacher is not None:
             teacher = load_student(Path(timed.teacher).expanduser())
-    if shown.figure is not None and test is None:
+    if figure is not None and test is None:
         raise ValueError(
             "'figure' shows recall, which needs the folder of a run with test interactions "
             f"(got '{path}')"
@@ -48,8 +49,7 @@ def run_latency(timed: Timed, shown: Shown) -> None:
         **{name: getattr(timed, name) for name in PLAN},
     )
     show(report, propagation, shown)  # first, for a figure may fail
-    if shown.figure is not None:
-        figure = Path(shown.figure).expanduser()
+    if figure is not None:
         plot_tradeoff(report.rows, figure, accuracy=f"Recall@{timed.k}", title=path.name)
 
 

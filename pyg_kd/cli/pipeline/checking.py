@@ -43,7 +43,7 @@ def check_students(stages: Stages, *, served: bool) -> None:
     trainer = make_trainer(trainer_options(student), stages.machine)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training itself will warn
-        model = stages.made("student")
+        model = stages.made("student", started=False)
         loss = resolve_loss(model.default_loss if trainer.loss is None else trainer.loss)
         Objective(model, loss, pairs, trainer.base_weight)
         check_terms(trainer.base_weight, pairs)
@@ -64,7 +64,8 @@ def _check_knowledge(stages: Stages, methods: list[Distillation]) -> None:
     teacher, saved = stages.choices.teacher.teacher, stages.choices.saved
     length = stages.choices.knowledge.num_items
     if saved is None and is_ensemble(teacher):
-        return require_count(num_items=length)
+        require_count(num_items=length)
+        return
     require_count(0, num_items=length)
     kind = CLASSES[teacher if saved is None else saved.options["model"].model]
     for method in methods:

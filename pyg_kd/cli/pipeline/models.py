@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd import models
 from pyg_kd.checks import require_choice
 from pyg_kd.models import Recommender
-from pyg_kd.models.spectral import STARTS, start_from_spectrum
+from pyg_kd.models.spectral import STARTS, start_from_spectrum, two_tables
 from pyg_kd.training.teachers import Name
 
 #: The class of each name.
@@ -49,6 +49,8 @@ def make_model(
     dim: int | None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    *,
+    started: bool = True,
 ) -> Recommender:
     r"""Make a model for a graph, its first weights drawn by a seed.
 
@@ -59,6 +61,7 @@ def make_model(
         options: Further arguments of its class, and ``start``, which is ``"spectral"`` for
             singular vectors as first embeddings.
         seed: The seed.
+        started: Whether singular vectors are computed; without, they could be.
 
     Raises:
         ValueError: If the class has no such option, or refuses its value.
@@ -78,9 +81,6 @@ def make_model(
         chosen["dim"] = dim
     torch.manual_seed(seed)
     model = kind(graph, **chosen)
-    return model if start is None else start_from_spectrum(model, graph)
-
-
-def without_start(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options of a model whose embeddings are read, so that they need not be computed."""
-    return {name: value for name, value in (options or {}).items() if name != "start"}
+    if start is not None:
+        (start_from_spectrum if started else two_tables)(model, graph)
+    return model

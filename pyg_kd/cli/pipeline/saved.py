@@ -13,7 +13,7 @@ from pyg_kd.cli.parser import arguments
 from pyg_kd.cli.pipeline import ensembles
 from pyg_kd.cli.pipeline.data import Graphs, read_graphs
 from pyg_kd.cli.pipeline.fitting import trainer_options
-from pyg_kd.cli.pipeline.models import is_run, make_model, without_start
+from pyg_kd.cli.pipeline.models import is_run, make_model
 from pyg_kd.cli.runs import Run
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.models import Recommender
@@ -186,7 +186,7 @@ class SavedRun:
     def _read(
         self, name: str, kind: str, graphs: Graphs, dim: int | None, options: Any
     ) -> Recommender:
-        model = make_model(kind, graphs.train, dim, without_start(options))
+        model = make_model(kind, graphs.train, dim, options, started=False)
         if model.trainable:
             load_state(model, self.run.state(name))
         return model

@@ -123,15 +123,15 @@ class Stages(NamedTuple):
         fit(self.run, name, model, graphs.train, graphs.val, training, self.machine)
         return model
 
-    def made(self, name: str) -> Recommender:
-        """A model of the run, its first weights drawn."""
+    def made(self, name: str, *, started: bool = True) -> Recommender:
+        """A model of the run, its first weights drawn, or computed if it is ``started``."""
         teacher, student = self.choices.teacher, self.choices.student
         graph, seed = self.graphs.train, self.machine.seed
         if name == "teacher":
             kind, dim, options = teacher.teacher, teacher.teacher_dim, teacher.teacher_options
         else:
             kind, dim, options = str(student.student), student.dim, student.student_options
-        return make_model(kind, graph, dim, options, seed)
+        return make_model(kind, graph, dim, options, seed, started=started)
 
     def _distilled(self, name: str, teacher: Recommender, options: dict[str, Any]) -> Recommender:
         graph, val = self.knowledge(teacher), self.graphs.val

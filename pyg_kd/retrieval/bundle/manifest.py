@@ -40,6 +40,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from pyg_kd.checks import is_number
 from pyg_kd.retrieval.ids import ARRAYS
 from pyg_kd.retrieval.tables import DTYPES
 
@@ -182,10 +183,6 @@ def _is_digest(value: object) -> bool:
     return isinstance(value, str) and DIGEST.fullmatch(value) is not None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
@@ -242,7 +239,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "model": _or_none(_has(**{"class": _is_text, "repr": _is_text, "fingerprint": _is_digest})),
     "graph": _or_none(_has(fingerprint=_is_digest)),
     "teacher": _or_none(_is_object),
-    "metrics": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "metrics": lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     "precision": _or_none(_is_object),
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
     "files": _are_files,

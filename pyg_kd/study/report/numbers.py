@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from pyg_kd.checks import is_number
+
 
 def mean_deviation(mean: float, deviation: float | None, digits: int = 4) -> str:
     """A mean, and the deviation over seeds where there is one.
@@ -120,8 +122,7 @@ def _short(value: Any) -> str:
     """A number or several, short."""
     if isinstance(value, list):
         return " and ".join(map(_short, value))
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f"{value:g}" if number else str(value)
+    return f"{value:g}" if is_number(value) else str(value)
 
 
 def metric_text(name: str) -> str:
