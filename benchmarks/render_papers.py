@@ -51,19 +51,16 @@ def hetcomp(result: dict[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    return (
-        section(
-            "HetComp: six teachers in one student, CiteULike",
-            f"`python examples/hetcomp.py --seeds {result['seeds']}`: users with at least five "
-            "interactions, 60/20/20 split, full ranking, teachers of width "
-            f"{result['teacher dim']}, students of width {result['student dim']}; one split, one "
-            "run of each teacher, and for students means and standard deviations over seeds. "
-            f"Machine: {result['machine']}.",
-            ["Model", *names, "Epochs"],
-            rows,
-        )
-        + fused(result)
-    )
+    return section(
+        "HetComp: six teachers in one student, CiteULike",
+        f"`python examples/hetcomp.py --seeds {result['seeds']}`: users with at least five "
+        "interactions, 60/20/20 split, full ranking, teachers of width "
+        f"{result['teacher dim']}, students of width {result['student dim']}; one split, one "
+        "run of each teacher, and for students means and standard deviations over seeds. "
+        f"Machine: {result['machine']}.",
+        ["Model", *names, "Epochs"],
+        rows,
+    ) + fused(result)
 
 
 def fused(result: dict[str, Any]) -> str:
