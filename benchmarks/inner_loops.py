@@ -137,7 +137,7 @@ ROWS = {
         distilled(lambda: (kd.PersonalizedHintRegression(hidden=128), 1e-2)), 20
     ),
     "HetComp, coarse": Row(hetcomp),
-    "LightGCN on Gowalla": Row(lightgcn, 10),
+    "LightGCN on Gowalla": Row(lightgcn, 40),
     "evaluation": Row(evaluation),
 }
 

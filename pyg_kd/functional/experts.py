@@ -153,7 +153,6 @@ def experts_backward(
         gx, gw1, gw2 = _backward_all(grad, g_weight, x, weight, w1.to(low), w2.to(low))
     else:
         gx, gw1, gw2 = _backward_routed(grad, g_weight, x, weight, w1, w2)
-    gw1 = gw1.transpose(1, 2)
     views = (gx[:, :-1], gw1[:, :-1], gw1[:, -1])  # which an operator must not return
     gx, gw1, gb1 = (v.clone(memory_format=torch.contiguous_format) for v in views)
     return [gx, g_weight, gw1, gb1, gw2, gb2]
@@ -166,13 +165,13 @@ def _backward_all(
     grad, x, weight = pad_rows(grad, x, weight, low=low)
     grad, x, weight = grad.to(low), x.t().contiguous(), weight.t().contiguous()
     gx, gz = torch.zeros_like(x), torch.empty_like(weight)
-    gw1, gw2 = torch.empty_like(w1), torch.empty_like(w2)
+    gw1, gw2 = torch.empty_like(w1.mT, memory_format=torch.contiguous_format), torch.empty_like(w2)
     for m, z in enumerate(weight):
         zx = (x * z).to(low)
         hidden = torch.mm(w1[m], zx).relu_()
         g_hidden = _relu_backward(w2[m] @ grad.t(), hidden)
         torch.mm(hidden, grad, out=gw2[m])
-        torch.mm(g_hidden, zx.t(), out=gw1[m])
+        torch.mm(zx, g_hidden.t(), out=gw1[m])  # the short side first: three quarters of the time
         g_zx = (w1[m].t() @ g_hidden).to(x.dtype)
         torch.sum(g_zx * x, 0, out=gz[m])
         gx.addcmul_(g_zx, z)
@@ -197,7 +196,7 @@ def _backward_routed(
         torch.bmm(g_hidden.transpose(1, 2), w1[m], out=g_zx_m)
     found = torch.linalg.vecdot(g_zx, x.index_select(0, slots.entity_of))
     g_weight.view(-1).index_add_(0, slots.edge, found.index_select(0, slots.slot))
-    return [slots.to_entities(g_zx, slots.weight), gw1, gw2]
+    return [slots.to_entities(g_zx, slots.weight), gw1.transpose(1, 2), gw2]
 
 
 def _relu_backward(grad: Tensor, output: Tensor) -> Tensor:

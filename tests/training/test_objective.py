@@ -15,7 +15,7 @@ from pyg_kd import (
     TopologyDistillation,
 )
 from pyg_kd.models import MF
-from pyg_kd.training import BPR, Trainer
+from pyg_kd.training import BPR, Trainer, divergence
 from pyg_kd.training.divergence import broken_nodes
 from pyg_kd.training.objective import Objective, check_terms
 from pyg_kd.typing import Batch
@@ -258,6 +258,21 @@ def test_broken_nodes(train):
     with torch.no_grad():
         model.user_embedding[3, 2] = float("nan")
     assert broken_nodes(model, train) == ("user", "not finite")
+
+
+def test_a_collapse_of_the_first_rows_alone_is_none(train, monkeypatch):
+    monkeypatch.setattr(divergence, "FEW", 5)
+    model = MF(train, dim=4, init_std=1.0)
+    with torch.no_grad():
+        model.user_embedding[:5] = model.user_embedding.mean(0)
+    assert broken_nodes(model, train) is None
+
+
+def test_numbers_without_a_square_are_called_so(train):
+    model = MF(train, dim=4, init_std=1.0)
+    with torch.no_grad():
+        model.item_embedding[7, 1] = 1e30
+    assert broken_nodes(model, train) == ("item", "too large to be squared")
 
 
 @pytest.mark.parametrize("distillations", [[], [(Pull(), 0.0)]])
