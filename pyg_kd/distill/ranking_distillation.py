@@ -119,20 +119,24 @@ class RankingDistillation(Distillation):
     def forward(self, x_dict: XDict, graph: HeteroData, batch: Batch) -> Tensor:
         """Compute the weighted negative log-likelihood of the listed items of the unique users."""
         self.ensure_bound(x_dict, graph)
-        x_user = gather_rows(x_dict[USER], batch.unique_users) * self.scale
-        listed, drawn = self.lists[batch.unique_users].tensor_split([self.num_listed], dim=1)
+        users = batch.unique_users
+        x_user = gather_rows(x_dict[USER], users) * self.scale
+        lists = self.lists[users]
+        listed = lists[:, : self.num_listed]
         scores = list_scores(x_user, x_dict[ITEM], listed)
         rank = torch.arange(self.num_listed, device=scores.device, dtype=scores.dtype)
         weight = _shares((-rank / self.position_decay).exp() * (listed >= 0))
         if self.hybrid:
             with torch.no_grad():
-                sampled = list_scores(x_user, x_dict[ITEM], drawn)
-            student = self._rank(scores.detach(), sampled, self.unseen.num_left[batch.unique_users])
+                # In one call: an item that is both listed and drawn isn't above itself by rounding.
+                both = list_scores(x_user, x_dict[ITEM], lists)
+            own, sampled = both.tensor_split([self.num_listed], dim=1)
+            student = self._rank(own.contiguous(), sampled, self.unseen.num_left[users])
             weight = weight * (self.discrepancy_sharpness * (student - rank)).tanh().clamp(min=0)
             if self.normalize:
                 weight = _shares(weight)
         if self.confidence is not None:
-            weight = weight * self.confidence[batch.unique_users].to(weight.dtype)
+            weight = weight * self.confidence[users].to(weight.dtype)
         return -(weight * logsigmoid(torch.where(listed < 0, 0.0, scores))).sum()
 
     def _rank(self, scores: Tensor, sampled: Tensor, num_unseen: Tensor) -> Tensor:

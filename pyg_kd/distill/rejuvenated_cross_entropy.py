@@ -61,8 +61,8 @@ class RejuvenatedCrossEntropy(Distillation):
         beta: :math:`\beta`: the larger it is, the sooner the student's own list dominates.
         temperature: Divides the scores of student and teacher.
         variant: ``"paper"`` (default), or ``"reference"`` for the authors' code: :math:`z_j` counts
-            all items of :math:`Q^T_u` at or below :math:`j`, up to 50, and :math:`\gamma_u` takes
-            the share of :math:`Q^T_u` that is among the drawn items.
+            all candidates at or below :math:`j` that are in :math:`Q^T_u`, up to 50, and
+            :math:`\gamma_u` takes the share of :math:`Q^T_u` that is among the drawn items.
         scale: Factor on the student's scores :math:`s_{ui}`.
 
     Raises:

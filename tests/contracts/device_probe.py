@@ -193,7 +193,7 @@ def test_a_stray_tensor_of_a_method_is_noticed(bound, gpu, world) -> None:
 @pytest.fixture
 def model(learner_cls, world) -> nn.Module:
     built = learner_cls(world.data, 4)
-    built(world.data)
+    base_losses(built, world.data, world.batch)
     return built
 
 
@@ -243,7 +243,7 @@ def test_a_stray_tensor_of_a_model_is_noticed(model, gpu, world) -> None:
 @pytest.fixture
 def fitted(fitted_cls, world) -> nn.Module:
     built = fitted_cls(world.data, 4)
-    built(world.data)
+    base_losses(built, world.data, world.batch)
     return built
 
 

@@ -247,3 +247,20 @@ def test_refused_options(options: dict, message: str) -> None:
 def test_lists_shorter_than_asked_for(problem) -> None:
     with pytest.raises(ValueError, match=r"'num_listed' is 31.*30 items.*num_items >= 31"):
         RankingDistillation(num_listed=31).bind(problem.graph, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float, torch.double])
+def test_an_item_is_not_above_itself(dtype: torch.dtype) -> None:
+    """Draws that outnumber the catalogue hold each listed item too, of batches of any size."""
+    num_users, num_items = 20, 40
+    graph, user = HeteroData(), torch.arange(num_users)
+    graph["user"].num_nodes, graph["item"].num_nodes = num_users, num_items
+    graph[INTERACTS].edge_index = torch.stack([user, user])
+    x_user = torch.randn(num_users, 20, dtype=dtype)
+    x_item = torch.randn(num_items, 20, dtype=dtype)
+    scores = (x_user @ x_item.t()).index_put((user, user), torch.tensor(-torch.inf, dtype=dtype))
+    graph["user"].teacher_items = scores.topk(1).indices.int()
+    graph.graph_fingerprint, graph.teacher_fingerprint = graph_fingerprint(graph), "best"
+    method = RankingDistillation(num_listed=1, warm_up=0, num_samples=100).bind(graph, 20)
+    for rows in [user, *user.split(1)]:
+        assert method({"user": x_user, "item": x_item}, graph, Batch(rows, rows, rows)) == 0

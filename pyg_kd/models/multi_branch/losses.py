@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 from torch_geometric.data import HeteroData
-from torch_geometric.index import index2ptr
 
-from pyg_kd.edge_types import interaction_type
 from pyg_kd.functional.losses import bpr_loss, multinomial_loss
 from pyg_kd.functional.sparse import CSR, gather_rows
-from pyg_kd.graph import as_edges
-from pyg_kd.typing import ITEM, USER, Batch
+from pyg_kd.graph import Neighbors, interactions
+from pyg_kd.typing import Batch
 
 #: Losses summed over triples, of positive scores ``[B, 1]`` and negative scores ``[B, N]``.
 PAIRED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -27,24 +25,22 @@ PAIRED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Observed(NamedTuple):
-    """The interactions of a graph, by user and by item."""
+    """The interactions of a graph, by user and by item, and how many an epoch visits."""
 
     by_user: CSR
     by_item: CSR
+    num_visits: int
 
     @classmethod
     def of(cls, data: HeteroData) -> Observed:
-        """The interactions of ``data``."""
-        # The loader has checked the ids; checking again would synchronise with the device.
-        user, item = as_edges(data[interaction_type(data)].edge_index)
-        sizes = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
-        return cls(_csr(user, item, sizes[0]), _csr(item, user, sizes[1]))
+        """The interactions of ``data``. A repeated one counts once, and is visited each time."""
+        edges = interactions(data)
+        return cls(_csr(edges.by_user()), _csr(edges.by_item()), edges.edge_index.size(1))
 
 
-def _csr(row: Tensor, col: Tensor, num_rows: int) -> CSR:
-    row, order = row.sort(stable=True)
-    ptr, col = index2ptr(row, num_rows).to(torch.int32), col[order].to(torch.int32)
-    return CSR(ptr, col, torch.ones_like(col, dtype=torch.float32))
+def _csr(seen: Neighbors) -> CSR:
+    col = seen.col.to(torch.int32)
+    return CSR(seen.ptr.to(torch.int32), col, torch.ones_like(col, dtype=torch.float32))
 
 
 def branch_losses(

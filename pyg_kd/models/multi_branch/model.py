@@ -182,8 +182,8 @@ class MultiBranch(Recommender):
             for user, item in inputs.objective
         ]
         losses = self._losses(rows, data, batch, with_negatives=True)
-        num_edges = self.cached(data, Observed.of).by_user.col.numel()
-        total: Tensor = weights(losses, inputs, len(batch), num_edges)
+        num_visits = self.cached(data, Observed.of).num_visits
+        total: Tensor = weights(losses, inputs, len(batch), num_visits)
         return total
 
     def _losses(

@@ -91,7 +91,7 @@ class ReferenceWeights(nn.Module):
         return BranchInputs(self.value, user, item)
 
     def forward(
-        self, losses: Tensor, inputs: BranchInputs, batch_size: int, num_edges: int
+        self, losses: Tensor, inputs: BranchInputs, batch_size: int, num_visits: int
     ) -> Tensor:
         """The weighted sum of the losses, whose backward pass also sets the weights' gradient.
 
@@ -99,14 +99,14 @@ class ReferenceWeights(nn.Module):
             losses: The unweighted losses, ``[X]``, computed from ``inputs.objective``.
             inputs: What the branches read.
             batch_size: Interactions in the batch.
-            num_edges: Interactions of an epoch.
+            num_visits: Interactions that an epoch visits.
         """
         if not (self.learn and losses.requires_grad):
             return (self.value.detach() * losses).sum()
         rescale_(self.value)
         weighted = self.value.detach() * losses
         now = weighted.detach()
-        warm = (self.num_seen < WARM_UP * num_edges) | self.initial.isnan()
+        warm = (self.num_seen < WARM_UP * num_visits) | self.initial.isnan()
         self.initial.copy_(torch.where(warm, now, self.initial))
         if self.training:
             self.num_seen += batch_size

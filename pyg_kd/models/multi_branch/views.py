@@ -85,7 +85,7 @@ class Consensus(View):
         s_{ui} = \sum_{x:\, r_x(u, i) < K} e^{-r_x(u, i) / T}
 
     with :math:`r_x(u, i)` the rank of the item, from 0, among the user's unseen items by head
-    :math:`x`. An item that no head lists scores 0.
+    :math:`x`. The first :math:`K` items by this score keep it, all others score 0.
 
     A user is represented by the ids and scores of its consensus list, an item by its id. Blocks
     of scores are looked up in these, so no user-item matrix is ever stored.

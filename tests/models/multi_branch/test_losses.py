@@ -14,10 +14,10 @@ NAMES = ("bpr", "cml", "bce", "mse", "multinomial", "item_multinomial")
 EDGES = torch.tensor([[3, 0, 0, 1, 2, 3, 3, 1], [0, 1, 4, 2, 2, 4, 3, 0]])
 
 
-def graph() -> HeteroData:
+def graph(edges: torch.Tensor = EDGES) -> HeteroData:
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = USERS, ITEMS
-    data[INTERACTS].edge_index = EDGES
+    data[INTERACTS].edge_index = edges
     return data
 
 
@@ -117,3 +117,11 @@ def test_observed() -> None:
         for r in range(size):
             found = csr.col[csr.ptr[r] : csr.ptr[r + 1]].tolist()
             assert sorted(found) == sorted(col[row == r].tolist())
+    assert observed.num_visits == EDGES.size(1)
+
+
+def test_a_repeated_interaction_counts_once_and_is_visited_each_time() -> None:
+    once, twice = (Observed.of(graph(e)) for e in (EDGES, torch.cat([EDGES, EDGES[:, 2:5]], 1)))
+    for side in ("by_user", "by_item"):
+        assert all(map(torch.equal, getattr(once, side), getattr(twice, side)))
+    assert twice.num_visits == once.num_visits + 3

@@ -210,7 +210,7 @@ def test_the_initial_losses_are_those_of_the_eleventh_epoch() -> None:
     for step in range(2 * 13):  # batches of 4 and 3 edges
         inputs = weights.inputs(user, user)
         losses = torch.stack([(pair[0] * (step + 1.0)).sum() for pair in inputs.objective])
-        weights(losses, inputs, 4 - step % 2, num_edges=7)
+        weights(losses, inputs, 4 - step % 2, num_visits=7)
         epoch = step // 2
         expected = 3.0 * (step + 1 if epoch <= 10 else 2 * 11)
         assert weights.initial.tolist() == [expected] * 2
