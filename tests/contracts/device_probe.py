@@ -193,7 +193,9 @@ def test_a_stray_tensor_of_a_method_is_noticed(bound, gpu, world) -> None:
 @pytest.fixture
 def model(learner_cls, world) -> nn.Module:
     built = learner_cls(world.data, 4)
-    base_losses(built, world.data, world.batch)
+    x_dict = built(world.data)
+    if built.default_loss == OWN:
+        built.own_loss(x_dict, world.data, world.batch)
     return built
 
 
@@ -243,7 +245,9 @@ def test_a_stray_tensor_of_a_model_is_noticed(model, gpu, world) -> None:
 @pytest.fixture
 def fitted(fitted_cls, world) -> nn.Module:
     built = fitted_cls(world.data, 4)
-    base_losses(built, world.data, world.batch)
+    x_dict = built(world.data)
+    if built.default_loss == OWN:
+        built.own_loss(x_dict, world.data, world.batch)
     return built
 
 
