@@ -136,7 +136,7 @@ def begin(
             or another process is at work in it.
     """
     run = Run(Path(out).expanduser())
-    files = {str(path): described(path) for path in inputs}
+    files = {os.path.abspath(path): described(path) for path in inputs}
     request = {"command": command, "options": options, "inputs": files}
     new = not run.path.exists()
     run.path.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,15 @@ def test_precision_of_a_model(run, distilled, tmp_path):
     assert load_student(tmp_path / "out").dtype == "int8"
 
 
+@pytest.mark.parametrize("form", ["bundle", "parquet"])
+def test_a_bundle_keeps_its_precision(run, distilled, tmp_path, form):
+    words = ["--format", form, "--dtype"]
+    result = run("export", distilled, tmp_path / "out", *words, "int8")
+    assert result.code == 2 and "'dtype' is for a model of a run" in result.err
+    assert "float32 (got 'int8')" in result.err and not (tmp_path / "out").exists()
+    assert run("export", distilled, tmp_path / "out", *words, "float32").code == 0
+
+
 def test_onnx(run, distilled, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     assert run("export", distilled / "bundle", tmp_path / "m.onnx").code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +136,10 @@ def test_a_folder_of_data_is_found_from_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert options_of(Data("movielens-100k", root="ml"))["root"] == str(tmp_path / "ml")
     assert options_of(Data("movielens-100k"))["root"] is None
+
+
+def test_inputs_are_found_from_everywhere(tmp_path, source, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with start(tmp_path / "run", Path(source.name)) as run:
+        pass
+    assert [*Run.open(run.path).record["inputs"]] == [str(source)]

@@ -31,7 +31,7 @@ class Details:
 
     Args:
         model: Which model of a run: model, teacher, alone or student; its bundle by default.
-        dtype: Precision of the tables of a model of a run.
+        dtype: Precision of the tables of a model of a run (float32); a bundle keeps its own.
         by: Whether a request to ONNX names a user or gives a vector.
         exclude_seen: Whether ONNX leaves out what users have seen.
         factory: What faiss builds, such as Flat, IVF1024,Flat or HNSW32.
@@ -42,7 +42,7 @@ class Details:
     """
 
     model: str | None = None
-    dtype: Precision = "float32"
+    dtype: Precision | None = None
     by: Literal["user", "vector"] = "user"
     exclude_seen: bool = True
     factory: str = "Flat"
