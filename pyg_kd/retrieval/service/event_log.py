@@ -53,15 +53,22 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
+class NotALog(ValueError):
+    """Another file has the name of the log."""
+
+
 class EventLog:
-    r"""Appends to a log, beside other processes that do.
+    r"""Appends to a log, beside other threads and processes that do.
+
+    The file is opened anew for every write. A descriptor that was kept would have to be given up
+    when the file is moved away, and would share its lock with a process that was forked off.
 
     Args:
         path: The file, which is made if it is missing.
 
     Raises:
         OSError: If it can't be opened for writing.
-        ValueError: If it is another file.
+        NotALog: If it is another file.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -74,55 +81,55 @@ class EventLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._handle = self._open()
         self.append([])
 
     def append(self, records: Sequence[Record]) -> None:
-        r"""Write records; they are on the disk when this returns.
+        r"""Write records; they are on the disk, in the file of this name, when this returns.
+
+        Without records, a missing file is begun and a torn end is cut off.
 
         Raises:
-            OSError: If they can't be written; then none of them is.
+            OSError: If they can't be written; then none of them is in the file.
+            NotALog: If another file has the name, which is left as it is.
         """
         data = b"".join(map(_line, records))
+        while not self._append(data):
+            pass
+
+    def _append(self, data: bytes) -> bool:
+        """Write to the file of this name, and tell whether it kept the name until then."""
         with self._locked() as handle:
+            if not _is_named(handle, self.path):  # moved away while it was waited for
+                return False
+            _check_header(os.pread(handle, len(HEADER), 0), self.path)
             end = _sound_end(handle)
             if end < len(HEADER):
                 end, data = 0, HEADER + data
             if os.fstat(handle).st_size != end:
                 os.ftruncate(handle, end)
-            if not data:
-                return
-            try:
-                _write(handle, data, end)
-                os.fsync(handle)
-            except OSError:
-                os.ftruncate(handle, end)
-                raise
+            if data:
+                try:
+                    _write(handle, data, end)
+                    os.fsync(handle)
+                except OSError:
+                    os.ftruncate(handle, end)
+                    raise
+            return _is_named(handle, self.path)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The file that has the name now, locked."""
+        """The file that has the name, locked."""
         import fcntl
 
-        while True:
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
-            try:
-                if _is_named(self._handle, self.path):
-                    yield self._handle
-                    return
-            finally:
-                fcntl.flock(self._handle, fcntl.LOCK_UN)
-            os.close(self._handle)  # it was moved away
-            self._handle = self._open()
-
-    def _open(self) -> int:
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        _check_header(os.pread(handle, len(HEADER), 0), self.path)
-        return handle
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                yield handle
+            finally:  # a child that was forked meanwhile would keep the lock
+                fcntl.flock(handle, fcntl.LOCK_UN)
+        finally:
+            os.close(handle)
 
 
 class Tail:
@@ -133,7 +140,7 @@ class Tail:
 
     Raises:
         OSError: If it can't be read.
-        ValueError: If it is another file.
+        NotALog: If it is another file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -162,9 +169,9 @@ class Tail:
             yield records
 
     def replaced(self) -> bool:
-        """Whether another file has the name by now, or the file has been cut."""
-        shorter = os.fstat(self._handle).st_size < self._place
-        return shorter or not _is_named(self._handle, self.path)
+        """Whether the name is another file's or nobody's by now, or the file has been cut."""
+        cut = os.fstat(self._handle).st_size < self._place > len(HEADER)
+        return cut or not _is_named(self._handle, self.path)
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
@@ -209,10 +216,10 @@ def _write(handle: int, data: bytes, place: int) -> None:
 def _is_named(handle: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
+    except OSError:  # it is gone, or its folder is
         return False
 
 
 def _check_header(data: bytes, path: Any) -> None:
     if not HEADER.startswith(data):
-        raise ValueError(f"{str(path)!r} is not a log of events")
+        raise NotALog(f"{str(path)!r} is not a log of events")

@@ -80,7 +80,7 @@ def serve(
     path = default_log(bundle) if events is None else Path(events)
     for folder in (bundle, *(() if teacher is None else (teacher,))):
         load_student(Path(folder), backend=backend)
-    EventLog(path).close()
+    EventLog(path)  # begins it, or says why it can't
     listeners = _listen(host, port, workers)
     limits = limits or Limits()
     log_lines(log_level)

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from pyg_kd.retrieval.service.answers import Refusal
 from pyg_kd.retrieval.service.batching import Batcher
-from pyg_kd.retrieval.service.event_log import EventLog, Record
+from pyg_kd.retrieval.service.event_log import EventLog, NotALog, Record
 from pyg_kd.retrieval.service.logs import places_of, tell
 from pyg_kd.retrieval.service.metrics import Metrics
 from pyg_kd.retrieval.service.options import Limits
@@ -90,6 +90,10 @@ class Service:
         except OSError as error:
             tell("log not written", logging.ERROR, error=error.strerror)
             raise Refused(503, "events can't be written at the moment") from None
+        except NotALog as error:
+            tell("log not written", logging.ERROR, error=str(error))
+            reason = "events can't be written: another file has the name of their log"
+            raise Refused(503, reason) from None
 
     async def reload(self, *, force: bool = True) -> bool:
         r"""Serve the bundle that is in the folder now; requests meanwhile get the one before.

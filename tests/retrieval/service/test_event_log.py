@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kd.retrieval.service.event_log import HEADER, Click, EventLog, Named, Stock, Tail
+from pyg_kd.retrieval.service.event_log import (
+    HEADER,
+    Click,
+    EventLog,
+    Named,
+    NotALog,
+    Stock,
+    Tail,
+)
 
 IDS = st.lists(st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(codec="utf-8")))
 RECORDS = st.lists(
@@ -190,3 +198,75 @@ def test_several_writers_and_readers(tmp_path):
     for writer in ("0", "1", "here"):
         mine = [record.user for record in found if str(record.user).startswith(f"{writer}-")]
         assert mine == [f"{writer}-{n}" for n in range(50)]
+
+
+def _held() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+def test_a_folder_that_was_away_leaves_no_descriptor_behind(tmp_path):
+    """What opens meanwhile gets numbers that the log had; none of it is written to or closed."""
+    path, away = tmp_path / "here" / "events", tmp_path / "away"
+    path.parent.mkdir()
+    log, held = EventLog(path), _held()
+    log.append(_records(1))
+    path.parent.rename(away)
+    with pytest.raises(FileNotFoundError):
+        log.append(_records(1, start=3))
+    others = [open(tmp_path / f"other{n}", "w+b") for n in range(5)]  # noqa: SIM115
+    away.rename(path.parent)
+    log.append(_records(1, start=4))
+    for n, file in enumerate(others):
+        file.write(b"%d" % n)
+        file.close()
+        assert (tmp_path / f"other{n}").read_bytes() == b"%d" % n
+    assert _all(Tail(path)) == [*_records(1), *_records(1, start=4)]
+    del log
+    assert _held() == held
+
+
+@pytest.mark.parametrize("text", ["# shopping\n", "a list of what I want to buy\neggs\n"])
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_foreign_file_is_never_written_to(tmp_path, text, moved):
+    path = tmp_path / "events"
+    log, held = EventLog(path), _held()
+    log.append(_records(1))
+    if moved:
+        path.rename(tmp_path / "old")
+    path.write_text(text)
+    for _ in range(3):
+        with pytest.raises(NotALog, match="events' is not a log of events"):
+            log.append(_records(1))
+    assert path.read_text() == text and _held() == held
+    path.unlink()
+    log.append(_records(1, start=2))
+    assert _all(Tail(path)) == _records(1, start=2)
+
+
+def test_what_is_written_while_the_file_is_moved_is_in_the_new_one_too(tmp_path, monkeypatch):
+    path, sync = tmp_path / "events", os.fsync
+    log = EventLog(path)
+
+    def move(handle):
+        sync(handle)
+        monkeypatch.undo()
+        path.rename(tmp_path / "old")
+
+    monkeypatch.setattr(os, "fsync", move)
+    log.append(_records(2))
+    assert _all(Tail(path)) == _all(Tail(tmp_path / "old")) == _records(2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_were_forked_off_do_not_share_a_lock(tmp_path):
+    program = WRITER.split("for n in")[0] + (
+        "import os\n"
+        "child = os.fork()\n"
+        "for n in range(200):\n"
+        "    log.append([Click(n, [n] * 50, float(child == 0))])\n"
+        "assert child == 0 or os.waitpid(child, 0)[1] == 0\n"
+    )
+    path, root = tmp_path / "events", Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", program, path], cwd=root, check=True, timeout=60)
+    tail = Tail(path)
+    assert len(_all(tail)) == 400 and tail.damaged == 0

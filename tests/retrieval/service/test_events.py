@@ -131,3 +131,28 @@ def test_what_another_bundle_does_not_know_is_passed_over(log):
     assert index.sets.unavailable.tolist() == [6]
     assert np.flatnonzero(index.allowed(filters=["few"])).tolist() == [1]
     assert index.newcomers.find([20, "anna"]).tolist() == [-1, -1]
+
+
+def test_a_foreign_file_in_place_of_the_log(client, log):
+    connection = client(events=log)
+    assert connection.post("/events", json={"user": 1, "item": 4}).status_code == 200
+    log.rename(log.with_name("old"))
+    log.write_text("something else\n")
+    for _ in range(3):
+        answer = connection.post("/events", json={"user": 2, "item": 5})
+        assert answer.status_code == 503 and "another file" in answer.json()["error"]
+    assert log.read_text() == "something else\n"
+    assert _list(connection, user=1)[1] == "folded"
+
+
+def test_the_folder_of_the_log_is_away_for_a_moment(client, tmp_path):
+    log, away = tmp_path / "here" / "log", tmp_path / "away"
+    log.parent.mkdir()
+    connection = client(events=log)
+    log.parent.rename(away)
+    for _ in range(3):
+        assert connection.post("/events", json={"user": 1, "item": 4}).status_code == 503
+        assert _list(connection, user=1)[1] != "folded"
+    away.rename(log.parent)
+    assert connection.post("/events", json={"user": 1, "item": 4}).status_code == 200
+    assert _list(connection, user=1)[1] == "folded"
