@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,18 +33,37 @@ class Served:
         self.folded: set[int | str] = set()
         #: Records that were read; those that this bundle has no use for are among them.
         self.followed = 0
-
-    @property
-    def damaged(self) -> int:
-        """Lines of the log that were damaged."""
-        return 0 if self.tail is None else self.tail.damaged
+        #: Records that were damaged, and therefore passed over.
+        self.damaged = 0
+        #: Whether another log was begun, so that the index holds what was in the one before too.
+        self.moved = False
 
     def follow(self) -> None:
-        """Take in what was added to the log. Ids that the bundle doesn't know are passed over."""
-        if self.tail is not None:
-            for records in self.tail.read():
+        r"""Take in what was added to the log. Ids that the bundle doesn't know are passed over.
+
+        Where the log was moved away and another begun, that one is followed from now on.
+
+        Raises:
+            OSError: If the new log can't be read.
+            NotALog: If another file has its name.
+        """
+        if self.tail is None:
+            return
+        replaced = self.tail.replaced()
+        self._read(self.tail)  # to its end, which is known by now
+        if replaced:
+            with suppress(FileNotFoundError):  # it is not begun yet, or its folder is away
+                self.tail, self.moved = Tail(self.tail.path), True
+                self._read(self.tail)
+
+    def _read(self, tail: Tail) -> None:
+        before = tail.damaged
+        try:
+            for records in tail.read():
                 self.followed += len(records)
                 self._apply(records)
+        finally:
+            self.damaged += tail.damaged - before
 
     def _apply(self, records: Sequence[Record]) -> None:
         """Take in records: the clicks of a user together, of everything else what came last."""

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import Any
 
 from pyg_kd.retrieval.service.answers import Refusal
 from pyg_kd.retrieval.service.batching import Batcher
@@ -45,6 +46,7 @@ class Service:
         self.stopping = False
         self.refused: Refusal | None = None
         self._retry, self._retry_at = FIRST_RETRY, 0.0
+        self._trouble: dict[str, dict[str, Any]] = {}
 
     @property
     def ready(self) -> bool:
@@ -95,6 +97,14 @@ class Service:
             reason = "events can't be written: another file has the name of their log"
             raise Refused(503, reason) from None
 
+    async def follow(self) -> None:
+        r"""Take in all that was noted until now, as every list does.
+
+        Raises:
+            Refused: With status 503 if too much waits already.
+        """
+        await self.ranking.submit(None)
+
     async def reload(self, *, force: bool = True) -> bool:
         r"""Serve the bundle that is in the folder now; requests meanwhile get the one before.
 
@@ -125,12 +135,13 @@ class Service:
             return found is not None
 
     def _load_other(self, source: Source) -> Served | None:
-        moved = self.served.tail is not None and self.served.tail.replaced()
-        return None if source.look() == self.served.digest and not moved else source.load()
+        same = source.look() == self.served.digest and not self.served.moved
+        return None if same else source.load()
 
     def _serve(self, served: Served) -> None:
         self.served = served  # at once: a batch reads it when it begins
         board = self.metrics.board
+        self._count(served.followed, served.damaged)
         board.serve(served.digest)
         board.own("beat")[:] = int(time.monotonic())
         board.own("ready")[:] = 1
@@ -148,21 +159,31 @@ class Service:
         """Follow the log when nobody asks, and look for another bundle."""
         while True:
             await asyncio.sleep(TICK)
+            await self._begin_log()
             with contextlib.suppress(Refused):
-                await self.ranking.submit(None)
+                await self.follow()
             if self._is_replaced() and not self._reloading.locked():
                 self._loading = asyncio.create_task(self._reload_if_due())
+
+    async def _begin_log(self) -> None:
+        """Begin a new log where the one that is followed was moved away."""
+        tail = self.served.tail
+        trouble: dict[str, Any] = {}
+        if self.log is not None and tail is not None and tail.replaced():
+            try:
+                await asyncio.to_thread(self.log.append, [])
+            except (OSError, NotALog) as error:
+                trouble = {"error": str(error)}
+        self._tell_once("log not begun", trouble)
 
     async def _reload_if_due(self) -> None:
         with contextlib.suppress(Refused):  # which is logged already
             await self.reload(force=False)
 
     def _is_replaced(self) -> bool:
-        tail = self.served.tail
         if not isinstance(self.source, Source):
             return False
-        moved = tail is not None and tail.replaced()
-        return moved or self.refused is not None or self.source.replaced()
+        return self.served.moved or self.refused is not None or self.source.replaced()
 
     def _rank(self, asked: list[Recommend | None]) -> Sequence[Result]:
         start, served = time.perf_counter(), self.served
@@ -176,13 +197,27 @@ class Service:
         return [b"" if ask is None else next(results) for ask in asked]
 
     def _follow(self, served: Served) -> None:
-        before = served.followed, served.damaged
+        followed, damaged = served.followed, served.damaged
+        trouble: dict[str, Any] = {}
         try:
             served.follow()
         except Exception as error:  # lists are worth more than the last click
-            tell("log not followed", logging.ERROR, **places_of(error))
-        for name, count in zip(("followed", "damaged"), before, strict=True):
-            self.metrics.board.own(name)[:] += getattr(served, name) - count
+            trouble = places_of(error)
+        self._tell_once("log not followed", trouble)
+        self._count(served.followed - followed, served.damaged - damaged)
+
+    def _tell_once(self, event: str, trouble: dict[str, Any]) -> None:
+        """Log a trouble that may last for many requests when it begins or changes."""
+        if trouble and trouble != self._trouble.get(event):
+            tell(event, logging.ERROR, **trouble)
+        self._trouble[event] = trouble
+
+    def _count(self, followed: int, damaged: int) -> None:
+        board = self.metrics.board
+        board.own("followed")[:] += followed
+        board.own("damaged")[:] += damaged
+        if damaged:
+            tell("damaged records passed over", logging.ERROR, records=damaged)
 
     def _write(self, records: list[Record]) -> list[None]:
         assert self.log is not None  # nothing is submitted otherwise

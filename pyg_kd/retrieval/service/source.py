@@ -12,7 +12,7 @@ from pyg_kd.retrieval.bundle import load_student
 from pyg_kd.retrieval.bundle.manifest import MANIFEST
 from pyg_kd.retrieval.bundle.reader import read_manifest
 from pyg_kd.retrieval.index import TopKIndex
-from pyg_kd.retrieval.service.event_log import Tail
+from pyg_kd.retrieval.service.event_log import EventLog, Tail
 from pyg_kd.retrieval.service.ranking import recommend
 from pyg_kd.retrieval.service.requests import Recommend
 from pyg_kd.retrieval.service.served import Served
@@ -43,15 +43,20 @@ class Source:
         r"""The bundle that is there now, with all events of the log, ready to answer.
 
         Raises:
-            ValueError: If it is no sound bundle.
-            OSError: If it can't be read.
+            ValueError: If it is no sound bundle, or the log is another file.
+            OSError: If it can't be read, or the log can't.
         """
         self._stamp = self._stat()  # before reading: what comes later is another bundle
         index = load_student(self.path, backend=self.backend)
-        served = Served(index, tail=None if self.log is None else Tail(self.log))
+        served = Served(index, tail=None if self.log is None else self._tail(self.log))
         served.follow()
         _warm_up(served)
         return served
+
+    @staticmethod
+    def _tail(log: Path) -> Tail:
+        EventLog(log)  # begins another where one was moved away
+        return Tail(log)
 
     def look(self) -> str:
         r"""The digest of the bundle that is there now, which may be damaged otherwise.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 import numpy as np
 import pytest
@@ -156,3 +157,44 @@ def test_the_folder_of_the_log_is_away_for_a_moment(client, tmp_path):
     away.rename(log.parent)
     assert connection.post("/events", json={"user": 1, "item": 4}).status_code == 200
     assert _list(connection, user=1)[1] == "folded"
+
+
+def test_an_event_is_in_force_at_once_after_the_log_was_moved_away(client, log):
+    here, there = (client(make_index(), events=log) for _ in range(2))
+    there.post("/events", json={"user": 1, "item": 4})
+    assert _list(here, user=1)[1] == "folded"
+    for turn, user in enumerate((4, 5)):
+        log.rename(log.with_name(f"old{turn}"))
+        assert there.post("/events", json={"user": user, "item": 4}).status_code == 200
+        for one in (here, there):
+            assert _list(one, user=user)[1] == _list(one, user=1)[1] == "folded"
+
+
+def test_a_log_that_was_moved_away_is_begun_anew(client, log):
+    connection = client(events=log)
+    log.rename(log.with_name("old"))
+    late = time.monotonic() + 20
+    while not log.exists():
+        assert time.monotonic() < late
+        time.sleep(0.02)
+    assert connection.post("/events", json={"user": 1, "item": 4}).status_code == 200
+    assert _list(connection, user=1)[1] == "folded"
+
+
+def test_a_trouble_with_the_log_is_told_once(client, log, caplog):
+    connection = client(events=log)
+    log.rename(log.with_name("old"))
+    log.write_text("something else\n")
+    for _ in range(5):
+        assert _list(connection, user=4)[1] == "model"
+    assert caplog.text.count("log not followed") == 1
+
+
+def test_damaged_records_are_counted_and_told_from_the_start(client, log, caplog):
+    EventLog(log).append([Click(1, [n], 0.0) for n in range(3)])
+    log.write_bytes(log.read_bytes().replace(b'"items":[1]', b'"items":[9]'))
+    connection = client(events=log)
+    connection.post("/recommend", json={"user": 1})
+    text = connection.get("/metrics").text
+    assert "pyg_kd_damaged_total 1\n" in text and "pyg_kd_followed_total 2\n" in text
+    assert caplog.text.count("damaged records passed over") == 1

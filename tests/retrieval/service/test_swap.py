@@ -129,6 +129,42 @@ def test_a_log_that_is_moved_away_is_forgotten(client, bundle):
     assert _list(connection, user=0)["source"] == "folded"
 
 
+def test_a_new_bundle_while_the_log_is_moved_away(client, bundle):
+    """Nobody need post an event for it to load."""
+    connection, log = client(bundle), bundle.with_name("bundle.events")
+    connection.post("/events", json={"user": 4, "items": [4]})
+    log.rename(bundle.with_name("old"))
+    save_index(make_index(seed=2), bundle)
+    assert connection.post("/reload").json()["changed"] is True
+    assert connection.get("/ready").json()["refused"] is None and log.exists()
+    assert _list(connection, user=4)["source"] == "model"
+
+
+def test_an_event_stays_in_force_while_the_old_log_is_forgotten(client, bundle):
+    connection, log = client(bundle), bundle.with_name("bundle.events")
+    connection.post("/events", json={"user": 4, "items": [4]})
+    log.rename(bundle.with_name("old"))
+    connection.post("/events", json={"user": 0, "items": [4]})
+    late = time.monotonic() + 20
+    while _list(connection, user=4)["source"] == "folded":
+        assert _list(connection, user=0)["source"] == "folded"
+        assert time.monotonic() < late
+    assert _list(connection, user=0)["source"] == "folded"
+    assert connection.get("/ready").json()["refused"] is None
+
+
+def test_the_folder_of_the_log_is_no_reason_to_refuse_a_bundle(client, bundle, tmp_path, caplog):
+    log = tmp_path / "here" / "log"
+    log.parent.mkdir()
+    connection = client(bundle, events=log)
+    log.parent.rename(tmp_path / "away")
+    _until(lambda: "log not begun" in caplog.text)
+    (tmp_path / "away").rename(log.parent)
+    assert connection.post("/events", json={"user": 4, "items": [4]}).status_code == 200
+    assert _list(connection, user=4)["source"] == "folded"
+    assert "bundle refused" not in caplog.text
+
+
 def test_many_swaps_lose_no_request_and_mix_nothing(client, bundle):
     """While bundles change, every answer equals what exactly the bundle that it names gives."""
     connection = client(bundle)
