@@ -61,7 +61,9 @@ class App:
     ) -> None:
         self.service = service
         page = page_routes(
-            lambda: Models(service.served.index, teacher, titles or {}), service.limits
+            lambda: Models(service.served.index, teacher, titles or {}),
+            service.limits,
+            service.follow,
         )
         routes = Routes(service, token=token is not None, others=others)
         app = Starlette(

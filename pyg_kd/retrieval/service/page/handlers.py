@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,7 +30,15 @@ AT_ONCE = 4
 MAX_BYTES = 1 << 17
 
 
-def routes(models: Callable[[], Models], limits: Limits | None = None) -> list[Route]:
+async def _nothing() -> None:
+    pass
+
+
+def routes(
+    models: Callable[[], Models],
+    limits: Limits | None = None,
+    follow: Callable[[], Awaitable[None]] = _nothing,
+) -> list[Route]:
     r"""The routes of the page.
 
     The page is ``GET /`` and its files are ``GET /page/...``: they hold nothing of the models and
@@ -40,16 +48,20 @@ def routes(models: Callable[[], Models], limits: Limits | None = None) -> list[R
         models: Returns the models of the moment; that they changed is noticed at the next
             question.
         limits: How long a client may take to send a question.
+        follow: Brings the models up to date before a question is answered.
     """
-    page = _Page(models, Limits() if limits is None else limits)
+    page = _Page(models, Limits() if limits is None else limits, follow)
     files = [Route("/", page.file), Route("/page/{name}", page.file)]
     asked = [Route(f"/compare/{name}", page.asking(name), methods=["POST"]) for name in QUESTIONS]
     return [*files, Route("/compare/about", page.about), *asked]
 
 
 class _Page:
-    def __init__(self, models: Callable[[], Models], limits: Limits) -> None:
+    def __init__(
+        self, models: Callable[[], Models], limits: Limits, follow: Callable[[], Awaitable[None]]
+    ) -> None:
         self.assets, self._models, self._limits = Assets(), models, limits
+        self._follow = follow
         self._catalogues: WeakKeyDictionary[TopKIndex, Catalogue] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(AT_ONCE)
@@ -74,6 +86,7 @@ class _Page:
         if not self._free.acquire(blocking=False):
             raise Refused(503, "the service is busy")
         try:
+            await self._follow()
             body = await run_in_threadpool(lambda: encode(question(self._answers())))
         finally:
             self._free.release()

@@ -55,7 +55,6 @@ def test_clicks_and_swaps_show_on_the_page(tmp_path: Path) -> None:
         assert (about["teacher"]["dim"], about["student"]["items"]) == (16, 40)
         assert about["student"]["metrics"] == {"recall@20": 0.5}
         assert client.post("/events", json={"user": 500, "item": 3}).status_code == 200
-        client.post("/recommend", json={"user": 500})  # which takes in what was clicked
         known = ask(client, "lists", user="500")["known"]["items"]
         assert [(item["id"], item["title"]) for item in known] == [("3", HOSTILE)]
         save_index(make_index(rng, items=50), bundle)
