@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Literal, get_args
 
@@ -26,7 +27,8 @@ UNITS: tuple[str, ...] = get_args(Unit)
 class InteractionLoader:
     r"""Shuffled :class:`~pyg_kd.typing.Batch` objects of all interactions of a graph.
 
-    A negative is uniform among the items its user has no edge to. By ``"user"``
+    A negative is uniform among the items its user has no edge to; who has edges to all is left
+    out, with a warning: there is nothing to rank for them. By ``"user"``
     an epoch visits every user once, with one of its interactions at random:
     what a loss over whole lists of a user needs, and no more. An epoch is
     a function of ``(seed, epoch)`` alone, so a run can continue at any epoch.
@@ -45,7 +47,7 @@ class InteractionLoader:
 
     Raises:
         ValueError: If the graph has no edges, a size is not positive, ``by`` is
-            unknown, ``rank`` is none of the processes, or a user has seen the
+            unknown, ``rank`` is none of the processes, or every user has seen the
             whole catalogue.
 
     Example:
@@ -75,12 +77,13 @@ class InteractionLoader:
         if edge_index.size(1) == 0:
             raise ValueError("'data' has no interactions to train on")
         seen = edges.by_user()
-        if int(seen.degree.max()) >= num_items:
-            user = int(seen.degree.argmax())
-            raise ValueError(f"user {user} has seen all {num_items} items: no negative is left")
+        full = seen.degree >= num_items
+        if bool(full.any()):
+            edge_index = _without(full, edge_index, num_items)
         self.edge_index, self.by = edge_index, by
         if by == "user":
-            self.seen, self.active = seen, seen.degree.nonzero().squeeze(1)
+            active = (seen.degree > 0) & ~full
+            self.seen, self.active = seen, active.nonzero().squeeze(1)
         #: Interactions an epoch visits.
         self.num_visits = edge_index.size(1) if by == "interaction" else len(self.active)
         self.unseen = UnseenItems(seen, num_items).to(edge_index.device)
@@ -124,3 +127,18 @@ class InteractionLoader:
             f"InteractionLoader({self.num_visits}, batch_size={self.batch_size}, by={self.by!r}, "
             f"num_negatives={self.num_negatives}, seed={self.seed})"
         )
+
+
+def _without(full: Tensor, edge_index: Tensor, num_items: int) -> Tensor:
+    """The edges without those of users who have seen all items."""
+    users = full.nonzero().squeeze(1).tolist()
+    shown = ", ".join(map(str, users[:3])) + (", ..." if len(users) > 3 else "")
+    edge_index = edge_index[:, ~full[edge_index[0]]]
+    if edge_index.size(1) == 0:
+        raise ValueError(f"every user has seen all {num_items} items: no negative is left")
+    warnings.warn(
+        f"users who have seen all {num_items} items are left out of training, as no negative is "
+        f"left for them: {len(users)} (row {shown})",
+        stacklevel=3,
+    )
+    return edge_index

@@ -163,9 +163,19 @@ def test_no_interactions() -> None:
 
 
 def test_a_user_who_has_seen_everything() -> None:
-    pairs = np.array([[0, 1], [1, 0], [1, 1], [1, 2]])
-    with pytest.raises(ValueError, match="user 1 has seen all 3 items"):
-        InteractionLoader(graph(pairs, 2, 3), 16)
+    pairs = np.array([[0, 1], [1, 0], [1, 1], [1, 2], [2, 0], [2, 2]])
+    for by, visits in (("interaction", 3), ("user", 2)):
+        with pytest.warns(UserWarning, match=r"all 3 items are left out .*: 1 \(row 1\)"):
+            loader = InteractionLoader(graph(pairs, 3, 3), 2, by=by)
+        users = torch.cat([batch.user for batch in loader])
+        assert len(users) == visits == loader.num_visits and set(users.tolist()) == {0, 2}
+        assert len(loader) == -(-visits // 2)
+
+
+def test_nobody_has_anything_left() -> None:
+    pairs = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    with pytest.raises(ValueError, match="every user has seen all 2 items: no negative is left"):
+        InteractionLoader(graph(pairs, 3, 2), 16)
 
 
 def test_something_else_than_a_graph() -> None:
