@@ -125,6 +125,33 @@ def test_users_from_standard_input(run, bundle, monkeypatch):
     assert refused.code == 2 and "standard output" in refused.err
 
 
+def test_users_from_a_pipe(run, bundle):
+    def piped(text, *words):
+        read, write = os.pipe()
+        os.write(write, text.encode())
+        os.close(write)
+        try:
+            return run("recommend", bundle, "--users", f"/dev/fd/{read}", "--k", 2, *words)
+        finally:
+            os.close(read)
+
+    users = [f'user "{n}", é' for n in (9, 2)]
+    result = piped("\n".join(users))
+    assert [json.loads(line)["user"] for line in result.out.splitlines()] == users
+    refused = piped(f"{users[0]}\neve\n")
+    assert refused.code == 2 and "user 2 of '/dev/fd/" in refused.err
+    for words in (["--out", "x.csv"], ["--out", "x", "--shards"]):
+        refused = piped(users[0], *words)
+        assert refused.code == 2 and "'users' can come from standard input or a" in refused.err
+
+
+@pytest.mark.parametrize("name", ["exclude", "candidates"])
+def test_items_from_a_pipe_are_not_told_from_others(run, bundle, tmp_path, name):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    refused = run("recommend", bundle, f"--{name}", pipe, "--out", tmp_path / "x.csv")
+    assert refused.code == 2 and f"'{name}' can come from standard input or a" in refused.err
+
+
 def test_filters(run, bundle, tmp_path):
     users = ['user "1", é', 'user "2", é', 'user "3", é']
     (tmp_path / "users.txt").write_text("\n".join(users))

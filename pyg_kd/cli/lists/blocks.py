@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -76,15 +77,15 @@ class SomeUsers(Source):
     """The users of a file."""
 
     def check(self) -> None:
-        """Read the file once, before any work is done; standard input is read only once."""
+        """Read the file once, before any work is done; what is streamed can be read only once."""
         if not self.streamed:
             for lines in _batches(read_lines(str(self.wanted.users)), AT_ONCE):
                 self._count(lines)
 
     @property
     def streamed(self) -> bool:
-        """Whether the users come from standard input."""
-        return self.wanted.users == "-"
+        """Whether the users come from standard input or a pipe."""
+        return is_streamed(self.wanted.users)
 
     def _count(self, lines: list[str]) -> None:
         missing = np.flatnonzero(find(lines, self.index.users) < 0)
@@ -97,7 +98,7 @@ class SomeUsers(Source):
         self.skipped += len(missing)
 
     def _complain(self, what: str, lines: list[str], place: int, hint: str) -> NoReturn:
-        source = "standard input" if self.streamed else f"'{self.wanted.users}'"
+        source = "standard input" if self.wanted.users == "-" else f"'{self.wanted.users}'"
         raise UnknownId(
             f"user {self.total + place + 1} of {source} must be {what} (got {lines[place]!r}){hint}"
         )
@@ -163,6 +164,14 @@ def source_of(wanted: Wanted, index: TopKIndex) -> Source:
     if wanted.history is not None:
         return NewUsers(wanted, index)
     return AllUsers(wanted, index) if wanted.users is None else SomeUsers(wanted, index)
+
+
+def is_streamed(path: str | None) -> bool:
+    """Whether a file can be read only once: standard input, as ``-``, or a pipe, as of a shell."""
+    if path in (None, "-", os.devnull):  # the last is as empty the next time
+        return path == "-"
+    found = Path(str(path)).expanduser()
+    return found.exists() and not found.is_file() and not found.is_dir()
 
 
 def read_lines(path: str) -> Iterator[str]:

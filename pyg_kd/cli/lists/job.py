@@ -11,7 +11,7 @@ from typing import Any
 
 from pyg_kd.checks import require_count
 from pyg_kd.cli.console import note, warn
-from pyg_kd.cli.lists.blocks import AT_ONCE, Block, Source, read_lines, source_of
+from pyg_kd.cli.lists.blocks import AT_ONCE, Block, Source, is_streamed, read_lines, source_of
 from pyg_kd.cli.lists.formats import Format, Lists, format_of
 from pyg_kd.cli.options.recommend import Listed, Wanted
 from pyg_kd.cli.pairs import as_ids, find
@@ -34,8 +34,8 @@ def run_job(wanted: Wanted, listed: Listed) -> None:
     out = None if listed.out == "-" else Path(listed.out).expanduser()
     if out is not None and out.exists() and not listed.overwrite:
         raise ValueError(f"'{out}' is there already: --overwrite replaces it")
-    if out is not None and wanted.users == "-":
-        raise ValueError("'users' from standard input can only be listed to standard output")
+    if out is not None:
+        refuse_streams(wanted)
     index = load_student(wanted.bundle, verify=listed.verify, backend=listed.backend)
     source, ranking = source_of(wanted, index), Ranking(index, wanted)
     source.check()
@@ -44,7 +44,7 @@ def run_job(wanted: Wanted, listed: Listed) -> None:
     kinds = {"text_users": source.text_users, "text_items": index.items.kind == "text"}
     form = format_of(listed.out, **kinds)
     if out is None:
-        _stream(ranking, source, form, listed.progress and wanted.users != "-")
+        _stream(ranking, source, form, listed.progress and not is_streamed(wanted.users))
     else:
         _write(ranking, source, form, out, listed)
 
@@ -122,6 +122,16 @@ def request(wanted: Wanted, listed: Listed) -> dict[str, Any]:
         with path.expanduser().open("rb") as file:
             found[name] = sha256_of(file, sys.maxsize)
     return found
+
+
+def refuse_streams(wanted: Wanted) -> None:
+    """Raise ``ValueError`` for a file that cannot be read once more, to tell requests apart."""
+    for name in FILES:
+        if is_streamed(getattr(wanted, name)):
+            raise ValueError(
+                f"{name!r} can come from standard input or a pipe only if lists go to standard "
+                "output"
+            )
 
 
 def _begin(folder: Path, wanted: dict[str, Any], overwrite: bool) -> None:

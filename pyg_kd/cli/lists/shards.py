@@ -8,7 +8,7 @@ from typing import Any
 from pyg_kd.checks import require_count
 from pyg_kd.cli.console import note, warn
 from pyg_kd.cli.lists.blocks import AllUsers, Source, source_of
-from pyg_kd.cli.lists.job import Ranking
+from pyg_kd.cli.lists.job import Ranking, refuse_streams
 from pyg_kd.cli.options.recommend import Listed, Wanted
 from pyg_kd.cli.options.sharing import Sharing
 from pyg_kd.retrieval import load_student
@@ -20,8 +20,7 @@ def run_shards(wanted: Wanted, listed: Listed, sharing: Sharing) -> None:
     require_count(k=wanted.k, part_size=listed.part_size, workers=sharing.workers)
     if listed.out == "-":
         raise ValueError("'out' must be a folder for --shards (got '-')")
-    if wanted.users == "-":
-        raise ValueError("'users' from standard input can only be listed to standard output")
+    refuse_streams(wanted)
     index = load_student(wanted.bundle, verify=listed.verify, backend=listed.backend)
     source, ranking = source_of(wanted, index), Ranking(index, wanted)
     source.check()

@@ -12,8 +12,8 @@ class Wanted:
 
     Args:
         bundle: The folder of a bundle, such as RUN/bundle.
-        users: File with the id of a user on each line, or - for standard input; all users by
-            default.
+        users: File with the id of a user on each line, or - for standard input, or a pipe; all
+            users by default.
         history: File with the items of new users instead, a CSV, TSV or Parquet file with one
             interaction a line; it is read into memory.
         user: Column of the users in --history; its position from 0 if there is no header line.
