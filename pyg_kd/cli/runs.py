@@ -8,6 +8,7 @@ NAME.history.json       its training, epoch by epoch
 teacher.report.json     what an ensemble of teachers is made of
 checkpoints/NAME/       while it is trained
 tuning.json             the trials of a search
+.replaced/              what --overwrite replaces, until the new run is complete
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ OWN = (
     CONFIG, RECORD, METRICS, CHECKPOINTS, LOCK, "bundle", "teacher", "titles.csv",
     "*.safetensors", "*.history.json", "*.report.json", TRIALS, "trials.csv", "best.yaml", "report",
 )  # fmt: skip
+
+#: Where what is replaced is kept: it comes back if the new run fails before anything is trained.
+REPLACED = ".replaced"
 
 RUNNING, COMPLETE = "running", "complete"
 
@@ -167,22 +171,26 @@ def _recorded(run: Run, request: dict[str, Any]) -> Iterator[None]:
         yield
         shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
         run.update(state=COMPLETE, seconds=round(spent + time.monotonic() - start, 3))
+        shutil.rmtree(run.path / REPLACED, ignore_errors=True)
     except BaseException:
         run.update(seconds=round(spent + time.monotonic() - start, 3))
         if run.is_empty:  # nothing to continue from, so the options may change
             _remove(run.path)
+            _put_back(run.path)
         raise
 
 
 def _make_room(run: Run, request: dict[str, Any], overwrite: bool) -> None:
     """Empty the folder, or leave the remains of the same run; raise for everything else."""
+    if not (run.path / RECORD).is_file():  # a run that was killed while it made room
+        _put_back(run.path)
     content = [path for path in run.path.iterdir() if path.name != LOCK]
     if not content:
         return
     if not (run.path / RECORD).is_file():
         raise ValueError(f"'out' must be an empty folder or a run (got '{run.path}')")
     if overwrite:
-        return _remove(run.path)
+        return _set_aside(run.path)
     record = run.record
     if record.get("state") == COMPLETE:
         raise ValueError(f"'{run.path}' holds a complete run: --overwrite replaces it")
@@ -215,10 +223,30 @@ def _difference(old: Any, new: Any) -> str:
     return f" ({changed[0]} was {old.get(changed[0])!r}, is {new.get(changed[0])!r})"
 
 
+def _own(folder: Path) -> list[Path]:
+    """What runs leave, and nothing else; the record first."""
+    found = {path for pattern in OWN for path in folder.glob(pattern) if path.name != LOCK}
+    return sorted(found, key=lambda path: (path.name != RECORD, path.name))
+
+
 def _remove(folder: Path) -> None:
-    """Remove what runs leave, and nothing else."""
-    for pattern in OWN:
-        for path in folder.glob(pattern):
-            if path.name == LOCK:
-                continue
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in _own(folder):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _set_aside(folder: Path) -> None:
+    """Make room for a run, and keep what is complete until that one is."""
+    aside = folder / REPLACED
+    if aside.exists():  # what is here now replaced it, and was interrupted
+        return _remove(folder)
+    aside.mkdir()
+    for path in _own(folder):
+        path.rename(aside / path.name)
+
+
+def _put_back(folder: Path) -> None:
+    aside = folder / REPLACED
+    if aside.is_dir():
+        for path in reversed(_own(aside)):  # with its record it is whole
+            path.rename(folder / path.name)
+        aside.rmdir()

@@ -55,6 +55,53 @@ def test_a_complete_run_is_only_replaced_when_asked(tmp_path, source):
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_is_replaced_comes_back_if_nothing_was_trained(tmp_path, source):
+    with start(tmp_path / "run", source) as run:
+        run.state("model").write_text("old")
+        (run.path / "bundle").mkdir()
+        (run.path / "bundle" / "manifest.json").write_text("{}")
+    before = content(run.path)
+    with pytest.raises(ValueError, match="lr"), start(run.path, source, overwrite=True):
+        assert not run.state("model").exists()
+        raise ValueError("lr")
+    assert content(run.path) == before
+    with pytest.raises(KeyboardInterrupt), start(run.path, source, overwrite=True):
+        run.state("model").write_text("new")
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="lr"), start(run.path, source, dim=4, overwrite=True):
+        raise ValueError("lr")
+    assert content(run.path) == before
+    with start(run.path, source, overwrite=True):
+        run.state("model").write_text("new")
+    assert content(run.path).keys() == {"run.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("moved", [1, 2])
+def test_a_run_that_was_killed_while_it_made_room(tmp_path, source, monkeypatch, moved):
+    with start(tmp_path / "run", source) as run:
+        run.state("model").write_text("old")
+        run.write_metrics({"test": {}})
+    before, rename, done = content(run.path), Path.rename, []
+
+    def killed(path, target):
+        done.append(path)
+        if len(done) > moved:
+            raise SystemExit
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(SystemExit):
+        start(run.path, source, overwrite=True).__enter__()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="holds a complete run"):
+        start(run.path, source).__enter__()
+    assert content(run.path) == before
+
+
 def test_a_folder_that_is_no_run_is_never_touched(tmp_path, source):
     for overwrite in (False, True):
         with pytest.raises(ValueError, match="'out' must be an empty folder or a run"):
