@@ -232,11 +232,25 @@ class TopKIndex(RowIndex):
             UnknownId: If an item is unknown; then nothing is noted.
             TypeError: If a new user's id is not of the kind of the others.
         """
-        rows = self.items.rows(items, "items")
+        self.add_interactions_of({user: items})
+
+    def add_interactions_of(self, items_of: Mapping[Any, IdsLike]) -> None:
+        r"""As :meth:`add_interactions` for several users, whose vectors are computed together.
+
+        Args:
+            items_of: Original ids of items by that of the user.
+
+        Raises:
+            UnknownId: If an item is unknown; then nothing is noted.
+            TypeError: If a new user's id is not of the kind of the others; then nothing is seen.
+        """
+        found = [self.items.rows(items, "items") for items in items_of.values()]
         with self._lock:
-            row = self.newcomers.row(user)
-            self.seen.add(row, rows)
-            self.set_vector(row, self._vector_now(row))
+            users = [self.newcomers.row(user) for user in items_of]
+            for row, items in zip(users, found, strict=True):
+                self.seen.add(row, items)
+            for row, vector in zip(users, self._vectors_now(users), strict=True):
+                self.set_vector(row, vector.copy())
 
     def set_unavailable(self, items: IdsLike) -> None:
         """Leave items out of all lists from now on, until :meth:`set_available`."""
@@ -275,13 +289,14 @@ class TopKIndex(RowIndex):
         listed: Any = items if several else [items]
         return pattern_of([np.unique(self.items.rows(history, "items")) for history in listed])
 
-    def _vector_now(self, row: int) -> Float32:
-        history = self.seen.history(row)
-        if row >= self.num_users:
-            vector: Float32 = self.fold_in(np.array([0, len(history)]), history)[0]
-            return vector
-        trained = self.x_user.rows(np.array([row]))[0]
-        return self.fold_in.updated(trained, self.seen.stored(row), history)
+    def _vectors_now(self, users: Sequence[int]) -> Float32:
+        before = pattern_of([self.seen.stored(row) for row in users])
+        after = pattern_of([self.seen.history(row) for row in users])
+        rows = np.array(users, np.int64)
+        trained = np.zeros((len(rows), self.dim), np.float32)
+        known = rows < self.num_users
+        trained[known] = self.x_user.rows(rows[known])
+        return self.fold_in.all_updated(trained, before, after)
 
     def _known_items(self, ids: IdsLike) -> npt.NDArray[np.int64]:
         rows = self.items.find(ids)

@@ -181,6 +181,31 @@ def test_a_known_users_vector_moves_by_what_clicks_change() -> None:
     assert np.array_equal(index.vectors([15]), index.x_user.rows(np.array([2])))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_clicks_of_many_users_count_as_one_by_one(dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    x_user, x_item = rng.normal(size=(20, 6)), rng.normal(size=(30, 6))
+    ptr, col = np.arange(0, 81, 4), rng.integers(0, 30, 80)
+    alone, together = (TopKIndex(x_user, x_item, seen=(ptr, col), dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        clicks = {
+            int(user): rng.integers(0, 30, rng.integers(1, 9)).tolist()
+            for user in rng.choice(60, 25, replace=False)
+        }
+        for user, items in clicks.items():
+            alone.add_interactions(user, items)
+        together.add_interactions_of(clicks)
+        users = [*clicks]
+        np.testing.assert_allclose(
+            together.vectors(users), alone.vectors(users), rtol=1e-5, atol=1e-6
+        )
+        seen = (index.seen.of(index.newcomers.find(users)) for index in (alone, together))
+        assert len({pattern.col.tobytes() for pattern in seen}) == 1
+    with pytest.raises(UnknownId):
+        together.add_interactions_of({98: [1], 99: [30]})
+    assert together.newcomers.find([98]).tolist() == [-1]
+
+
 def test_a_click_on_an_unknown_item_notes_nothing() -> None:
     index = _index("text")
     with pytest.raises(UnknownId):

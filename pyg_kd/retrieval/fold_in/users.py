@@ -13,6 +13,7 @@ from pyg_kd.retrieval.fold_in.encoder import ENCODER, check_encoder, encode
 from pyg_kd.retrieval.fold_in.histories import Histories, histories_of, weighted_sums
 from pyg_kd.retrieval.fold_in.regression import Maps, apply_maps
 from pyg_kd.retrieval.fold_in.ridge import gram, penalised_root, solve_histories
+from pyg_kd.retrieval.seen import Pattern, pattern_of
 from pyg_kd.retrieval.tables import Float32, Table
 
 Array = npt.NDArray[Any]
@@ -155,13 +156,29 @@ class FoldIn:
             TypeError: If items are not integers.
             ValueError: If an item is out of range.
         """
-        items = [_items(before), _items(after)]
+        old, new = (pattern_of([_items(items)]) for items in (before, after))
+        moved: Float32 = self.all_updated(vector[None], old, new)[0]
+        return moved
+
+    def all_updated(self, vectors: Array, before: Pattern, after: Pattern) -> Float32:
+        r"""As :meth:`updated` for several users, float32 ``[n, d]``.
+
+        Args:
+            vectors: Their trained vectors, ``[n, d]``; anything finite for a new user.
+            before: The items that each had in training, ``n`` rows; none for a new user.
+            after: All items of each.
+        """
+        count = len(before.ptr) - 1
         pattern = histories_of(
-            np.cumsum([0, *map(len, items)]), np.concatenate(items), len(self.x_item)
+            np.concatenate([before.ptr, before.ptr[-1] + after.ptr[1:]]),
+            np.concatenate([before.col, after.col]),
+            len(self.x_item),
         )
-        old, new = self(pattern.ptr, pattern.col)
-        few, many = pattern.degree.tolist()
-        moved: Float32 = new + np.float32(few / max(many, 1)) * (vector.astype(np.float32) - old)
+        found = self(pattern.ptr, pattern.col)
+        old, new = found[:count], found[count:]
+        few, many = pattern.degree[:count], pattern.degree[count:]
+        share = (few / np.maximum(many, 1)).astype(np.float32)[:, None]
+        moved: Float32 = new + share * (vectors.astype(np.float32) - old)
         return moved
 
     def _vectors(self, histories: Histories) -> Float32:

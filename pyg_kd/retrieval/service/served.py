@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-
-import numpy as np
 
 from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.service.event_log import Click, Named, Record, Stock, Tail
@@ -79,13 +77,18 @@ class Served:
         for available in {*stock.values()}:
             rows = self.index.items.find([id for id, told in stock.items() if told is available])
             self.index.sets.set_available(rows[rows >= 0], available)
-        for user, items in clicks.items():
-            self._click(user, items)
+        self._click(clicks)
 
-    def _click(self, user: int | str, items: Sequence[int | str]) -> None:
-        known = np.array(self.index.items.find(items)) >= 0
+    def _click(self, clicks: Mapping[int | str, Sequence[int | str]]) -> None:
+        """Fold in what users did, all together: one by one took four times as long."""
         wanted = str if self.index.users.kind == "text" else int
-        if known.any() and type(user) is wanted:
-            told = [item for item, is_known in zip(items, known, strict=True) if is_known]
-            self.index.add_interactions(user, told)
-            self.folded.add(user)
+        listed = [item for items in clicks.values() for item in items]
+        known = iter((self.index.items.find(listed) >= 0).tolist())
+        told: dict[int | str, list[int | str]] = {}
+        for user, items in clicks.items():
+            found = [item for item in items if next(known)]
+            if found and type(user) is wanted:
+                told[user] = found
+        if told:
+            self.index.add_interactions_of(told)
+            self.folded |= told.keys()

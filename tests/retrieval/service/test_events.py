@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from pyg_kd.retrieval.fold_in import FoldIn
 from pyg_kd.retrieval.service.event_log import Click, EventLog, Named, Stock, Tail
 from pyg_kd.retrieval.service.served import Served
 from tests.retrieval.service.conftest import SEEN, make_index
@@ -198,3 +199,16 @@ def test_damaged_records_are_counted_and_told_from_the_start(client, log, caplog
     text = connection.get("/metrics").text
     assert "pyg_kd_damaged_total 1\n" in text and "pyg_kd_followed_total 2\n" in text
     assert caplog.text.count("damaged records passed over") == 1
+
+
+def test_users_of_many_records_are_folded_in_together(log, monkeypatch):
+    EventLog(log).append([Click(n % 60, [n % 14], 0.0) for n in range(200)])
+    served, sizes, fold_in = Served(make_index(), "digest", Tail(log)), [], FoldIn.__call__
+
+    def counted(self, ptr, *args):
+        sizes.append(len(ptr) - 1)
+        return fold_in(self, ptr, *args)
+
+    monkeypatch.setattr(FoldIn, "__call__", counted)
+    served.follow()
+    assert len(sizes) == 1 and served.folded == {*range(60)}

@@ -48,7 +48,7 @@ def test_events_that_cannot_be_applied_cost_no_list(client, monkeypatch, lines, 
     def fails(*args):
         raise ArithmeticError("kilimanjaro")
 
-    monkeypatch.setattr(index, "add_interactions", fails)
+    monkeypatch.setattr(index, "add_interactions_of", fails)
     assert connection.post("/events", json={"user": 1, "item": 3}).status_code == 200
     assert connection.post("/recommend", json={"user": 1}).status_code == 200
     assert any(line["event"] == "log not followed" for line in lines())
