@@ -15,7 +15,7 @@ from pyg_kd.retrieval.extras import need
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 #: An integer as text, as training reads it: ``7.0`` is 7, while ``int`` takes ``1_2`` for 12.
-_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(\.0*)?\s*")
+_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(\.0*)?\s*", re.ASCII)
 
 #: What pandas reads as a missing value in a text file, which training refuses.
 MISSING = frozenset({

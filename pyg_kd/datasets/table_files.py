@@ -18,7 +18,11 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".dat": None}
 _PARQUET = (".parquet", ".pq")
 #: What may separate the fields of a ``.dat`` file, the likeliest first; else it is blanks.
 _DAT_SEPARATORS = (b"::", b"\t", b",", b";", b"|")
-_INTEGER = re.compile(r"[+-]?\d+")
+#: Options whose columns hold ids.
+_IDS = ("user", "item")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+#: How an id may be written to be a number: ``7.0`` is 7, while ``1E5`` names something.
+_DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)\s*", re.ASCII)
 #: Bytes of a text file looked at together.
 _BLOCK = 1 << 24
 
@@ -36,7 +40,8 @@ def read_columns(
         path: A file whose name ends in ``.csv``, ``.tsv``, ``.dat``, each also with ``.gz``,
             or ``.parquet`` or ``.pq``.
         wanted: The column asked for by each option. If all are positions, a text file has no
-            header line.
+            header line. Ids, those of ``user`` and ``item``, are strings where a text file has
+            others than decimal numbers among them.
         optional: Columns that are read, too, where the file has them.
         text: Columns that a text file holds strings in, whatever they look like.
 
@@ -123,17 +128,27 @@ def _text_columns(
     check_names(wanted, range(len(names)) if headless else names, "" if headless else hint)
     _check_widths(path, content, separator, len(names))
     place = {name: name if headless else names.index(str(name)) for name in wanted.values()}
-    frame = pandas.read_csv(
-        io.BytesIO(content),
-        sep=separator,
-        header=None if headless else 0,
-        usecols=[*place.values()],
-        dtype={place[n] if headless else n: str for n in wanted.values() if n in text},
-        index_col=False,  # never the first column
-        low_memory=False,  # else the type of an id depends on the block of lines that it is in
-    )
-    order = sorted(place.values())
-    columns = {str(name): frame.iloc[:, order.index(place[name])] for name in wanted.values()}
+
+    def read(some: Collection[str | int], text: Collection[str | int]) -> dict[str, Any]:
+        frame = pandas.read_csv(
+            io.BytesIO(content),
+            sep=separator,
+            header=None if headless else 0,
+            usecols=[place[name] for name in some],
+            dtype={place[name] if headless else name: str for name in some if name in text},
+            index_col=False,  # never the first column
+            low_memory=False,  # else the type of an id depends on the block of lines that it is in
+        )
+        order = sorted(place[name] for name in some)
+        return {str(name): frame.iloc[:, order.index(place[name])] for name in some}
+
+    columns = read(wanted.values(), text)
+    ids = [name for option, name in wanted.items() if option in _IDS]
+    # pandas makes the same number of ``1E5`` and ``100000``, and of ``True`` and ``true``.
+    doubtful = [name for name in ids if columns[str(name)].dtype.kind in "fb"]
+    for name, column in (read(doubtful, doubtful) if doubtful else {}).items():
+        if not all(map(_DECIMAL.fullmatch, column.dropna().unique())):
+            columns[name] = column
     for name in columns.keys() - set(map(str, text)):
         _refuse_long_integers(path, name, columns[name])
     return columns

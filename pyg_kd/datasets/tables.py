@@ -32,9 +32,10 @@ def from_interactions(
     floating-point numbers, which pandas makes of integers beside a gap, count as integers.
     Repeated interactions are one edge, and the latest time is kept.
 
-    Every line of a text file must have the same number of fields. A column holds numbers if
-    all its fields do, else strings: ``007`` is the number 7 beside ``8``, and the string
-    ``007`` beside ``x``. A field that is empty, ``NA``, ``null`` or the like is missing.
+    Every line of a text file must have the same number of fields. Ids in it are integers if all
+    those of the column are written as such, ``7.0`` among them, else strings: ``007`` is the number
+    7 beside ``8``, and the string ``007`` beside ``x`` or ``1E5``. A column of decimal numbers such
+    as ``1.5`` is refused. A field that is empty, ``NA``, ``null`` or the like is missing.
 
     Args:
         table: A path to a ``.csv``, ``.tsv``, ``.dat`` (separated by ``::``, tabs, commas,

@@ -48,6 +48,21 @@ def test_what_training_reads_as_an_integer_is_found_again(tmp_path, text):
     assert find([user], Ids(raw.numpy())).tolist() == [raw.tolist().index(7)]
 
 
+@pytest.mark.parametrize("others", [["100000", "7"], ["1E5", "100000", "7.0", "07"], ["1_2"]])
+def test_ids_are_found_as_training_reads_them(tmp_path, others):
+    items = ["12", "100000", "0100000", "1e5", "1E5", "7", "7.0", "\u06637", "\xa07", *others]
+    path = tmp_path / "interactions.csv"
+    path.write_text("user,item\n" + "".join(f"1,{item}\n" for item in others))
+    raw = from_interactions(path)["item"].raw_id
+    path.write_text("user,item\n" + "".join(f"1,{item}\n" for item in items))
+    ids = Ids(raw if isinstance(raw, list) else raw.numpy(), name="item")
+    rows = find([item for _, item in read_pairs(path, "user", "item")], ids).tolist()
+    if isinstance(raw, list):
+        assert rows == [raw.index(item) if item in raw else -1 for item in items]
+    else:
+        assert rows == [-1, 1, 1, -1, -1, 0, 0, -1, -1, 1, 0]
+
+
 @pytest.mark.parametrize("value", sorted(MISSING))
 def test_a_row_without_a_user(tmp_path, value):
     path = tmp_path / "history.csv"

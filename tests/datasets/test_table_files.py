@@ -111,6 +111,34 @@ def test_mixed_ids_read_the_same_in_short_and_long_files(tmp_path: Path) -> None
     assert long[USER].raw_id == sorted({str(n) for n in range(900)} | {"x"})
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["1E5", "100000", "12E3", "7"],
+        ["1e5", "1e05"],
+        ["inf", "Infinity", "1.0"],
+        ["1.5", "1e2"],
+        ["True", "true", "FALSE"],
+        ["1", "\u0663"],
+        ["9" * 20, "1\u0663"],
+    ],
+)
+def test_ids_that_only_look_like_numbers_are_strings(tmp_path: Path, ids: list[str]) -> None:
+    text = "".join(f"{n},{item},1e{n}\n" for n, item in enumerate(ids))
+    path = _write(tmp_path / "a.csv", "user,item,time\n" + text)
+    data = from_interactions(path, time="time")
+    assert data[ITEM].raw_id == sorted(ids)
+    assert data[USER].raw_id.tolist() == [*range(len(ids))]
+    assert data[INTERACTS].time.tolist() == [10.0**n for n in range(len(ids))]
+    data = from_interactions(_write(path, text), item=0, user=1)
+    assert data[USER].raw_id == sorted(ids)
+
+
+def test_ids_written_with_a_point_are_integers(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv", "item,user\n7.0,x\n+8.,x\n 09,x\n-0.00,x\n")
+    assert from_interactions(path)[ITEM].raw_id.tolist() == [0, 7, 8, 9]
+
+
 @pytest.mark.parametrize("cut", [10, -9])
 def test_damaged_gzip(tmp_path: Path, cut: int) -> None:
     path = _write(tmp_path / "a.csv.gz", "user,item\n1,2\n" * 9)
