@@ -71,8 +71,8 @@ def compress(
 
     Raises:
         TypeError: If a teacher is neither a name, a model nor a graph.
-        ValueError: If an option is out of range, a teacher is of another graph, or the student's
-            score is not an inner product.
+        ValueError: If an option is out of range, there is no ``val_data``, a teacher is of another
+            graph, or the student's score is not an inner product.
 
     Warns:
         UserWarning: If the ensemble is no better than popularity, or it or the student no better
@@ -90,6 +90,8 @@ def compress(
     require_count(dim=dim)
     if epochs is not None:
         require_count(epochs=epochs)
+    if val_data is None:
+        raise ValueError("'val_data' must be a graph with targets to validate on (got None)")
     work = _Compression(data, val_data, metric, Budget(budget), seed, progress)
     graph = work.teach(teachers)
     student = work.learn(graph, dim, model, epochs)

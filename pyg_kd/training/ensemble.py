@@ -107,7 +107,8 @@ def train_ensemble(
     if num_items is not None:
         require_count(num_items=num_items)
     if (weights is None) == (val_data is None):
-        raise ValueError("an ensemble needs 'val_data' or 'weights', not both")
+        given = "got neither" if weights is None else "not both"
+        raise ValueError(f"an ensemble needs 'val_data' or 'weights' ({given})")
     chosen = _chosen(data, teachers)
     classroom = _Classroom(data, val_data, metric, num_items, seed, progress)
     budget = Budget() if budget is None else budget

@@ -306,6 +306,24 @@ def test_a_closed_form_teacher(run, table, tmp_path):
     assert again.json["metrics"]["teacher"] == found["test"]["teacher"]
 
 
+def test_a_run_of_a_closed_form_teaches(run, table, tmp_path):
+    trained = run("train", table, "--out", tmp_path / "ease", "--model", "ease", "--no-progress")
+    assert trained.code == 0 and "no bundle: scores of ease are not inner" in trained.err
+    words = ["--teacher", tmp_path / "ease", "--no-baseline", *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    again = run("evaluate", tmp_path / "run", "--no-progress").json["metrics"]["teacher"]
+    assert again["recall@10"] == trained.json["test"]["model"]["recall@10"]
+
+
+@pytest.mark.parametrize("teacher", ["ensemble", "ease+als"])
+def test_an_ensemble_needs_validation(run, table, tmp_path, teacher):
+    words = ["--teacher", teacher, "--val", 0, *QUICK]
+    result = run("distill", table, "--out", tmp_path / "run", *words)
+    assert result.code == 2 and "give --val, or more of them, or one model" in result.err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("teacher", ["lightgcn", "ease", "run", "ease+als"])
 def test_what_is_served_may_be_trained_on_everything(run, table, trained, tmp_path, teacher):
     name = trained if teacher == "run" else teacher

@@ -160,6 +160,8 @@ def test_bad_input(split) -> None:
     for error, message, options in wrong:
         with pytest.raises(error, match=message):
             compress(train, val, **{"dim": 4, "epochs": 1, "progress": False, **options})
+    with pytest.raises(ValueError, match=r"'val_data' must be a graph with targets .* .got None"):
+        compress(train, None, progress=False)
 
 
 def test_report_without_rows() -> None:

@@ -43,8 +43,8 @@ def test_models_are_kept(split) -> None:
 
 def test_either_weights_or_targets(split) -> None:
     train, val, _ = split
-    for targets, weights in ((None, None), (val, [1.0])):
-        with pytest.raises(ValueError, match="needs 'val_data' or 'weights', not both"):
+    for targets, weights, found in ((None, None, "got neither"), (val, [1.0], "not both")):
+        with pytest.raises(ValueError, match=rf"needs 'val_data' or 'weights' \({found}\)"):
             train_ensemble(train, targets, teachers=["ease"], weights=weights, progress=False)
 
 

@@ -31,6 +31,11 @@ def check_students(stages: Stages, *, served: bool) -> None:
             trained or served, or the teacher does not provide what a method needs.
     """
     student = stages.choices.student
+    if is_ensemble(stages.choices.teacher.teacher) and stages.graphs.val is None:
+        raise ValueError(
+            "an ensemble weighs its teachers by validation interactions, and there are none: give "
+            "--val, or more of them, or one model as the teacher"
+        )
     kind = CLASSES[str(student.student)]
     if not kind.trainable:
         trained = ", ".join(name for name, found in CLASSES.items() if found.trainable)

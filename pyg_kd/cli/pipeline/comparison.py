@@ -109,7 +109,7 @@ class Comparison:
 
 
 def _share(closed: float | None) -> str:
-    """How much of a gap is closed; far above a narrow one the number says little."""
+    """How much of a gap is closed; far beyond a narrow one the number says little."""
     if closed is None:
         return "-"
-    return f"{closed:.0%}" if closed <= 2 else ">200%"
+    return f"{closed:.0%}" if abs(closed) <= 2 else ">200%" if closed > 0 else "<-200%"

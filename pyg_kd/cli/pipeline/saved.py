@@ -14,7 +14,7 @@ from pyg_kd.cli.pipeline import ensembles
 from pyg_kd.cli.pipeline.data import Graphs, read_graphs
 from pyg_kd.cli.pipeline.fitting import trainer_options
 from pyg_kd.cli.pipeline.models import is_run, make_model
-from pyg_kd.cli.runs import Run
+from pyg_kd.cli.runs import RECORD, Run
 from pyg_kd.knowledge import graph_fingerprint
 from pyg_kd.models import Recommender
 from pyg_kd.models.state_files import load_state
@@ -104,10 +104,11 @@ class SavedRun:
 
     @property
     def state(self) -> Path:
-        """The file of the model that may teach."""
+        """The file of the model that may teach; of one in closed form, the record of its run."""
         if self.command != "train":
             raise ValueError(f"'teacher' must be a run of train (got a run of {self.command})")
-        return self.run.state("model")
+        path = self.run.state("model")
+        return path if path.is_file() else self.run.path / RECORD
 
     @property
     def dim(self) -> int | None:

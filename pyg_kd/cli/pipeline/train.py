@@ -58,6 +58,8 @@ def run_training(
             noted = found["test"] or found["validation"]
             save_bundle(made, run.path / "bundle", graphs, dtype=bundle.dtype, metrics=noted)
             write_titles(graphs, run.path / "titles.csv")
+        elif bundle.bundle:
+            note(f"no bundle: scores of {model.model} are not inner products, so it can only teach")
         result = {key: {"model": value} for key, value in found.items()}
         run.write_metrics(result)
     show_json(result)
