@@ -96,6 +96,10 @@ def _as_array(name: str, column: Any) -> npt.NDArray[Any]:
         values: npt.NDArray[Any] = np.asarray(column)
     except ValueError as error:  # lists of different lengths
         raise ValueError(f"column '{name}' must hold one value a row ({error})") from error
+    if values.dtype.kind == "U" and not isinstance(column, np.ndarray):
+        # NumPy makes strings of whatever stands beside one, and cuts zeros off their ends.
+        listed = [str(value) if isinstance(value, str) else value for value in column]
+        values = np.array(listed, dtype=object)
     if values.ndim != 1:
         raise ValueError(f"column '{name}' must have one dimension (got {list(values.shape)})")
     if values.dtype.kind in "fMm":

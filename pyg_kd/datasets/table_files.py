@@ -74,6 +74,12 @@ def check_names(wanted: Mapping[str, Any], known: Sequence[Any], hint: str = "")
             raise ValueError(f"'{option}' must name one column, not several of {known}")
 
 
+def from_arrow(table: Any) -> Any:
+    """A table of Arrow, whose columns have no names of their own, as a data frame; others as is."""
+    is_arrow = hasattr(table, "columns") and hasattr(table, "column_names")
+    return table.to_pandas(ignore_metadata=True) if is_arrow else table
+
+
 def with_optional(
     wanted: Mapping[str, Any], optional: Collection[str], known: Sequence[Any]
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.datasets.columns import numbered, seconds
 from pyg_kd.datasets.graph import interaction_graph
-from pyg_kd.datasets.table_files import check_names, read_columns
+from pyg_kd.datasets.table_files import check_names, from_arrow, read_columns
 from pyg_kd.typing import ITEM, USER
 
 
@@ -40,9 +40,9 @@ def from_interactions(
     Args:
         table: A path to a ``.csv``, ``.tsv``, ``.dat`` (separated by ``::``, tabs, commas,
             semicolons, bars or blanks), each also with ``.gz``, or Parquet file, a
-            :class:`pandas.DataFrame`, a mapping from column names to arrays, or an edge
-            index: a tensor or an array of shape ``[2, E]`` or a pair ``(users, items)``.
-            Files need :obj:`pandas`, and Parquet needs :obj:`pyarrow`.
+            :class:`pandas.DataFrame`, a :class:`pyarrow.Table`, a mapping from column names to
+            arrays, or an edge index: a tensor or an array of shape ``[2, E]`` or a pair
+            ``(users, items)``. Files need :obj:`pandas`, and Parquet needs :obj:`pyarrow`.
         user: The column of the users; not used for an edge index. If all columns are given
             as positions from 0, a text file has no header line.
         item: The column of the items; not used for an edge index.
@@ -99,6 +99,7 @@ def _columns(table: Any, wanted: dict[str, Any]) -> dict[str, Any]:
         )
     if isinstance(table, (str, os.PathLike)):
         return read_columns(Path(table), wanted)
+    table = from_arrow(table)
     if not isinstance(table, Mapping) and not hasattr(table, "columns"):
         raise TypeError(
             "'table' must be a path, a data frame, a mapping of columns or an edge index "

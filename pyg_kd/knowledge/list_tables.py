@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_choice, require_count
-from pyg_kd.datasets.table_files import check_names, read_columns, with_optional
+from pyg_kd.datasets.table_files import check_names, from_arrow, read_columns, with_optional
 from pyg_kd.knowledge.list_rows import OPTIONAL, ListRows
 from pyg_kd.knowledge.requirements import (
     check_values,
@@ -63,8 +63,8 @@ def read_lists(
 
     Args:
         table: A path to a ``.csv``, ``.tsv``, ``.dat``, each also with ``.gz``, or Parquet file, a
-            :class:`pandas.DataFrame`, or a mapping from column names to arrays. Files need
-            :obj:`pandas`, and Parquet needs :obj:`pyarrow`.
+            :class:`pandas.DataFrame`, a :class:`pyarrow.Table`, or a mapping from column names to
+            arrays. Files need :obj:`pandas`, and Parquet needs :obj:`pyarrow`.
         data: The training graph. Original ids are its ``raw_id``, as :func:`from_interactions`
             sets them; without, they are the numbers of the nodes.
         user: The column of the users. If all columns are given as positions from 0, a text file
@@ -130,6 +130,7 @@ def _columns(table: Any, wanted: Mapping[str, Any], data: HeteroData) -> dict[st
     if len({str(name) for name in wanted.values()}) != len(wanted):
         raise ValueError(f"{[*wanted]} must be different columns (got {[*wanted.values()]})")
     optional = [name for name in OPTIONAL if name not in wanted]
+    table = from_arrow(table)
     if isinstance(table, (str, os.PathLike)):
         # Numbers in a file are strings where the graph says that ids are.
         text = [wanted[key] for key in (USER, ITEM) if isinstance(data[key].get("raw_id"), list)]

@@ -98,6 +98,18 @@ def test_gap_in_integers_makes_floats_which_count_as_integers() -> None:
     assert data[INTERACTS].edge_index.tolist() == [[0, 1], [1, 0]]
 
 
+def test_arrow_table() -> None:
+    pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"user": WHO, "item": WHAT, "time": WHEN})
+    for arrow in (table, table.to_batches()[0]):
+        _check(from_interactions(arrow, time="time"))
+    with pytest.raises(
+        ValueError, match=r"one of the columns \['user', 'item', 'time'\] .*got 't'"
+    ):
+        from_interactions(table, time="t")
+
+
 def test_column_named_twice() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame([[1, 2, 3]], columns=["user", "item", "item"])

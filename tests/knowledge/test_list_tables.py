@@ -137,11 +137,13 @@ def test_ids_that_look_like_numbers(tmp_path: Path) -> None:
 
 def test_data_frames_and_tensors() -> None:
     pandas = pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
     data = from_interactions({"user": [3, 5], "item": [7, 9]})
     table = {"user": [3, 5], "item": torch.tensor([9, 7]), "score": torch.tensor([1.0, 2.0])}
     for given_table in (
         table,
         pandas.DataFrame({k: list(map(float, v)) for k, v in table.items()}),
+        pyarrow.table({k: list(map(float, v)) for k, v in table.items()}),
     ):
         store = read_lists(given_table, data)["user"]
         assert store.teacher_items.tolist() == [[1], [0]]
