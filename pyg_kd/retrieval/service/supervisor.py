@@ -21,6 +21,7 @@ from typing import Any
 from pyg_kd.retrieval.service.board import PLACES, Board, board_bytes
 from pyg_kd.retrieval.service.logs import tell
 from pyg_kd.retrieval.service.options import Limits
+from pyg_kd.retrieval.service.put_off import put_off
 
 #: What a worker runs. It hears what to do on its standard input, where no other user can read it.
 PROGRAM = """\
@@ -169,6 +170,7 @@ class Supervisor:
 
     def _stop(self, wake: socket.socket) -> None:
         for place in self.workers:
+            put_off(place.listener)
             place.listener.close()  # first, so that workers have the last ones
         for worker in self._running():
             worker.terminate()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import signal
 import socket
-import struct
-import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +24,7 @@ from pyg_kd.retrieval.service.logs import log_lines, tell
 from pyg_kd.retrieval.service.metrics import Metrics
 from pyg_kd.retrieval.service.options import Limits
 from pyg_kd.retrieval.service.protocol import protocol_of
+from pyg_kd.retrieval.service.put_off import put_off
 from pyg_kd.retrieval.service.refused import Refused
 from pyg_kd.retrieval.service.service import Service
 from pyg_kd.retrieval.service.source import Source
@@ -35,8 +33,12 @@ from pyg_kd.retrieval.service.source import Source
 #: tells every client to close: a request that was on its way arrives in them.
 DRAIN = 0.3
 
-#: Of Linux; Python has no name for it.
-SO_ATTACH_FILTER = 26
+#: Seconds for which it still takes connections: a supervisor that stops as well, to which somebody
+#: may have sent the signal at the same time, puts off its sockets in them.
+NOTICE = 0.2
+
+#: Most connections that a worker takes at the end; its successor has the others.
+LAST = 4096
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -129,19 +131,18 @@ class _Server(uvicorn.Server):
             self._start(self._close())
 
     async def _close(self) -> None:
-        """Take no more connections, but those that the kernel has accepted; then stop."""
+        """Take no more connections, but those that the kernel has accepted; then stop.
+
+        The socket is the supervisor's. Where it ends with the service, nothing comes after the ones
+        that are taken here. Where only this worker ends, the others wait for its successor.
+        """
         loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            put_off(listener)
+        await asyncio.sleep(NOTICE)
         for server in self.servers:
             server.close()
-        for listener in self._listeners:
-            listener.setblocking(False)
-            with suppress(BlockingIOError):
-                while True:
-                    accepted, _ = listener.accept()
-                    await loop.connect_accepted_socket(self._protocol, accepted)
-            listener.close()
+        last = [accepted for listener in self._listeners for accepted in _waiting(listener)]
+        for accepted in last:
+            await loop.connect_accepted_socket(self._protocol, accepted)
         await asyncio.sleep(DRAIN)
         self.should_exit = True
 
@@ -162,17 +163,16 @@ class _Server(uvicorn.Server):
     async def _watch(self) -> None:
         while os.getppid() == self._supervisor:
             await asyncio.sleep(0.5)
+        for listener in self._listeners:
+            put_off(listener)  # nobody else will
         self._begin_to_stop()
 
 
-def put_off(listener: socket.socket) -> None:
-    """Let the kernel accept nothing more for a listening socket, but keep what it has accepted.
-
-    A client that connects is not heard, tries again a second later, and is refused then. Without
-    this, whoever came between the last look and the closing of the socket would be reset.
-    """
-    if sys.platform != "linux":
-        return
-    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0
-    program = struct.pack("HP", 1, ctypes.addressof(nothing))
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+def _waiting(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait at a socket, which is closed."""
+    listener.setblocking(False)
+    found: list[socket.socket] = []
+    with listener, suppress(OSError):  # of no more connections, or of no more handles
+        while len(found) < LAST:
+            found.append(listener.accept()[0])
+    return found

@@ -19,7 +19,7 @@ from pyg_kd.retrieval import load_student
 from pyg_kd.retrieval.bundle import save_index
 from pyg_kd.retrieval.service import Limits, serve
 from pyg_kd.retrieval.service.event_log import Click, EventLog
-from pyg_kd.retrieval.service.worker import put_off
+from pyg_kd.retrieval.service.put_off import put_off
 from tests.retrieval.service.conftest import USERS, make_index
 from tests.retrieval.service.process import Process, ask, until
 
@@ -164,6 +164,48 @@ def test_a_stop_answers_what_came(start):
     assert [broken for thread in asking for broken in thread.broken] == []
     assert {status for thread in asking for _, status, _ in thread.answers} == {200}
     assert process.events("worker died") == [] and len(process.events("stopping")) == 2
+
+
+def _fetch(process: Process, answers: list[int], enough: threading.Event) -> None:
+    """Asks on ever new connections."""
+    while not enough.is_set():
+        answers.append(process.ask("/health")[0])
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_worker_that_is_terminated_alone_leaves_its_socket_to_the_next(start, workers):
+    process = start(workers=workers)
+    answers, enough = [], threading.Event()
+    asking = threading.Thread(target=_fetch, args=(process, answers, enough), daemon=True)
+    asking.start()
+    for turn in range(1, 3):
+        first = process.workers[0]
+        os.kill(first, signal.SIGTERM)
+        process.wait_for("worker died", turn)
+        process.wait_for("serving", workers + turn)
+        assert process.workers[0] != first
+        for _ in range(20):
+            assert process.ask("/health")[0] == 200
+    enough.set()
+    asking.join(30)
+    assert not asking.is_alive() and {*answers} == {200}
+    assert {told["code"] for told in process.events("worker died")} == {0}
+    assert process.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_loses_nothing_either(start):
+    process = start(workers=2)
+    with _load(process, 8) as asking:
+        time.sleep(0.5)
+        for pid in process.workers:
+            os.kill(pid, signal.SIGTERM)
+        code = process.stop()
+        for thread in asking:
+            thread.join(30)
+    assert code == 0 and process.events("worker died") == []
+    assert [broken for thread in asking for broken in thread.broken] == []
+    assert {status for thread in asking for _, status, _ in thread.answers} == {200}
 
 
 def test_a_request_that_is_still_being_sent_is_answered_after_the_signal(start):
