@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ Array = npt.NDArray[Any]
 #: Columns of numbers, and what a graph calls what it carries of them.
 OPTIONAL = ("rank", "score", "confidence")
 CARRIED = {"score": "teacher_scores", "confidence": "teacher_confidence"}
+
+#: An id as a number; digits of other scripts are no other way to write it.
+_INTEGER = re.compile("-?[0-9]+")
 
 
 class ListRows:
@@ -155,5 +159,5 @@ def _nodes(ids: Tensor | list[str], raw_id: Any, size: int) -> Array:
     if isinstance(raw_id, list):
         given = [*map(str, given)]
     elif isinstance(ids, list):  # one id that is no number makes strings of a column of a file
-        given = [int(text) if text.removeprefix("-").isdecimal() else text for text in given]
+        given = [int(text) if _INTEGER.fullmatch(text) else text for text in given]
     return np.array([node.get(value, -1) for value in given], np.int64)

@@ -130,7 +130,7 @@ def test_ids_that_look_like_numbers(tmp_path: Path) -> None:
         assert read_lists(path, data, **options)["user"].teacher_items.tolist() == [[1], [0], [1]]
     # Where ids are numbers, one that is none leaves the others numbers.
     numbers = graph_of([70, -5], [3, 4], [(0, 0), (1, 1)])
-    (tmp_path / "z.csv").write_text("user,item\n70,4\n-5,3\nx,4\n")
+    (tmp_path / "z.csv").write_text("user,item\n70,4\n-5,3\nx,4\n\u0667\u0660,4\n7E1,4\n")
     lists = read_lists(tmp_path / "z.csv", numbers, unknown="skip")["user"].teacher_items
     assert lists.tolist() == [[1], [0]]
 
