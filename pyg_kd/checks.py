@@ -41,6 +41,22 @@ def require_count(least: int = 1, **options: object) -> None:
             raise ValueError(f"{name!r} must be {wanted} (got {value!r})")
 
 
+def require_seed(**options: object) -> None:
+    """Raise ``ValueError`` for the first option that cannot seed all generators there are.
+
+    NumPy takes no negative seeds, and some are multiplied for the epochs.
+
+    Example:
+        >>> require_seed(seed=2**80)
+        Traceback (most recent call last):
+        ValueError: 'seed' must be an integer from 0 to 4294967295 (got 1208925819614629174706176)
+    """
+    for name, value in options.items():
+        integer = isinstance(value, Integral) and not isinstance(value, bool)
+        if not integer or value not in range(2**32):
+            raise ValueError(f"{name!r} must be an integer from 0 to {2**32 - 1} (got {value!r})")
+
+
 def require_positive(**options: float) -> None:
     """Raise ``ValueError`` for the first option that is not above zero and finite.
 

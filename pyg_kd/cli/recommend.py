@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from pyg_kd.cli.options.recommend import Listed, Wanted
 from pyg_kd.cli.options.sharing import Sharing
+from pyg_kd.cli.spelling import spelt
 
 
 def recommend(wanted: Wanted, listed: Listed, sharing: Sharing) -> None:
@@ -18,7 +21,8 @@ def recommend(wanted: Wanted, listed: Listed, sharing: Sharing) -> None:
 
         return run_shards(wanted, listed, sharing)
     if sharing != Sharing():
-        raise ValueError(f"several processes can share the work of --shards alone (got {sharing})")
+        given = [spelt(f.name) for f in fields(sharing) if getattr(sharing, f.name) != f.default]
+        raise ValueError(f"{' and '.join(given)} can only be given with --shards")
     from pyg_kd.cli.lists.job import run_job
 
     run_job(wanted, listed)

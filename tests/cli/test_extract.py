@@ -143,8 +143,8 @@ def test_lists_of_new_users(run, distilled, tmp_path):
     ("words", "message"),
     [
         (["--shards"], "'out' must be a folder for --shards"),
-        (["--shards", "--out", "x", "--users", "-"], "only be listed to standard output"),
-        (["--workers", 2], "several processes can share the work of --shards alone"),
+        (["--shards", "--out", "x", "--users", "-"], "only if lists go to standard output"),
+        (["--workers", 2], "--workers can only be given with --shards"),
     ],
 )
 def test_mistakes_with_lists(run, distilled, tmp_path, monkeypatch, words, message):

@@ -95,6 +95,7 @@ def test_what_was_measured_is_shown_before_it_is_drawn(run, distilled, tmp_path,
     [
         (["--dtypes", "int3"], "'dtypes' must be one of"),
         (["--requests", 0], "requests"),
+        (["--seed", -1], "'seed' must be an integer from 0 to 4294967295 (got -1)"),
         (["--threads", 0], "threads"),
     ],
 )

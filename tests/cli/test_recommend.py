@@ -145,6 +145,12 @@ def test_users_from_a_pipe(run, bundle):
         assert refused.code == 2 and "'users' can come from standard input or a" in refused.err
 
 
+def test_sharing_without_shards(run, bundle):
+    refused = run("recommend", bundle, "--workers", 2, "--worker-threads", 4)
+    assert refused.code == 2
+    assert "error: --workers and --worker-threads can only be given with --shards" in refused.err
+
+
 @pytest.mark.parametrize("name", ["exclude", "candidates"])
 def test_items_from_a_pipe_are_not_told_from_others(run, bundle, tmp_path, name):
     os.mkfifo(pipe := tmp_path / "pipe")

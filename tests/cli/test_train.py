@@ -258,7 +258,9 @@ def test_a_killed_process_continues_to_the_same_bits(run, table, tmp_path):
     ("words", "message"),
     [
         (["--user", "who"], "'user' must be one of the columns ['user', 'item', 'time']"),
-        (["--split", "temporal"], "must have the edge attribute 'time'"),
+        (["--split", "temporal"], "'split' temporal needs 'time', the column of the times: --time"),
+        (["--seed", 2**70], f"'seed' must be an integer from 0 to 4294967295 (got {2**70})"),
+        (["--split-seed", -1], "'split_seed' must be an integer from 0 to 4294967295 (got -1)"),
         (["--k-core", 500], "'data' must have a core"),
         (
             ["--model-options.depth", 3],

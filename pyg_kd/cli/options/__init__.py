@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pyg_kd.checks import require_seed
+
 #: Named data sets, besides files.
 DATASETS = ("gowalla", "yelp2018", "amazon-book", "movielens-100k", "citeulike", "synthetic")
 
@@ -44,6 +46,11 @@ class Data:
     test: float = 0.1
     split_seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_seed(split_seed=self.split_seed)
+        if self.split == "temporal" and self.time is None and self.interactions not in DATASETS:
+            raise ValueError("'split' temporal needs 'time', the column of the times: --time NAME")
+
 
 @dataclass(frozen=True)
 class Output:
@@ -73,6 +80,9 @@ class Machine:
     device: Device = "auto"
     threads: int | None = None
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        require_seed(seed=self.seed)
 
 
 @dataclass(frozen=True)

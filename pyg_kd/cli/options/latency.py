@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyg_kd.checks import require_seed
+
 
 @dataclass(frozen=True)
 class Timed:
@@ -38,6 +40,9 @@ class Timed:
     propagation: bool = True
     threads: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(seed=self.seed)
 
 
 @dataclass(frozen=True)
