@@ -52,11 +52,18 @@ class Metrics:
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request that was answered, or given up."""
-        place = PATH.get(path, PATH["other"])
-        self._requests[place * len(STATUSES) + STATUS.get(status, STATUS[0])] += 1
+        self._count(path, status)
         row = self._latency[0 if path == "/recommend" else 1]
         row[bucket(SECONDS, seconds)] += 1
         row[-1] += int(seconds * 1e9)
+
+    def refusal(self, status: int) -> None:
+        """Count what was refused before it was a request, of which no path or time is known."""
+        self._count("other", status)
+
+    def _count(self, path: str, status: int) -> None:
+        place = PATH.get(path, PATH["other"])
+        self._requests[place * len(STATUSES) + STATUS.get(status, STATUS[0])] += 1
 
     def batch(self, size: int, seconds: float) -> None:
         """Count a batch that was ranked."""

@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: App, told: Told) -> None:
         limits = told.limits
-        self._protocol_class = protocol_of(limits)
+        self._protocol_class = protocol_of(limits, app.service.metrics)
         super().__init__(
             uvicorn.Config(
                 app,

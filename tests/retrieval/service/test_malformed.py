@@ -266,6 +266,72 @@ def test_an_endless_head_is_cut_off(service):
                 connection.sendall(b"X-%d: " % number + b"a" * 1000 + b"\r\n")
 
 
+HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    """A service that allows heads of 2,000 bytes."""
+    folder = tmp_path_factory.mktemp("strict")
+    save_index(make_index(), folder / "bundle")
+    process = Process(folder, folder / "bundle", limits={"head_bytes": 2000, "read_seconds": 1.0})
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (HEAD + b"X: " + b"a" * 1900 + b"\r\n\r\n", 200),
+        (HEAD + b"X: " + b"a" * 2000 + b"\r\n\r\n", 431),
+        (HEAD + b"X: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+        (HEAD + b"X: " + b" " * 5000 + b"a\r\n\r\n", 431),
+        (HEAD + b"X: " + b"a" * 2500, 431),
+        (HEAD + b"".join(b"X%d: a\r\n" % n for n in range(300)) + b"\r\n", 431),
+        (HEAD.replace(b"health", b"a" * 2000) + b"\r\n", 431),
+    ],
+    ids=lambda value: str(len(value)) if isinstance(value, bytes) else None,
+)
+def test_heads_in_one_packet_are_measured(strict, head, status):
+    found, body = strict.send(head)
+    assert found == status
+    assert status == 200 or json.loads(body)["error"] == "a head must have at most 2000 bytes"
+
+
+def test_a_body_is_no_part_of_the_head_that_follows_it(strict):
+    one = _post("/recommend", b'{"user": 1' + b" " * 4000 + b"}")
+    for again in (one, HEAD + b"\r\n"):
+        with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
+            connection.sendall(one + again[:14])
+            time.sleep(0.1)
+            connection.sendall(again[14:])
+            with connection.makefile("rb") as file:
+                assert [_next_answer(file)[0] for _ in range(2)] == [200, 200]
+
+
+def test_what_is_wrong_after_a_request_does_not_take_its_answer(strict):
+    for wrong in (HEAD + b"X: " + b"a" * 5000 + b"\r\n\r\n", b"hello\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
+            connection.sendall(_post("/recommend", b'{"user": 1}') + wrong)
+            with connection.makefile("rb") as file:
+                assert _next_answer(file)[0] == 200
+                assert file.read() == b""
+
+
+def test_refusals_of_heads_are_counted(strict):
+    def counted() -> list[int]:
+        text = strict.ask("/metrics")[1].decode()
+        counts = dict(line.rsplit(" ", 1) for line in text.splitlines())
+        key = 'pyg_kd_requests_total{path="other",status="%d"}'
+        return [int(counts.get(key % status, 0)) for status in (400, 408, 431)]
+
+    before = counted()
+    assert strict.send(b"hello\r\n\r\n")[0] == 400
+    assert strict.send(HEAD)[0] == 408
+    assert strict.send(HEAD + b"X: " + b"a" * 3000)[0] == 431
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 1]
+
+
 def test_logs_hold_nothing_of_requests(service):
     secret = "kilimanjaro"
     for data in (
