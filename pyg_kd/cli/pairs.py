@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,19 +39,20 @@ def read_pairs(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, has no such column, or lacks a user.
+        ValueError: If the file is of another kind, damaged or ragged, has no such column, or
+            lacks a user.
     """
     name = path.name.lower()
     kind = Path(name.removesuffix(".gz")).suffix
     if kind in (".parquet", ".pq"):
         for number, pair in enumerate(_parquet_pairs(path, user, item), 1):
             if whole_users and (pair[0] is None or pair[0] != pair[0] or pair[0] == ""):
-                raise _without_user(number, path, user)
+                raise _without_user(f"row {number}", path, user)
             yield pair
     elif kind in SEPARATORS:
         missing = MISSING if whole_users else frozenset()
         with _opened(path) as file:
-            rows = csv.reader(file, delimiter=SEPARATORS[kind])
+            rows = _rows(file, path, SEPARATORS[kind])
             yield from _text_pairs(rows, path, user, item, missing)
     else:
         raise ValueError(f"'{path}' must end in .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
@@ -100,41 +103,76 @@ def _opened(path: Path) -> TextIO:
 
 
 def _text_pairs(
-    rows: Iterator[list[str]], path: Path, user: str, item: str, missing: frozenset[str]
+    rows: Iterator[tuple[int, list[str]]],
+    path: Path,
+    user: str,
+    item: str,
+    missing: frozenset[str],
 ) -> Iterator[tuple[str, str]]:
+    _, names = first = next(rows, (1, []))
+    if headless := user.isdigit() and item.isdigit():
+        places = int(user), int(item)
+        if names and max(places) >= len(names):
+            raise ValueError(f"'{path}' must have a column {max(places)} (got {len(names)} in all)")
+    else:
+        places = _place(names, user, path), _place(names, item, path)
+    for line, row in chain([first] if headless and names else [], rows):
+        if len(row) != len(names):
+            raise ValueError(
+                f"line {line} of '{path}' must have {len(names)} fields (got {len(row)})"
+            )
+        if row[places[0]] in missing:
+            raise _without_user(f"line {line}", path, user)
+        yield row[places[0]], row[places[1]]
+
+
+def _rows(file: TextIO, path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines that are not blank, as fields, and the number of each."""
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    line = 1
     try:
-        if user.isdigit() and item.isdigit():
-            places = int(user), int(item)
-        else:
-            names = next(rows, [])
-            places = _place(names, user, path), _place(names, item, path)
-        for number, row in enumerate(rows, 1):
-            if not row:
-                continue
-            if max(places) >= len(row):
-                raise ValueError(f"row {number} of '{path}' has only {len(row)} fields")
-            if row[places[0]] in missing:
-                raise _without_user(number, path, user)
-            yield row[places[0]], row[places[1]]
-    except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
-        raise ValueError(f"'{path}' is malformed ({error})") from error
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield line, row
+            line = reader.line_num + 1
+    except (csv.Error, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"line {line} of '{path}' is malformed ({error})") from error
 
 
-def _without_user(number: int, path: Path, user: str) -> ValueError:
-    return ValueError(f"row {number} of '{path}' has no {user!r}")
+def _without_user(place: str, path: Path, user: str) -> ValueError:
+    return ValueError(f"{place} of '{path}' has no {user!r}")
 
 
 def _place(names: list[str], name: str, path: Path) -> int:
     if name not in names:
         raise ValueError(f"'{path}' must have a column {name!r} (got {names})")
+    if names.count(name) > 1:
+        raise ValueError(f"'{path}' must have one column {name!r} (got {names})")
     return names.index(name)
 
 
 def _parquet_pairs(path: Path, user: str, item: str) -> Iterator[tuple[Any, Any]]:
     parquet = need("pyarrow.parquet", "tables", f"'{path}'")
-    file = parquet.ParquetFile(path)
+    broken = (need("pyarrow", "tables", f"'{path}'").ArrowException, OSError, ValueError)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file '{path}'")
+    try:
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        names = file.schema_arrow.names
+    except broken as error:
+        raise _unreadable(path, error) from error
     for name in (user, item):
-        _place(file.schema_arrow.names, name, path)
-    for batch in file.iter_batches(columns=[user, item]):
-        columns: Iterable[list[Any]] = (batch.column(name).to_pylist() for name in (user, item))
-        yield from zip(*columns, strict=True)
+        _place(names, name, path)
+    batches = file.iter_batches(columns=[user, item])
+    while True:
+        try:
+            if (batch := next(batches, None)) is None:
+                return
+            pairs = [batch.column(name).to_pylist() for name in (user, item)]
+        except broken as error:
+            raise _unreadable(path, error) from error
+        yield from zip(*pairs, strict=True)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"'{path}' is not a readable Parquet file ({error})")

@@ -67,7 +67,7 @@ def test_ids_are_found_as_training_reads_them(tmp_path, others):
 def test_a_row_without_a_user(tmp_path, value):
     path = tmp_path / "history.csv"
     path.write_text(f"user,item\n\na,1\n{value},2\nb,\n")
-    with pytest.raises(ValueError, match=r"row 3 of '.*csv' has no 'user'"):
+    with pytest.raises(ValueError, match=r"line 4 of '.*csv' has no 'user'"):
         list(read_pairs(path, "user", "item", whole_users=True))
     assert [user for user, _ in read_pairs(path, "user", "item")] == ["a", value, "b"]
     with pytest.raises(ValueError, match="missing values"):  # which training refuses as well
@@ -84,6 +84,71 @@ def test_a_row_without_a_user_in_parquet(tmp_path, value):
     assert len(list(read_pairs(path, "who", "item"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user,item\na,1\n\nSmith, John,0087\n", r"line 4 of .* must have 2 fields \(got 3\)"),
+        ("user,item\na\n", r"line 2 of .* must have 2 fields \(got 1\)"),
+        ('user,item\na,1\n"b,2\nc,3\n', r"line 3 of .* is malformed \(.*end of data\)"),
+        ('user,item\na,"1"x\n', r"line 2 of .* is malformed"),
+    ],
+)
+def test_text_that_training_refuses(tmp_path, text, message):
+    path = tmp_path / "history.csv"
+    path.write_text(text)
+    for read in (lambda: list(read_pairs(path, "user", "item")), lambda: from_interactions(path)):
+        with pytest.raises(ValueError, match=message):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,1\n\nb\n", r"line 3 of .* must have 2 fields \(got 1\)"),
+        ("a\n", r"must have a column 1 \(got 1 in all\)"),
+    ],
+)
+def test_ragged_text_without_a_header(tmp_path, text, message):
+    path = tmp_path / "history.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        list(read_pairs(path, "0", "1"))
+
+
+def test_a_column_named_twice(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("user,item,item\na,1,2\n")
+    with pytest.raises(ValueError, match=r"history\.csv' must have one column 'item'"):
+        list(read_pairs(path, "user", "item"))
+
+
+def test_text_without_lines(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("")
+    assert list(read_pairs(path, "0", "1")) == []
+    with pytest.raises(ValueError, match="must have a column 'user'"):
+        list(read_pairs(path, "user", "item"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "page"])
+def test_damaged_parquet(tmp_path, damage):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "history.parquet"
+    ids = pyarrow.array(range(2**40, 2**40 + 500))
+    options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
+    parquet.write_table(pyarrow.table({"user": ids, "item": ids}), path, **options)
+    content = bytearray(path.read_bytes())
+    content[content.index((2**40 + 100).to_bytes(8, "little"))] ^= 1
+    path.write_bytes(content if damage == "page" else content[:-9])
+    with pytest.raises(ValueError, match=r"history.parquet' is not a readable Parquet file \(.+\)"):
+        list(read_pairs(path, "user", "item"))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"history.parquet"):
+        list(read_pairs(path, "user", "item"))
+
+
 def test_histories_without_a_user(run, bundle, tmp_path):
     path = tmp_path / "history.tsv.gz"
     path.write_bytes(gzip.compress(b"501\t3\nNA\t4\n"))
@@ -91,7 +156,7 @@ def test_histories_without_a_user(run, bundle, tmp_path):
     for unknown in ("error", "skip", "popular"):
         refused = run(*words, "--unknown", unknown)
         assert refused.code == 2 and refused.out == ""
-        assert f"row 2 of '{path}' has no '0'" in refused.err
+        assert f"line 2 of '{path}' has no '0'" in refused.err
     path.write_bytes(gzip.compress(b"501\t3\n502.0\tNA\n"))
     lists = run(*words, "--unknown", "popular").out.splitlines()
     assert [json.loads(line)["user"] for line in lists] == [501, 502]
