@@ -18,7 +18,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,6 +26,7 @@ from pyg_kd.retrieval.index import TopKIndex
 from pyg_kd.retrieval.service.board import Board
 from pyg_kd.retrieval.service.event_log import EventLog, Tail
 from pyg_kd.retrieval.service.guard import Guard
+from pyg_kd.retrieval.service.logs import tell_failed_start
 from pyg_kd.retrieval.service.metrics import Metrics
 from pyg_kd.retrieval.service.options import Limits
 from pyg_kd.retrieval.service.page import Models
@@ -44,6 +45,7 @@ class App:
         service: What answers.
         token: The bearer token that clients must send.
         local: Whether requests must be addressed to this machine by its own names.
+        host: A further name of this machine: the one at which it listens.
         teacher: An index to show beside the served one on the page.
         titles: Titles of items by their ids, for the page.
         others: Tells other workers to reload, and returns how many serve a digest.
@@ -55,6 +57,7 @@ class App:
         *,
         token: str | None = None,
         local: bool = True,
+        host: str | None = None,
         teacher: TopKIndex | None = None,
         titles: Mapping[Any, str] | None = None,
         others: Callable[[], None] = lambda: None,
@@ -69,13 +72,19 @@ class App:
         app = Starlette(
             routes=[*routes.all(), *page],
             lifespan=self._lifespan,
-            exception_handlers={HTTPException: _no_route, Refused: _refuse, Exception: _fail},
+            exception_handlers={
+                HTTPException: _no_route,
+                Refused: _refuse,
+                ClientDisconnect: _give_up,
+                Exception: _fail,
+            },
         )
         app.router.redirect_slashes = False
         self.guard = Guard(
             app,
             token=token,
             local=local,
+            host=host,
             most=service.limits.open,
             stopping=lambda: service.stopping,
             metrics=service.metrics,
@@ -87,7 +96,11 @@ class App:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.service.start()
+        try:
+            await self.service.start()
+        except Exception as error:
+            tell_failed_start(error)
+            raise
         yield
         await self.service.stop()
 
@@ -143,8 +156,8 @@ def create_app(
 
 def default_log(bundle: str | os.PathLike[str]) -> Path:
     """Where the events of a bundle go: beside its folder."""
-    path = Path(bundle)
-    return path.with_name(path.name + ".events")
+    path = os.path.abspath(bundle)  # "." and ".." have no name; links keep theirs
+    return Path(path + ".events")
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -158,6 +171,11 @@ async def _no_route(request: Request, error: Exception) -> Response:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return error.response()
+
+
+async def _give_up(request: Request, error: Exception) -> Response:
+    """For the counters alone: nobody reads it."""
+    return Response(status_code=499)
 
 
 async def _fail(request: Request, error: Exception) -> Response:

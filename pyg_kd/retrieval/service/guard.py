@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import logging
 import time
 from collections.abc import Callable
@@ -18,9 +19,8 @@ from pyg_kd.retrieval.service.refused import Refused
 #: the token itself.
 PUBLIC = frozenset({"/", "/health", "/ready"})
 
-#: Names of this machine, the only ones by which a service without a token is called: a page of
-#: another site whose name was made to point here has the wrong one.
-LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+#: Answered however many requests are open: whoever probes would take a busy service for a dead one.
+PROBES = frozenset({"/health", "/ready"})
 
 
 class Guard:
@@ -29,7 +29,10 @@ class Guard:
     Args:
         app: What is guarded.
         token: The bearer token that clients must send; ``None`` if none is needed.
-        local: Whether requests must be addressed to this machine by its own names.
+        local: Whether requests must be addressed to this machine by its own names: ``localhost``,
+            its loopback addresses, and ``host``. A page of another site whose name was made to
+            point here has the wrong one.
+        host: A further name of this machine.
         most: Most requests at the same time.
         stopping: Whether the service is about to stop, so that connections are closed.
         metrics: Where requests are counted.
@@ -41,12 +44,14 @@ class Guard:
         *,
         token: str | None,
         local: bool,
+        host: str | None = None,
         most: int,
         stopping: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
         self.app, self.most, self.local = app, most, local
-        self._token = None if token is None else b"Bearer " + token.encode()
+        self._names = {"localhost", "127.0.0.1", "::1", *(() if host is None else (host.lower(),))}
+        self._token = None if token is None else token.encode()
         self._stopping, self._metrics = stopping, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,16 +90,25 @@ class Guard:
             await refused.response()(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        if self._metrics.open > self.most:
+        if self._metrics.open > self.most and scope["path"] not in PROBES:
             raise Refused(503, "the service is busy")
         headers = dict(scope["headers"])
-        if self.local and _name(headers.get(b"host", b"")) not in LOCAL:
+        if self.local and not self._is_own(_name(headers.get(b"host", b""))):
             raise Refused(400, "a service without a token is called by a name of its own machine")
         if self._token is None or _is_public(scope["path"]):
             return
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         # The time of the comparison does not tell how much of a token was right.
-        if not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
+        if not hmac.compare_digest(token, self._token) or scheme.lower() != b"bearer":
             raise Refused(401, "a valid bearer token is needed")
+
+    def _is_own(self, name: str) -> bool:
+        if name in self._names:
+            return True
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-content-type-options", b"nosniff")]

@@ -54,10 +54,18 @@ def tell(event: str, level: int = logging.INFO, **told: object) -> None:
     log.log(level, event, extra={"told": told})
 
 
+def tell_failed_start(error: Exception) -> None:
+    """Log why a worker ends before it has answered anything."""
+    tell("could not start", logging.ERROR, reason=str(error), **places_of(error))
+
+
 def log_lines(level: str, stream: TextIO | None = None) -> None:
     """Send the logs of the service and of its server to a stream, by default standard error."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Lines())
+    # Starlette hands an error at the start to the server as a text of many lines, but it is told
+    # already.
+    handler.addFilter(lambda record: not record.getMessage().startswith("Traceback "))
     for name, least in (("pyg_kd.service", level.upper()), ("uvicorn", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -100,8 +101,17 @@ def read(body: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is not JSON ({error})"[:MAX_TEXT]) from None
+        raise Refused(400, f"the body is not JSON ({_wrong(body, error)})"[:MAX_TEXT]) from None
     return found
+
+
+def _wrong(body: bytes, error: Exception) -> str:
+    """What is wrong with JSON: msgspec takes half of a surrogate pair at the end for a cut."""
+    if "truncated" in str(error):
+        with suppress(ValueError, RecursionError):
+            json.loads(body)
+            return "a string is no valid Unicode: it has half of a surrogate pair"
+    return str(error)
 
 
 _PLACE = re.compile(r"^(?P<error>.*?)(?: - at `\$\.?(?P<field>\w*).*`)?$", re.DOTALL)

@@ -99,14 +99,15 @@ class Routes:
         """Whether requests should be sent here."""
         service = self.service
         index = service.served.index
+        ready = service.ready and service.metrics.open <= service.limits.open
         answer = Ready(
-            ready=service.ready,
+            ready=ready,
             bundle=service.served.digest,
             num_users=index.num_users,
             num_items=index.num_items,
             refused=service.refused,
         )
-        return _json(encode(answer), 200 if service.ready else 503)
+        return _json(encode(answer), 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         """The numbers of all workers."""

@@ -91,6 +91,7 @@ def serve(
         "events": os.path.abspath(path),
         "token": token,
         "local": local and token is None,
+        "host": host,
         "limits": asdict(limits),
         "backend": backend,
         "teacher": None if teacher is None else os.path.abspath(teacher),
@@ -116,7 +117,10 @@ def _check_access(host: str, port: int, token: str | None, open_to_all: bool) ->
 
 
 def _addresses(host: str) -> list[str]:
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"'host' {host!r} is no address of this machine: {error}") from None
     return [str(entry[4][0]).partition("%")[0] for entry in found]
 
 

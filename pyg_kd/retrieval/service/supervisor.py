@@ -25,7 +25,8 @@ from pyg_kd.retrieval.service.put_off import put_off
 
 #: What a worker runs. It hears what to do on its standard input, where no other user can read it.
 PROGRAM = """\
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor hears of it too
 told = json.load(sys.stdin)
 sys.path[:] = told.pop("path")
 from pyg_kd.retrieval.service.worker import run

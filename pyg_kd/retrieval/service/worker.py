@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from pyg_kd.retrieval.bundle import load_student
 from pyg_kd.retrieval.service.app import App
 from pyg_kd.retrieval.service.board import Board
 from pyg_kd.retrieval.service.event_log import EventLog
-from pyg_kd.retrieval.service.logs import log_lines, tell
+from pyg_kd.retrieval.service.logs import log_lines, tell, tell_failed_start
 from pyg_kd.retrieval.service.metrics import Metrics
 from pyg_kd.retrieval.service.options import Limits
 from pyg_kd.retrieval.service.protocol import protocol_of
@@ -48,6 +49,7 @@ class Told(msgspec.Struct, kw_only=True):
     events: str
     token: str | None
     local: bool
+    host: str
     limits: Limits
     backend: str
     teacher: str | None
@@ -69,19 +71,28 @@ def run(told: dict[str, Any]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     options = msgspec.convert(told, Told)
     log_lines(options.level)
+    try:
+        app = _application(options)
+    except Exception as error:
+        tell_failed_start(error)
+        sys.exit(1)
+    _Server(app, options).run(sockets=[socket.socket(fileno=options.listener)])
+
+
+def _application(options: Told) -> App:
     board = Board(options.workers, options.worker, options.board)
     source = Source(options.bundle, Path(options.events), options.backend)
     service = Service(source, EventLog(options.events), options.limits, Metrics(board))
     teacher = None if options.teacher is None else load_student(Path(options.teacher))
-    app = App(
+    return App(
         service,
         token=options.token,
         local=options.local,
+        host=options.host,
         teacher=teacher,
         titles=dict(options.titles),
         others=lambda: os.kill(options.supervisor, signal.SIGHUP),
     )
-    _Server(app, options).run(sockets=[socket.socket(fileno=options.listener)])
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pyg_kd.retrieval.service.app import default_log
 from pyg_kd.retrieval.service.options import Limits
 from tests.retrieval.service.conftest import make_index
 
@@ -84,23 +85,64 @@ def test_a_body_that_is_too_large_or_no_json_is_not_read(client):
     assert connection.post("/recommend", content=b"{}", headers=packed).status_code == 415
 
 
+def test_half_of_a_surrogate_pair_is_called_so(client):
+    connection = client(make_index("text"))
+    headers = {"content-type": "application/json"}
+    for body in (r'{"user": "\ud800"}', r'{"history": ["\ud800"]}', r'{"user": "\ud83d'):
+        answer = connection.post("/recommend", content=body, headers=headers)
+        whole = body.endswith("}")
+        assert answer.status_code == 400
+        assert ("half of a surrogate pair" in answer.json()["error"]) == whole, answer.text
+    sound = connection.post("/recommend", content=r'{"user": "\ud83d\ude00"}', headers=headers)
+    assert sound.status_code == 200
+
+
 def test_a_token(client):
     connection = client(token="s3cret")
     ask = {"json": {"user": 1}}
     refused = connection.post("/recommend", **ask)
     assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
-    for wrong in ("s3cret", "Bearer s3cre", "Bearer s3cret ", "bearer s3cret", "Basic s3cret"):
+    for wrong in (
+        "s3cret",
+        "Bearer s3cre",
+        "Bearer s3cret ",
+        "Bearer",
+        "Basic s3cret",
+        "Bearers3cret",
+    ):
         headers = {"authorization": wrong}
         assert connection.post("/recommend", headers=headers, **ask).status_code == 401
-    headers = {"authorization": "Bearer s3cret"}
-    assert connection.post("/recommend", headers=headers, **ask).status_code == 200
+    for scheme in ("Bearer", "bearer", "BEARER"):  # RFC 9110: in any case
+        headers = {"authorization": f"{scheme} s3cret"}
+        assert connection.post("/recommend", headers=headers, **ask).status_code == 200
     assert connection.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("localhost:80", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("evil.example", 400)],
+    [
+        ("localhost:80", 200),
+        ("127.0.0.1", 200),
+        ("127.0.0.2:8000", 200),
+        ("[::1]:8000", 200),
+        ("evil.example", 400),
+        ("127.0.0.1.evil.example", 400),
+        ("128.0.0.1", 400),
+        ("0.0.0.0", 400),
+        ("", 400),
+    ],
 )
 def test_other_names_are_refused_without_a_token(client, host, status):
     assert client().get("/health", headers={"host": host}).status_code == status
     assert client(local=False).get("/health", headers={"host": host}).status_code == 200
+
+
+def test_the_log_of_a_folder_without_a_name_is_beside_it(tmp_path, monkeypatch):
+    folder = tmp_path / "bundle"
+    (folder / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    assert default_log(".") == default_log("../bundle") == tmp_path / "bundle.events"
+    monkeypatch.chdir(folder / "inner")
+    assert default_log("..") == tmp_path / "bundle.events"
+    assert default_log(tmp_path / "link") == tmp_path / "link.events"

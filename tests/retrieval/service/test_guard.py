@@ -5,8 +5,15 @@ import json
 import logging
 
 import pytest
+from starlette.testclient import TestClient
 
+from pyg_kd.retrieval.service.app import App
+from pyg_kd.retrieval.service.board import Board
 from pyg_kd.retrieval.service.logs import Lines, log_lines
+from pyg_kd.retrieval.service.metrics import Metrics
+from pyg_kd.retrieval.service.options import Limits
+from pyg_kd.retrieval.service.served import Served
+from pyg_kd.retrieval.service.service import Service
 from tests.retrieval.service.conftest import make_index
 
 
@@ -81,3 +88,11 @@ def test_the_page_is_public_and_its_questions_are_not(client):
     assert connection.get("/compare/about", headers=authorized).status_code == 200
     for path in ("/metrics", "/openapi.json", "/page", "/page/../metrics"):
         assert connection.get(path).status_code == 401, path
+
+
+def test_the_name_at_which_a_service_listens_is_its_own():
+    metrics = Metrics(Board())
+    service = Service(Served(make_index()), None, Limits(), metrics)
+    with TestClient(App(service, host="Desk.example"), base_url="http://desk.example:80") as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/health", headers={"host": "evil.example"}).status_code == 400

@@ -11,7 +11,7 @@ import pytest
 
 from pyg_kd.retrieval.bundle import save_index
 from tests.retrieval.service.conftest import make_index
-from tests.retrieval.service.process import Process, receive
+from tests.retrieval.service.process import Process, receive, until
 
 #: Values that no field takes, as JSON.
 ABSURD = [
@@ -128,7 +128,7 @@ def _heads(draw: random.Random) -> bytes:
     sound = _post("/recommend", body)
     method = draw.choice(["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE"])
     kind = draw.choice(["text/plain", "", "application/x-www-form-urlencoded", "*/*", "json"])
-    name = draw.choice(["evil.example", "", "localhost.evil.example", "127.0.0.2", "[", "::1"])
+    name = draw.choice(["evil.example", "", "localhost.evil.example", "128.0.0.1", "[", "::1"])
     lines = sound.partition(b"\r\n\r\n")[0]
     return draw.choice(
         [
@@ -330,6 +330,18 @@ def test_refusals_of_heads_are_counted(strict):
     assert strict.send(HEAD)[0] == 408
     assert strict.send(HEAD + b"X: " + b"a" * 3000)[0] == 431
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 1]
+
+
+def test_who_hangs_up_in_a_body_is_no_failure_of_the_service(strict):
+    count = len(strict.events("failed"))
+    for path in ("/recommend", "/compare/items"):
+        with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
+            connection.sendall(_post(path, b'{"user": 1}')[:-3])
+    until(lambda: "pyg_kd_open 1" in strict.ask("/metrics")[1].decode())
+    text = strict.ask("/metrics")[1].decode()
+    for path in ("/recommend", "other"):
+        assert f'requests_total{{path="{path}",status="499"}} 1' in text
+    assert 'status="500"' not in text and len(strict.events("failed")) == count
 
 
 def test_logs_hold_nothing_of_requests(service):

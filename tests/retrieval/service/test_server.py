@@ -21,7 +21,7 @@ from pyg_kd.retrieval.service import Limits, serve
 from pyg_kd.retrieval.service.event_log import Click, EventLog
 from pyg_kd.retrieval.service.put_off import put_off
 from tests.retrieval.service.conftest import USERS, make_index
-from tests.retrieval.service.process import Process, ask, until
+from tests.retrieval.service.process import Process, ask, receive, until
 
 
 @pytest.fixture
@@ -326,12 +326,15 @@ def test_a_busy_service_says_so(start):
     connection = process.connect()
 
     def refused() -> bool:
-        connection.request("GET", "/ready")
+        connection.request("GET", "/metrics")
         answer = connection.getresponse()
         answer.read()
         return answer.status == 503 and answer.headers["retry-after"] == "1"
 
     until(refused)
+    assert process.ask("/health") == (200, {"status": "ok"})
+    status, state = process.ask("/ready")  # of the same form as ever
+    assert status == 503 and state["ready"] is False and state["num_items"] == 14
     for one in held:
         one.close()
     until(lambda: process.ask("/ready")[0] == 200)
@@ -342,6 +345,7 @@ def test_a_busy_service_says_so(start):
     [
         ({"host": "0.0.0.0"}, ValueError, "'host' '0.0.0.0' can be reached by others"),
         ({"host": "::"}, ValueError, "can be reached by others"),
+        ({"host": "nosuch.invalid"}, ValueError, "'host' 'nosuch.invalid' is no address"),
         ({"token": ""}, ValueError, "'token' must consist of"),
         ({"token": "a b"}, ValueError, "'token' must consist of"),
         ({"port": 65536}, ValueError, "'port' must be at most 65535"),
@@ -386,6 +390,30 @@ def test_a_worker_that_cannot_start_ends_the_service(tmp_path, bundle, monkeypat
     )
     with pytest.raises(RuntimeError, match="could not start"):
         serve(bundle, port=0, limits=Limits(stop_seconds=1.0))
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_a_worker_that_cannot_start_tells_why_in_a_line_of_json(start, bundle, teacher):
+    process = start(teacher=str(bundle) if teacher else None)  # which is read before
+    manifest = (bundle / "manifest.json").read_bytes()
+    (bundle / "manifest.json").write_bytes(b"{")
+    os.kill(process.workers[0], signal.SIGKILL)
+    (failed,) = process.wait_for("could not start")[:1]
+    assert failed["error"] == "BundleError" and "its manifest is no JSON" in failed["reason"]
+    process.wait_for("worker died", 2)
+    (bundle / "manifest.json").write_bytes(manifest)
+    process.wait_for("serving", 2)
+    assert all(line.startswith("{") for line in process.log.read_text().splitlines())
+    assert "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have one loopback address")
+def test_a_service_answers_to_the_address_and_the_name_at_which_it_listens(start):
+    process = start(host="127.0.0.2")
+    for host, status in (("127.0.0.2", 200), ("127.0.0.1", 200), ("evil.example", 400)):
+        with socket.create_connection(("127.0.0.2", process.port), timeout=30) as connection:
+            connection.sendall(f"GET /ready HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert receive(connection)[0] == status
 
 
 def test_the_log_is_checked_before(tmp_path, bundle):
