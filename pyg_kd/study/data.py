@@ -88,7 +88,10 @@ def dataset_class(name: str, place: str) -> Any:
     """
     known = [n for n in datasets.__all__ if isinstance(getattr(datasets, n), type)]
     if name not in known:
-        raise ValueError(f"{place}: there is no data set {name!r}{nearest(name, known)}")
+        file = name.removeprefix("table:").strip()
+        is_file = Path(file).suffix != ""
+        hint = f": write 'table: {file}' instead of 'data'" if is_file else nearest(name, known)
+        raise ValueError(f"{place}: there is no data set {name!r}{hint}")
     return getattr(datasets, name)
 
 

@@ -46,6 +46,8 @@ MISTAKES = [
     ("budget", {"search": "optuna"}, "'trials' must be a positive integer (got 0)"),
     ("baseline", "alone", "worlds.mf has no row 'alone' to compare with"),
     ("datasets/made/data", "MovieLens", "datasets.made: there is no data set 'MovieLens', did you"),
+    ("datasets/made/data", "table:a.csv", "'table:a.csv': write 'table: a.csv' instead of 'data'"),
+    ("datasets/made/data", "b.parquet", "write 'table: b.parquet' instead of 'data'"),
     ("datasets/made/options", {"users": 3}, "SyntheticInteractions has no option 'users'"),
     ("datasets/made/split", "UserSplits", "there is no transform 'UserSplits', did you mean"),
     ("datasets/made/split", {"UserSplit": {"vall": 0.1}}, "UserSplit has no option 'vall'"),
