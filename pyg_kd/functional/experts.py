@@ -89,9 +89,9 @@ def _with_one(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # Below, the routing weight is applied to the input, 21 numbers instead of 110 at the default
-# widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer. Hidden units are
-# kept as ``[h, n]``, since products of that shape are faster. Where all experts run, products are
-# in the precision ``low``; routed ones are too small to gain from it.
+# widths: z relu(a) = relu(z a) for z >= 0. The bias is a row of the first layer. In the
+# backward pass hidden units are ``[h, n]``, since products of that shape are faster. Where all
+# experts run, products are in the precision ``low``; routed ones are too small to gain from it.
 
 
 @torch.library.custom_op("pyg_kd::experts_forward", mutates_args=())
@@ -122,10 +122,10 @@ def experts_forward(
 def _forward_all(y: Tensor, x: Tensor, weight: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
     n, low = len(x), w1.dtype
     x, weight, y = pad_rows(x, weight, y, low=low)
-    x, weight = x.t().contiguous(), weight.t().contiguous()
-    for z, w1_m, w2_m in zip(weight, w1, w2, strict=True):
-        hidden = torch.mm(w1_m, (x * z).to(low)).relu_()
-        add_product_(y, hidden.t(), w2_m)
+    # In rows, unlike the backward pass: several threads share them better, and one does not mind.
+    for z, w1_m, w2_m in zip(weight.t().contiguous().unsqueeze(2), w1, w2, strict=True):
+        hidden = torch.mm((x * z).to(low), w1_m.t()).relu_()
+        add_product_(y, hidden, w2_m)
     return y if len(y) == n else y[:n].clone()
 
 
