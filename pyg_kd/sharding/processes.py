@@ -28,6 +28,9 @@ ACCELERATORS: tuple[Accelerator, ...] = get_args(Accelerator)
 #: What processes exchange tensors by, by where these lie.
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
+#: Seconds after an error in which a process that was ended may turn out to be its cause.
+GRACE = 1.0
+
 
 class ProcessFailed(RuntimeError):
     """A process ended with an error, which the message tells; all others were ended."""
@@ -168,22 +171,25 @@ def _send(writer: Connection, *told: object) -> None:
 
 
 def _result(ends: dict[Any, tuple[int, Any]]) -> Any:
-    """What the first process returned; raises the first error."""
-    first = None
-    while ends:
-        ready: Any = wait(list(ends))
+    """What the first process returned; raises the first error, or who was ended from outside."""
+    first, failed = None, None
+    # Who is left alone fails as well, and may be heard before the end of the other is.
+    while ends and (ready := wait(list(ends), None if failed is None else GRACE)):
         for reader in ready:
             rank, process = ends.pop(reader)
+            connection: Any = reader
             try:
-                told, value = pickle.loads(reader.recv_bytes())
+                told, value = pickle.loads(connection.recv_bytes())
             except EOFError:
                 process.join()
                 raise ProcessFailed(
                     f"process {rank} was ended from outside, with code {process.exitcode}"
                 ) from None
-            if told is not None:
-                raise ProcessFailed(f"process {rank} failed: {told}\n\n{value}")
+            if told is not None and failed is None:
+                failed = ProcessFailed(f"process {rank} failed: {told}\n\n{value}")
             first = value if rank == 0 else first
+    if failed is not None:
+        raise failed
     return first
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
+from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import distributed as dist
 
-from pyg_kd.sharding import ProcessFailed, launch, process_group
+from pyg_kd.sharding import ProcessFailed, launch, process_group, processes
 from tests.sharding import work
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +67,22 @@ def test_an_error_in_one_ends_all(function, message: str) -> None:
     with pytest.raises(ProcessFailed, match=message):
         launch(function, 1, num_processes=2, num_threads=1, accelerator="cpu")
     assert time.monotonic() - started < 300  # far from the time that processes wait for others
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_who_was_ended_is_named_and_not_who_was_left_alone(ended: bool) -> None:
+    (alone, told), (other, end) = (Pipe(duplex=False) for _ in range(2))
+    told.send_bytes(pickle.dumps(("RuntimeError: connection closed", "")))
+    ends = {
+        alone: (0, SimpleNamespace()),
+        other: (1, SimpleNamespace(join=lambda: None, exitcode=-9)),
+    }
+    message = "process 0 failed: RuntimeError: connection closed"
+    if ended:
+        Timer(0.2, end.close).start()
+        message = "process 1 was ended from outside, with code -9"
+    with pytest.raises(ProcessFailed, match=message):
+        processes._result(ends)
 
 
 SCRIPT = """
