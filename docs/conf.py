@@ -49,7 +49,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(torch|torch_geometric|numpy|scipy|pandas|networkx|matplotlib|starlette|argparse)\b.*",
+        r"(torch|torch_geometric|numpy|scipy|pandas|pyarrow|networkx|matplotlib|starlette|argparse)"
+        r"\b.*",
     ),
     (r"py:.*", r"(collections|typing|types|pathlib|os|abc|enum|datetime)\b.*"),
     (r"py:(class|obj|exc)", r"[a-z]+|True|False|None"),  # int, list, callable ...
