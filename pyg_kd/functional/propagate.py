@@ -47,7 +47,7 @@ def _normalize(rows: Neighbors, cols: Neighbors) -> CSR:
     # A node of degree 0 has no edge, so its infinite factor is never read.
     left = torch.repeat_interleave(rows.degree.to(torch.float).rsqrt(), rows.degree)
     value = left * cols.degree.to(torch.float).rsqrt()[rows.col]
-    return CSR(rows.ptr.to(torch.int32), rows.col.to(torch.int32), value)
+    return CSR.of(rows, value)
 
 
 def propagate(

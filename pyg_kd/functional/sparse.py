@@ -27,6 +27,11 @@ class CSR(NamedTuple):
     col: Tensor
     value: Tensor
 
+    @classmethod
+    def of(cls, pattern: Neighbors, value: Tensor) -> CSR:
+        """The matrix of a pattern with these entries, ``[nnz]``."""
+        return cls(pattern.ptr.to(torch.int32), pattern.col.to(torch.int32), value)
+
 
 P = TypeVar("P", CSR, Neighbors)
 

@@ -30,9 +30,8 @@ class Rows(NamedTuple):
         """The rows of one node type; repeated edges count once."""
         edges = interactions(data)
         rows = edges.by_user() if node_type == USER else edges.by_item()
-        ptr, col = rows.ptr.to(torch.int32), rows.col.to(torch.int32)
-        value = torch.repeat_interleave(rows.degree.float().rsqrt(), rows.degree)
-        return cls(CSR(ptr, col, value), CSR(ptr, col, torch.ones_like(value)))
+        unit = CSR.of(rows, torch.repeat_interleave(rows.degree.float().rsqrt(), rows.degree))
+        return cls(unit, unit._replace(value=torch.ones_like(unit.value)))
 
     def layer(self, index: Tensor, table: Tensor, p: float = 0.0) -> Tensor:
         """Products of the rows ``index`` with a table, ``[B, d]``.

@@ -109,7 +109,7 @@ def two_tables(model: nn.Module, data: HeteroData) -> list[nn.Parameter]:
 def _scaled(rows: Neighbors, cols: Neighbors, shift: float) -> CSR:
     left, right = ((x.degree + shift).to(torch.float).rsqrt() for x in (rows, cols))
     value = left.repeat_interleave(rows.degree) * right[rows.col]
-    return CSR(rows.ptr.to(torch.int32), rows.col.to(torch.int32), value)
+    return CSR.of(rows, value)
 
 
 def _singular(

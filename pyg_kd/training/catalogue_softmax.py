@@ -129,4 +129,4 @@ def _weights(balance: float, edges: Interactions) -> tuple[CSR, Tensor]:
     degree = seen.degree.to(torch.float)
     weight = degree.clamp(min=1) ** -balance
     value = weight.repeat_interleave(seen.degree)
-    return CSR(seen.ptr.to(torch.int32), seen.col.to(torch.int32), value), degree * weight
+    return CSR.of(seen, value), degree * weight

@@ -105,8 +105,9 @@ class SomeUsers(Source):
 
     def blocks(self, size: int) -> Iterator[Block]:
         """The ids in the file, as the index has them."""
+        streamed = self.streamed
         for lines in _batches(read_lines(str(self.wanted.users)), size):
-            if self.streamed:
+            if streamed:
                 self._count(lines)
             if self.wanted.unknown == "skip":
                 rows = find(lines, self.index.users)

@@ -39,8 +39,7 @@ class Observed(NamedTuple):
 
 
 def _csr(seen: Neighbors) -> CSR:
-    col = seen.col.to(torch.int32)
-    return CSR(seen.ptr.to(torch.int32), col, torch.ones_like(col, dtype=torch.float32))
+    return CSR.of(seen, torch.ones_like(seen.col, dtype=torch.float32))
 
 
 def branch_losses(

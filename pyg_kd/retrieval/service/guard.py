@@ -15,12 +15,12 @@ from pyg_kd.retrieval.service.logs import places_of, tell
 from pyg_kd.retrieval.service.metrics import Metrics
 from pyg_kd.retrieval.service.refused import Refused
 
-#: Answered without a token: probes, and the page (its files are below ``/page/``), which asks for
-#: the token itself.
-PUBLIC = frozenset({"/", "/health", "/ready"})
-
 #: Answered however many requests are open: whoever probes would take a busy service for a dead one.
 PROBES = frozenset({"/health", "/ready"})
+
+#: Answered without a token: probes, and the page (its files are below ``/page/``), which asks for
+#: the token itself.
+PUBLIC = PROBES | {"/"}
 
 
 class Guard:
