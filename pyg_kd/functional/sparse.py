@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
-from torch_geometric.index import index2ptr
 
 from pyg_kd.functional.kernels import MANY_ROWS, scatter_rows, transposed_matmul
 from pyg_kd.functional.kernels import csr_matmul as csr_matmul
@@ -17,7 +16,7 @@ from pyg_kd.functional.kernels import keep_float32 as keep_float32
 from pyg_kd.functional.kernels import require_one_device as require_one_device
 from pyg_kd.functional.kernels import sampled_matmul as sampled_matmul
 from pyg_kd.functional.row_tables import is_row_table, read_rows
-from pyg_kd.graph import Neighbors, entries_of
+from pyg_kd.graph import Neighbors
 
 
 class CSR(NamedTuple):
@@ -31,6 +30,24 @@ class CSR(NamedTuple):
     def of(cls, pattern: Neighbors, value: Tensor) -> CSR:
         """The matrix of a pattern with these entries, ``[nnz]``."""
         return cls(pattern.ptr.to(torch.int32), pattern.col.to(torch.int32), value)
+
+
+def some_rows(matrix: CSR, rows: Tensor) -> CSR:
+    """The chosen rows of a sparse matrix, int64 ``[B]``, in their order.
+
+    Example:
+        >>> ptr, col = torch.tensor([[0, 1, 3], [7, 8, 9]]).int()
+        >>> some_rows(CSR(ptr, col, torch.ones(3)), torch.tensor([1, 0])).col
+        tensor([8, 9, 7], dtype=torch.int32)
+    """
+    start = matrix.ptr.index_select(0, rows)
+    degree = matrix.ptr.index_select(0, rows + 1) - start
+    ptr = torch.cat([degree.new_zeros(1), degree.cumsum(0, dtype=degree.dtype)])
+    size = int(ptr[-1])
+    # Where each row's entries are, less where they will be, beside where that is.
+    entry = torch.repeat_interleave(start - ptr[:-1], degree, output_size=size)
+    entry += torch.arange(size, dtype=entry.dtype, device=entry.device)
+    return CSR(ptr, matrix.col.index_select(0, entry), matrix.value.index_select(0, entry))
 
 
 P = TypeVar("P", CSR, Neighbors)
@@ -142,10 +159,9 @@ def row_matmul(matrix: CSR, rows: Tensor, x: Tensor) -> Tensor:
                 [ 0.]])
     """
     if is_row_table(x):
-        row, entry = entries_of(matrix.ptr, rows)
-        x, col = read_rows(x, matrix.col[entry])
-        ptr = index2ptr(row, len(rows)).to(torch.int32)
-        matrix = CSR(ptr, col.to(torch.int32), matrix.value[entry])
+        matrix = some_rows(matrix, rows)
+        x, col = read_rows(x, matrix.col)
+        matrix = matrix._replace(col=col.to(torch.int32))
         rows = torch.arange(len(rows), device=rows.device)
     out: Tensor = _RowMatmul.apply(*matrix, rows, x)
     return out
@@ -169,9 +185,7 @@ class _RowMatmul(torch.autograd.Function):
 @torch.library.custom_op("pyg_kd::selected_matmul", mutates_args=())
 def selected_matmul(ptr: Tensor, col: Tensor, value: Tensor, rows: Tensor, x: Tensor) -> Tensor:
     """Forward of :func:`row_matmul`."""
-    row, entry = entries_of(ptr, rows)
-    ptr = index2ptr(row, len(rows)).to(torch.int32)
-    out: Tensor = csr_matmul(ptr, col[entry], value[entry], x)
+    out: Tensor = csr_matmul(*some_rows(CSR(ptr, col, value), rows), x)
     return out
 
 
@@ -180,9 +194,7 @@ def selected_matmul_backward(
     ptr: Tensor, col: Tensor, value: Tensor, rows: Tensor, grad: Tensor, num_cols: int
 ) -> Tensor:
     """The transposed rows times ``grad`` (``[B, d]``): ``[num_cols, d]``."""
-    row, entry = entries_of(ptr, rows)
-    ptr = index2ptr(row, len(rows)).to(torch.int32)
-    out: Tensor = transposed_matmul(ptr, col[entry], value[entry], grad, num_cols)
+    out: Tensor = transposed_matmul(*some_rows(CSR(ptr, col, value), rows), grad, num_cols)
     return out
 
 

@@ -12,7 +12,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_count
 from pyg_kd.functional.layer_blocks import layer_blocks
+from pyg_kd.functional.node_order import ordered_adjacency
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
+from pyg_kd.functional.propagated_rows import RowReader, propagated_rows
 from pyg_kd.functional.sampled_propagate import rows_at, sampled_propagate
 from pyg_kd.functional.subgraph import Subgraph, require_hops
 from pyg_kd.graph import interactions
@@ -86,7 +88,30 @@ class LightGCN(Recommender):
             block_rows=self.block_rows,
             folder=self.folder,
         )
-        return self._scaled(x_user, x_item, lambda: interactions(data).by_item().degree)
+        return {
+            USER: self._scaled(USER, x_user),
+            ITEM: self._scaled(ITEM, x_item, lambda: interactions(data).by_item().degree),
+        }
+
+    def row_reader(self, data: HeteroData) -> Callable[[], RowReader] | None:
+        """All layers but the last one, which is then computed for the rows that are read."""
+        # What changes the forward pass, in a subclass or by a hook, has to be seen.
+        changed = getattr(self.forward, "__func__", None) is not LightGCN.forward
+        hooked = self._forward_hooks or self._forward_pre_hooks
+        if changed or hooked or not self.num_layers or self.block_rows is not None:
+            return None
+        user, item = self.adjacency(data)
+        adjacency = ordered_adjacency({USER: user, ITEM: item})
+        degree = interactions(data).by_item().degree
+
+        def start() -> RowReader:
+            embeddings = self.user_embedding, self.item_embedding
+            read = propagated_rows(*embeddings, adjacency, self.num_layers)
+            return lambda kind, ids: self._scaled(
+                kind, read(kind, ids), lambda: degree.index_select(0, ids)
+            )
+
+        return start
 
     def tables_of_rows(self) -> dict[str, nn.Parameter]:
         """The embeddings."""
@@ -99,15 +124,18 @@ class LightGCN(Recommender):
         x_user = rows_at(self.user_embedding, subgraph.ids(USER, num_layers))
         x_item = rows_at(self.item_embedding, subgraph.ids(ITEM, num_layers))
         x_user, x_item = sampled_propagate(x_user, x_item, subgraph, num_layers)
-        return self._scaled(x_user, x_item, lambda: subgraph.degree[ITEM][: len(x_item)])
+        return {
+            USER: self._scaled(USER, x_user),
+            ITEM: self._scaled(ITEM, x_item, lambda: subgraph.degree[ITEM][: len(x_item)]),
+        }
 
-    def _scaled(self, x_user: Tensor, x_item: Tensor, degree: Callable[[], Tensor]) -> XDict:
+    def _scaled(self, kind: str, x: Tensor, degree: Callable[[], Tensor] | None = None) -> Tensor:
         if self.normalize:
-            x_user, x_item = normalize(x_user, dim=1), normalize(x_item, dim=1)
-        if self.popularity:
-            length = (1 + degree().to(x_item.dtype)).pow(self.popularity)
-            x_item = x_item * length.unsqueeze(1)
-        return {USER: x_user, ITEM: x_item}
+            x = normalize(x, dim=1)
+        if self.popularity and kind == ITEM and degree is not None:
+            length = (1 + degree().to(x.dtype)).pow(self.popularity)
+            x = x * length.unsqueeze(1)
+        return x
 
     def adjacency(self, data: HeteroData) -> Adjacency:
         """The normalised adjacency of ``data``, built once per graph and device."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 from torch_geometric.data import HeteroData
 
+from pyg_kd.functional.propagated_rows import RowReader
 from pyg_kd.functional.subgraph import Subgraph, is_subgraph, padded, read_subgraph
 from pyg_kd.typing import ITEM, USER, XDict
 
@@ -42,3 +45,14 @@ class SubgraphModel(nn.Module):
             f"{type(self).__name__} does not read sampled subgraphs: apply it to the whole graph, "
             "or give it represent_seeds(subgraph)"
         )
+
+    def row_reader(self, data: HeteroData) -> Callable[[], RowReader] | None:
+        """What computes the representations of some nodes in less time than those of all.
+
+        By default ``None``: there is nothing to save.
+
+        Returns:
+            A function that is called after every step, and returns what then computes rows to the
+            values of ``forward``.
+        """
+        return None

@@ -33,6 +33,7 @@ from pyg_kd.training.divergence import TrainingDiverged, broken_nodes, non_finit
 from pyg_kd.training.epoch_seed import seed_epoch
 from pyg_kd.training.exchange import copy_from_first, sum_gradients
 from pyg_kd.training.history import History
+from pyg_kd.training.last_layer import last_layer
 from pyg_kd.training.objective import Objective, float64_of
 from pyg_kd.training.observer import Observer
 from pyg_kd.training.options import Callback, Options, plain_numbers
@@ -85,6 +86,8 @@ class Run:
             objective.sampled = SampledNeighbors(
                 objective.model, self.data, options.num_neighbors, seed
             )
+        else:
+            objective.last_layer = last_layer(objective.model, self.data)
         self.steps = math.ceil(len(self.loader) / options.batches_per_step)
         objective.to(fabric.device)
         self.adam = RowAdam(

@@ -16,7 +16,8 @@ from pyg_kd import (
 from pyg_kd.functional import gather_rows, list_scores
 from pyg_kd.models import CML, MF, NGCF, LightGCN
 from pyg_kd.training import BPR, SampledSoftmax, Trainer
-from pyg_kd.training.sampled import SampledNeighbors, rows_wanted
+from pyg_kd.training.rows_on_demand import rows_wanted
+from pyg_kd.training.sampled import SampledNeighbors
 from pyg_kd.typing import Batch
 
 

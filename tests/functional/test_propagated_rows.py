@@ -1,0 +1,134 @@
+"""Rows of a propagation against the dense polynomial: values and gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kd.functional import normalized_adjacency, propagate
+from pyg_kd.functional.node_order import ordered_adjacency
+from pyg_kd.functional.propagated_rows import propagated_rows
+
+
+def graph(edge_index: Tensor, num_users: int, num_items: int) -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+    data["user", "interacts", "item"].edge_index = edge_index
+    return data
+
+
+def dense(edge_index: Tensor, num_users: int, num_items: int) -> np.ndarray:
+    """D^-1/2 A D^-1/2 of the graph, users first."""
+    a = np.zeros((num_users + num_items, num_users + num_items))
+    for u, i in edge_index.t().tolist():
+        a[u, num_users + i] = a[num_users + i, u] = 1
+    degree = np.maximum(a.sum(1), 1)
+    return a / np.sqrt(np.outer(degree, degree))
+
+
+def polynomial(a: np.ndarray, x: np.ndarray, num_layers: int) -> np.ndarray:
+    out, power = x.copy(), x
+    for _ in range(num_layers):
+        power = a @ power
+        out = out + power
+    return out / (num_layers + 1)
+
+
+@st.composite
+def problems(draw):
+    num_users, num_items = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    num_edges = draw(st.integers(0, 30))
+    edges = np.stack([rng.integers(0, n, num_edges) for n in (num_users, num_items)])
+    x = rng.standard_normal((num_users + num_items, draw(st.integers(1, 4))))
+    reads = []
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from(["user", "item"]))
+        size = num_users if kind == "user" else num_items
+        reads.append((kind, rng.permutation(size)[: draw(st.integers(0, size))]))
+    return torch.from_numpy(edges), num_users, num_items, x, reads, rng
+
+
+def blocks_of(data: HeteroData):
+    return dict(zip(("user", "item"), normalized_adjacency(data), strict=True))
+
+
+@given(problems(), st.integers(1, 4))
+def test_values_and_gradients(problem, num_layers: int) -> None:
+    edge_index, num_users, num_items, x, reads, rng = problem
+    a = dense(edge_index, num_users, num_items)
+    user, item = (torch.from_numpy(part) for part in (x[:num_users], x[num_users:]))
+    user, item = user.clone().requires_grad_(), item.clone().requires_grad_()
+    adjacency = ordered_adjacency(blocks_of(graph(edge_index, num_users, num_items)))
+    read = propagated_rows(user, item, adjacency, num_layers)
+    expected, weight = polynomial(a, x, num_layers), np.zeros_like(x)
+    loss = torch.zeros((), dtype=torch.double)
+    for kind, ids in reads:
+        first = 0 if kind == "user" else num_users
+        found = read(kind, torch.from_numpy(ids))
+        np.testing.assert_allclose(found.detach().numpy(), expected[first + ids], atol=1e-6)
+        w = rng.standard_normal(found.shape)
+        weight[first + ids] += w  # the same row may be read several times
+        loss = loss + (found * torch.from_numpy(w)).sum()
+    loss.backward()
+    # The polynomial of a symmetric matrix is symmetric.
+    gradient = torch.cat([user.grad, item.grad]).numpy()
+    np.testing.assert_allclose(gradient, polynomial(a, weight, num_layers), atol=1e-6)
+
+
+def random_graph(num_users: int = 60, num_items: int = 40, num_edges: int = 300) -> HeteroData:
+    torch.manual_seed(0)
+    sizes = torch.tensor([[num_users], [num_items]])
+    return graph((torch.rand(2, num_edges) * sizes).long(), num_users, num_items)
+
+
+def test_the_order_changes_no_bit_of_a_row() -> None:
+    """Where a layer's rows are computed, not what they are summed from and in which order."""
+    data = random_graph()
+    x_user, x_item = torch.randn(60, 8), torch.randn(40, 8)
+    ordered = ordered_adjacency(blocks_of(data))
+    plain = ordered._replace(
+        into=ordered.plain, within=ordered.plain, out=ordered.plain,
+        place={"user": torch.arange(60), "item": torch.arange(40)},
+    )  # fmt: skip
+    ids = torch.tensor([7, 3, 59])
+    for num_layers in (1, 2, 4):
+        one, other = (
+            propagated_rows(x_user, x_item, a, num_layers)("user", ids) for a in (ordered, plain)
+        )
+        assert torch.equal(one, other)
+        whole, _ = propagate(x_user, x_item, data, num_layers)
+        torch.testing.assert_close(one, whole[ids])
+
+
+def test_an_order_has_every_node_once() -> None:
+    data = random_graph(num_edges=40)  # many nodes without edges
+    ordered = ordered_adjacency(blocks_of(data))
+    for kind, size in (("user", 60), ("item", 40)):
+        assert ordered.place[kind].sort().values.tolist() == list(range(size))
+
+
+def test_neighbours_come_closer() -> None:
+    """Two groups that share no item, mixed in number: each lies together afterwards."""
+    group = torch.arange(40) % 2
+    edges = [(u, i) for u in range(40) for i in range(20) if i % 2 == group[u] and (u + i) % 3]
+    place = ordered_adjacency(blocks_of(graph(torch.tensor(edges).t(), 40, 20))).place
+    for kind, size in (("user", 40), ("item", 20)):
+        first = sorted(place[kind][torch.arange(size) % 2 == 0].tolist())
+        assert first in (list(range(size // 2)), list(range(size // 2, size)))
+
+
+def test_backward_twice_and_of_one_kind() -> None:
+    data = random_graph()
+    x_user, x_item = (torch.randn(n, 3, requires_grad=True) for n in (60, 40))
+    read = propagated_rows(x_user, x_item, ordered_adjacency(blocks_of(data)), 2)
+    one, other = read("user", torch.tensor([3, 8])), read("item", torch.tensor([1]))
+    first = torch.autograd.grad(one.sum(), (x_user, x_item), retain_graph=True)
+    both = torch.autograd.grad(one.sum() + other.sum(), (x_user, x_item), retain_graph=True)
+    again = torch.autograd.grad(one.sum(), (x_user, x_item))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], both[0])
