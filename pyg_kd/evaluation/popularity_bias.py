@@ -24,7 +24,8 @@ class PopularityBias(NamedTuple):
 
     Args:
         popularity: Average recommendation popularity, in interactions.
-        lift: Popularity lift: 0 where lists are as popular as histories, 1 for twice as much.
+        lift: Popularity lift, of means over users: 0 where lists are as popular as histories, 1
+            for twice as much.
         head: The share of the lists that head items take.
         tail: The share that items of the tail take.
         coverage: The share of the catalogue that is in someone's list.

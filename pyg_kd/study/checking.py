@@ -50,6 +50,8 @@ def check_config(config: Config, roots: Mapping[str, str] | None = None) -> None
             raise ValueError(f"{name!r} must hold one or more (got none)")
     if len(set(config.seeds)) < len(config.seeds):
         raise ValueError(f"'seeds' must differ (got {config.seeds})")
+    if not all(0 <= seed < 2**32 for seed in config.seeds):
+        raise ValueError(f"'seeds' must lie in 0..{2**32 - 1} (got {config.seeds})")
     for name, dataset in config.datasets.items():
         check_dataset(dataset, f"datasets.{name}", (roots or {}).get(name))
     for name, teacher in config.teachers.items():

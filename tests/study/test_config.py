@@ -36,6 +36,7 @@ MISTAKES = [
     ("metric", "ndgc@5", "'metric' must look like 'recall@20'"),
     ("seeds", [], "'seeds' must hold one or more"),
     ("seeds", [1, 1], "'seeds' must differ (got [1, 1])"),
+    ("seeds", [0, -1], "'seeds' must lie in 0..4294967295 (got [0, -1])"),
     ("seeds", ["0"], "seeds.0 must be an integer (got '0')"),
     ("test", {"k": [0]}, "'k' must hold lengths in"),
     ("test", {"metrics": ["recal"]}, "'metrics' must be some of"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,8 +43,11 @@ class TorchBackend:
 
         self.table, self.device = table, torch.device(device)
         values, scale = _stored(table)
-        self.values = torch.as_tensor(values, device=self.device)
-        self.scale = None if scale is None else torch.as_tensor(scale, device=self.device)
+        with warnings.catch_warnings():
+            # Files of a bundle are mapped read-only, and nothing here writes to them.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+            self.values = torch.as_tensor(values, device=self.device)
+            self.scale = None if scale is None else torch.as_tensor(scale, device=self.device)
 
     def top_k(
         self,

@@ -6,7 +6,7 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -65,7 +65,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers()]
+                message["headers"] = [*message["headers"], *self._headers(message["headers"])]
             await send(message)
 
         self._metrics.open += 1
@@ -110,8 +110,9 @@ class Guard:
         except ValueError:
             return False
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-content-type-options", b"nosniff")]
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        name = b"x-content-type-options"
+        headers = [] if any(key.lower() == name for key, _ in given) else [(name, b"nosniff")]
         return [*headers, (b"connection", b"close")] if self._stopping() else headers
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -192,3 +193,17 @@ def test_torch_scores_where_the_table_is(dtype):
         cols = slice(10, 40)
         scores = masked_scores(queries, backend.tile(cols), banned, cols)
     assert (scores.shape, scores.dtype, scores.device.type) == ((3, 30), torch.float32, "cuda")
+
+
+def test_tables_mapped_from_files_raise_no_warning() -> None:
+    values = np.ones((3, 2), np.float32)
+    values.flags.writeable = False
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # otherwise once in a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            backend = make_backend("torch", Table("float32", 2, values))
+    finally:
+        torch.set_warn_always(before)
+    assert backend.top_k(np.ones((1, 2), np.float32), 2)[0].tolist() == [[0, 1]]

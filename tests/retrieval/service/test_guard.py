@@ -74,8 +74,9 @@ def test_exceptions_of_others_are_logged_without_their_messages():
 
 def test_all_answers_say_that_their_type_is_meant(client):
     connection = client()
-    for answer in (connection.get("/health"), connection.get("/absent")):
-        assert answer.headers["x-content-type-options"] == "nosniff"
+    for path in ("/health", "/absent", "/", "/page/app.js"):
+        answer = connection.get(path)
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"], path
 
 
 def test_the_page_is_public_and_its_questions_are_not(client):
