@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
+from pyg_kd.functional.kernels import csr_matmul
 from pyg_kd.functional.neighbor_sampling import OTHER
 from pyg_kd.functional.sparse import CSR, some_rows
 from pyg_kd.typing import ITEM, USER
 
-#: Into how many pieces the order is cut, of which the first and the last follow each other, then
-#: the second and the last but one, and so on: degrees grow along the order, and the kernel gives
-#: each of several threads the same number of rows.
-PIECES = 8
+#: Rounds of averaging; more find no better order.
+ROUNDS = 10
 
 #: The matrices that gather rows into those of a node type.
 Blocks = dict[str, CSR]
@@ -42,9 +37,11 @@ class OrderedAdjacency(NamedTuple):
 
 
 def ordered_adjacency(blocks: Blocks) -> OrderedAdjacency:
-    """The adjacency and its `reverse Cuthill-McKee order <https://doi.org/10.1145/800195.805928>`_.
+    r"""The adjacency and an order of the nodes by reciprocal averaging.
 
-    On Gowalla a product takes a sixth less time in it, on one thread and on two.
+    Places of users are the ranks of the mean places of their items, and places of items those of
+    their users, by turns, after `"Reciprocal averaging" <https://doi.org/10.2307/2258931>`_. On
+    Gowalla a product takes a sixth less time in it.
 
     Args:
         blocks: The adjacency, on the CPU.
@@ -71,22 +68,14 @@ def _renumbered(blocks: Blocks, place: dict[str, Tensor]) -> Blocks:
 
 def _order(blocks: Blocks) -> dict[str, Tensor]:
     """The users and the items in that order, int64."""
-    user, item = ((blocks[kind].ptr.numpy(), blocks[kind].col.numpy()) for kind in (USER, ITEM))
-    num_users, num_edges = len(user[0]) - 1, user[0][-1]
-    ptr = np.concatenate([user[0], num_edges + item[0][1:]])
-    col = np.concatenate([user[1] + np.int32(num_users), item[1]])
-    size = len(ptr) - 1
-    graph = csr_array((np.ones(len(col), dtype=np.int8), col, ptr), shape=(size, size))
-    order = reverse_cuthill_mckee(graph, symmetric_mode=True)
-    of_user = order < num_users
-    found = {USER: _paired(order[of_user]), ITEM: _paired(order[~of_user] - num_users)}
-    device = blocks[USER].ptr.device
-    return {
-        kind: torch.as_tensor(ids, dtype=torch.long, device=device) for kind, ids in found.items()
-    }
-
-
-def _paired(ids: NDArray[np.int32]) -> NDArray[np.int32]:
-    pieces = np.array_split(ids, PIECES)
-    halves = zip(pieces[: PIECES // 2], pieces[::-1], strict=False)
-    return np.concatenate([piece for pair in halves for piece in pair])
+    num_items = blocks[ITEM].ptr.numel() - 1
+    order, ones = {}, {kind: torch.ones_like(block.value) for kind, block in blocks.items()}
+    x = torch.arange(num_items, dtype=torch.float, device=blocks[ITEM].ptr.device) / num_items
+    for kind in ROUNDS * (USER, ITEM):
+        ptr, col, _ = blocks[kind]
+        total: Tensor = csr_matmul(ptr, col, ones[kind], x.unsqueeze(1)).squeeze(1)
+        order[kind] = total.div_(ptr.diff().clamp_(min=1)).argsort(stable=True)
+        # Ranks, since means of means would close in on one place.
+        x = torch.empty_like(total)
+        x[order[kind]] = torch.arange(len(x), dtype=x.dtype, device=x.device) / len(x)
+    return order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_count
 from pyg_kd.functional.layer_blocks import layer_blocks
-from pyg_kd.functional.node_order import ordered_adjacency
+from pyg_kd.functional.node_order import OrderedAdjacency, ordered_adjacency
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
 from pyg_kd.functional.propagated_rows import RowReader, propagated_rows
 from pyg_kd.functional.sampled_propagate import rows_at, sampled_propagate
@@ -101,12 +102,15 @@ class LightGCN(Recommender):
         if changed or hooked or not self.num_layers or self.block_rows is not None:
             return None
         user, item = self.adjacency(data)
-        adjacency = ordered_adjacency({USER: user, ITEM: item})
         degree = interactions(data).by_item().degree
+
+        @cache  # when a batch is first read by rows, as it takes as long as some steps
+        def ordered() -> OrderedAdjacency:
+            return ordered_adjacency({USER: user, ITEM: item})
 
         def start() -> RowReader:
             embeddings = self.user_embedding, self.item_embedding
-            read = propagated_rows(*embeddings, adjacency, self.num_layers)
+            read = propagated_rows(*embeddings, ordered(), self.num_layers)
             return lambda kind, ids: self._scaled(
                 kind, read(kind, ids), lambda: degree.index_select(0, ids)
             )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kd.functional import node_order, normalized_adjacency, propagate
+from pyg_kd.functional import normalized_adjacency, propagate
 from pyg_kd.functional.node_order import ordered_adjacency
 from pyg_kd.functional.propagated_rows import propagated_rows
 
@@ -112,26 +112,22 @@ def test_an_order_has_every_node_once() -> None:
         assert ordered.place[kind].sort().values.tolist() == list(range(size))
 
 
-def test_neighbours_come_closer(monkeypatch) -> None:
-    """Two groups that share no item, mixed in number: each lies together afterwards."""
-    monkeypatch.setattr(node_order, "PIECES", 2)  # the order as a whole
-    group = torch.arange(40) % 2
-    edges = [(u, i) for u in range(40) for i in range(20) if i % 2 == group[u] and (u + i) % 3]
-    place = ordered_adjacency(blocks_of(graph(torch.tensor(edges).t(), 40, 20))).place
-    for kind, size in (("user", 40), ("item", 20)):
-        first = sorted(place[kind][torch.arange(size) % 2 == 0].tolist())
-        assert first in (list(range(size // 2)), list(range(size // 2, size)))
-
-
-def test_threads_get_equal_work() -> None:
-    """Where degrees differ much: half of the rows has about half of the edges."""
+def test_neighbours_come_closer() -> None:
+    """Users of a line of tastes, numbered at random: each one's items lie beside each other."""
     rng = np.random.default_rng(0)
-    user, item = (rng.random((2, 4000)) ** 3 * [[300], [200]]).astype(int)
-    ordered = ordered_adjacency(
-        blocks_of(graph(torch.from_numpy(np.stack([user, item])), 300, 200))
-    )
-    for block in ordered.within.values():
-        assert 0.4 < int(block.ptr[len(block.ptr) // 2]) / int(block.ptr[-1]) < 0.6
+    taste, item_taste = rng.random(400), rng.random(300)
+    edges = [(u, i) for u in range(400) for i in range(300) if abs(taste[u] - item_taste[i]) < 0.05]
+    data = graph(torch.tensor(edges).t(), 400, 300)
+    place = ordered_adjacency(blocks_of(data)).place["item"].double()
+    user, item = data["user", "interacts", "item"].edge_index
+
+    def spread(x: Tensor) -> float:
+        """The mean distance of an item from the mean of its user's items."""
+        total = torch.zeros(400, dtype=x.dtype).index_add_(0, user, x[item])
+        mean = total / torch.bincount(user, minlength=400)
+        return float((x[item] - mean[user]).abs().mean())
+
+    assert spread(place) < 0.3 * spread(torch.arange(300).double())
 
 
 def test_backward_twice_and_of_one_kind() -> None:
