@@ -10,38 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch_geometric.data import HeteroData
 from torch_geometric.nn import LightGCN
 
 from pyg_kd.functional import layer_blocks, normalized_adjacency, propagate
+from tests.functional.propagations import dense_adjacency, graph, oracle
 
 U, I = 5, 6  # noqa: E741
 # User 3 and items 1 and 5 are isolated; (0, 2) comes three times; unsorted.
 EDGES = torch.tensor([[0, 4, 0, 2, 1, 2, 0, 4, 0, 1], [2, 0, 3, 3, 2, 4, 2, 4, 2, 0]])
-
-
-def graph(edge_index: Tensor, num_users: int = U, num_items: int = I) -> HeteroData:
-    data = HeteroData()
-    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
-    data["user", "interacts", "item"].edge_index = edge_index
-    return data
-
-
-def dense_adjacency(edge_index: Tensor, num_users: int, num_items: int) -> np.ndarray:
-    """D^-1/2 A D^-1/2 over users and items together, entry by entry."""
-    a = np.zeros((num_users + num_items, num_users + num_items))
-    for u, i in edge_index.t().tolist():
-        a[u, num_users + i] = a[num_users + i, u] = 1
-    degree = a.sum(1)
-    for r in range(len(a)):
-        for c in range(len(a)):
-            if a[r, c]:
-                a[r, c] /= np.sqrt(degree[r] * degree[c])
-    return a
-
-
-def oracle(x: np.ndarray, a: np.ndarray, num_layers: int) -> np.ndarray:
-    return sum(np.linalg.matrix_power(a, n) @ x for n in range(num_layers + 1)) / (num_layers + 1)
 
 
 def split(x: np.ndarray | Tensor, num_users: int = U) -> tuple[Tensor, Tensor]:
@@ -77,7 +53,7 @@ def test_value_and_gradient_equal_the_dense_polynomial(problem, num_layers):
 
 
 def test_gradcheck():
-    adjacency = normalized_adjacency(graph(EDGES))
+    adjacency = normalized_adjacency(graph(EDGES, U, I))
     inputs = split(np.random.default_rng(0).standard_normal((U + I, 1)))
     assert torch.autograd.gradcheck(lambda u, i: propagate(u, i, adjacency, 3), inputs)
 
@@ -85,7 +61,7 @@ def test_gradcheck():
 def test_gradient_of_one_side_alone():
     x = np.random.default_rng(0).standard_normal((U + I, 3))
     x_user, x_item = split(x)
-    out_user, _ = propagate(x_user, x_item, graph(EDGES), 2)
+    out_user, _ = propagate(x_user, x_item, graph(EDGES, U, I), 2)
     out_user.sum().backward()  # the gradient that comes in is an expanded view, and half is absent
     weight = np.zeros_like(x)
     weight[:U] = 1
@@ -95,7 +71,7 @@ def test_gradient_of_one_side_alone():
 
 
 def test_the_adjacency_holds_the_dense_blocks():
-    adjacency = normalized_adjacency(graph(EDGES))
+    adjacency = normalized_adjacency(graph(EDGES, U, I))
     dense = dense_adjacency(EDGES, U, I)
     for block, expected in ((adjacency.user, dense[:U, U:]), (adjacency.item, dense[U:, :U])):
         assert block.ptr.dtype == block.col.dtype == torch.int32
@@ -111,16 +87,16 @@ def test_the_adjacency_holds_the_dense_blocks():
 
 def test_isolated_nodes_keep_a_share_of_themselves():
     x_user, x_item = split(torch.ones(U + I, 2))
-    out_user, out_item = propagate(x_user, x_item, graph(EDGES), 3)
+    out_user, out_item = propagate(x_user, x_item, graph(EDGES, U, I), 3)
     torch.testing.assert_close(out_user[3], torch.full((2,), 0.25))
     torch.testing.assert_close(out_item[[1, 5]], torch.full((2, 2), 0.25))
 
 
 def test_no_layers_and_no_edges():
     x_user, x_item = split(torch.randn(U + I, 2))
-    out = propagate(x_user, x_item, graph(EDGES), 0)
+    out = propagate(x_user, x_item, graph(EDGES, U, I), 0)
     assert torch.equal(out[0], x_user) and torch.equal(out[1], x_item)
-    none = graph(torch.empty(2, 0, dtype=torch.long))
+    none = graph(torch.empty(2, 0, dtype=torch.long), U, I)
     out = propagate(x_user, x_item, none, 2)
     torch.testing.assert_close(out, (x_user / 3, x_item / 3))
 
@@ -128,7 +104,7 @@ def test_no_layers_and_no_edges():
 def test_the_inputs_are_left_as_they_were():
     x_user, x_item = split(torch.randn(U + I, 2))
     before = x_user.detach().clone(), x_item.detach().clone()
-    propagate(x_user, x_item, graph(EDGES), 2)
+    propagate(x_user, x_item, graph(EDGES, U, I), 2)
     assert torch.equal(x_user, before[0]) and torch.equal(x_item, before[1])
 
 
@@ -139,7 +115,7 @@ def test_agrees_with_lightgcn_of_pyg(num_layers):
     both = torch.stack([unique[0], unique[1] + U])
     expected = model.get_embedding(torch.cat([both, both.flip(0)], dim=1))
     x_user, x_item = split(model.embedding.weight.detach())
-    out = torch.cat(propagate(x_user, x_item, graph(EDGES), num_layers))
+    out = torch.cat(propagate(x_user, x_item, graph(EDGES, U, I), num_layers))
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
     expected.square().sum().backward()
@@ -149,7 +125,7 @@ def test_agrees_with_lightgcn_of_pyg(num_layers):
 
 
 def test_adjacency_moves_between_devices():
-    adjacency = normalized_adjacency(graph(EDGES)).to("meta")
+    adjacency = normalized_adjacency(graph(EDGES, U, I)).to("meta")
     assert {t.device.type for block in adjacency for t in block} == {"meta"}
     out_user, out_item = propagate(
         torch.empty(U, 2, device="meta"), torch.empty(I, 2, device="meta"), adjacency, 2
@@ -168,7 +144,7 @@ def test_adjacency_moves_between_devices():
 )
 def test_errors(user, item, num_layers, message):
     with pytest.raises(ValueError, match=message):
-        propagate(torch.ones(user), torch.ones(item), graph(EDGES), num_layers)
+        propagate(torch.ones(user), torch.ones(item), graph(EDGES, U, I), num_layers)
 
 
 def test_only_a_graph_is_read():
@@ -198,8 +174,8 @@ def test_layers_in_files_are_float32_and_large(tmp_path):
     """What comes back outlives the files' names, and takes gradients of gradients' files."""
     x_user, x_item = split(np.random.default_rng(0).standard_normal((U + I, 300)))
     x_user, x_item = x_user.float().detach().requires_grad_(), x_item.float()
-    out = propagate(x_user, x_item, graph(EDGES), 2, block_rows=2, folder=tmp_path)
-    expected = propagate(x_user, x_item, graph(EDGES), 2)
+    out = propagate(x_user, x_item, graph(EDGES, U, I), 2, block_rows=2, folder=tmp_path)
+    expected = propagate(x_user, x_item, graph(EDGES, U, I), 2)
     assert torch.equal(out[0], expected[0]) and torch.equal(out[1], expected[1])
     (gradient,) = torch.autograd.grad(out[0].square().sum(), x_user)
     (same,) = torch.autograd.grad(expected[0].square().sum(), x_user)
@@ -211,14 +187,14 @@ def test_blocks_are_checked(tmp_path, monkeypatch):
     x = torch.ones(U, 2), torch.ones(I, 2)
     for rows in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match=r"'block_rows' must be a positive integer"):
-            propagate(*x, graph(EDGES), 1, block_rows=rows)
+            propagate(*x, graph(EDGES, U, I), 1, block_rows=rows)
     with pytest.raises(ValueError, match=r"'folder' needs 'block_rows'"):
-        propagate(*x, graph(EDGES), 1, folder=tmp_path)
+        propagate(*x, graph(EDGES, U, I), 1, folder=tmp_path)
     with pytest.raises(NotADirectoryError, match=r"'folder' must be a folder \(got '.*nowhere'"):
-        propagate(*x, graph(EDGES), 1, block_rows=2, folder=tmp_path / "nowhere")
+        propagate(*x, graph(EDGES, U, I), 1, block_rows=2, folder=tmp_path / "nowhere")
     monkeypatch.setattr(layer_blocks, "_reserve", _full)
     with pytest.raises(OSError, match="No space left"):
-        propagate(*x, graph(EDGES), 1, block_rows=2, folder=tmp_path)
+        propagate(*x, graph(EDGES, U, I), 1, block_rows=2, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,30 +12,7 @@ from torch_geometric.data import HeteroData
 from pyg_kd.functional import normalized_adjacency, propagate
 from pyg_kd.functional.node_order import ordered_adjacency
 from pyg_kd.functional.propagated_rows import propagated_rows
-
-
-def graph(edge_index: Tensor, num_users: int, num_items: int) -> HeteroData:
-    data = HeteroData()
-    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
-    data["user", "interacts", "item"].edge_index = edge_index
-    return data
-
-
-def dense(edge_index: Tensor, num_users: int, num_items: int) -> np.ndarray:
-    """D^-1/2 A D^-1/2 of the graph, users first."""
-    a = np.zeros((num_users + num_items, num_users + num_items))
-    for u, i in edge_index.t().tolist():
-        a[u, num_users + i] = a[num_users + i, u] = 1
-    degree = np.maximum(a.sum(1), 1)
-    return a / np.sqrt(np.outer(degree, degree))
-
-
-def polynomial(a: np.ndarray, x: np.ndarray, num_layers: int) -> np.ndarray:
-    out, power = x.copy(), x
-    for _ in range(num_layers):
-        power = a @ power
-        out = out + power
-    return out / (num_layers + 1)
+from tests.functional.propagations import dense_adjacency, graph, oracle
 
 
 @st.composite
@@ -60,12 +37,12 @@ def blocks_of(data: HeteroData):
 @given(problems(), st.integers(1, 4))
 def test_values_and_gradients(problem, num_layers: int) -> None:
     edge_index, num_users, num_items, x, reads, rng = problem
-    a = dense(edge_index, num_users, num_items)
+    a = dense_adjacency(edge_index, num_users, num_items)
     user, item = (torch.from_numpy(part) for part in (x[:num_users], x[num_users:]))
     user, item = user.clone().requires_grad_(), item.clone().requires_grad_()
     adjacency = ordered_adjacency(blocks_of(graph(edge_index, num_users, num_items)))
     read = propagated_rows(user, item, adjacency, num_layers)
-    expected, weight = polynomial(a, x, num_layers), np.zeros_like(x)
+    expected, weight = oracle(x, a, num_layers), np.zeros_like(x)
     loss = torch.zeros((), dtype=torch.double)
     for kind, ids in reads:
         first = 0 if kind == "user" else num_users
@@ -77,7 +54,7 @@ def test_values_and_gradients(problem, num_layers: int) -> None:
     loss.backward()
     # The polynomial of a symmetric matrix is symmetric.
     gradient = torch.cat([user.grad, item.grad]).numpy()
-    np.testing.assert_allclose(gradient, polynomial(a, weight, num_layers), atol=1e-6)
+    np.testing.assert_allclose(gradient, oracle(weight, a, num_layers), atol=1e-6)
 
 
 def random_graph(num_users: int = 60, num_items: int = 40, num_edges: int = 300) -> HeteroData:
