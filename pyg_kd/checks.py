@@ -41,10 +41,13 @@ def require_count(least: int = 1, **options: object) -> None:
             raise ValueError(f"{name!r} must be {wanted} (got {value!r})")
 
 
-def require_seed(**options: object) -> None:
-    """Raise ``ValueError`` for the first option that cannot seed all generators there are.
+#: Seeds of all generators there are: NumPy takes no negative ones, and some are multiplied for the
+#: epochs.
+SEEDS = range(2**32)
 
-    NumPy takes no negative seeds, and some are multiplied for the epochs.
+
+def require_seed(**options: object) -> None:
+    """Raise ``ValueError`` for the first option that is none of :data:`SEEDS`.
 
     Example:
         >>> require_seed(seed=2**80)
@@ -53,8 +56,8 @@ def require_seed(**options: object) -> None:
     """
     for name, value in options.items():
         integer = isinstance(value, Integral) and not isinstance(value, bool)
-        if not integer or value not in range(2**32):
-            raise ValueError(f"{name!r} must be an integer from 0 to {2**32 - 1} (got {value!r})")
+        if not integer or value not in SEEDS:
+            raise ValueError(f"{name!r} must be an integer from 0 to {SEEDS[-1]} (got {value!r})")
 
 
 def require_positive(**options: float) -> None:

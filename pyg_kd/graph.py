@@ -124,11 +124,24 @@ class Neighbors(NamedTuple):
 
 def entries_of(ptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Row by row the entries of a CSR pattern: position in ``rows`` and entry, both int64."""
-    start = ptr[rows].long()
-    degree = ptr[rows + 1] - start
-    index = torch.repeat_interleave(degree)
-    shift = start - (degree.cumsum(0) - degree)
-    return index, shift[index] + torch.arange(index.numel(), device=rows.device)
+    ends, entry = chosen_entries(ptr, rows, torch.long)
+    return torch.repeat_interleave(ends.diff(), output_size=len(entry)), entry
+
+
+def chosen_entries(ptr: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The ``ptr`` of some rows of a CSR pattern, and their entries in it, in a type of integers.
+
+    Example:
+        >>> chosen_entries(torch.tensor([0, 1, 3]), torch.tensor([1, 0]), torch.long)
+        (tensor([0, 2, 3]), tensor([1, 2, 0]))
+    """
+    start = ptr.index_select(0, rows).to(dtype)
+    degree = ptr.index_select(0, rows + 1).to(dtype) - start
+    ends = torch.cat([degree.new_zeros(1), degree.cumsum(0, dtype=dtype)])
+    size = int(ends[-1])
+    # Where each row's entries are, less where they will be, beside where that is.
+    entry = torch.repeat_interleave(start - ends[:-1], degree, output_size=size)
+    return ends, entry.add_(torch.arange(size, dtype=dtype, device=entry.device))
 
 
 def interactions(data: HeteroData) -> Interactions:

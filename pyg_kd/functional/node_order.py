@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,44 +19,55 @@ ROUNDS = 10
 Blocks = dict[str, CSR]
 
 
-class OrderedAdjacency(NamedTuple):
+class OrderedAdjacency:
     r"""The adjacency as matrices that lead into another order of the nodes, stay in it, and lead
     out of it again.
 
     A product reads the rows of each node's neighbours. Where nodes with common neighbours follow
     each other, these rows are still in the caches. Entries of a row are summed in the same order
     as before, to the same bits, and no table is ever reordered.
-    """
 
-    plain: Blocks
-    into: Blocks
-    within: Blocks
-    out: Blocks
-    #: Where each node is in that order, int64 ``[n]``.
-    place: dict[str, Tensor]
-
-
-def ordered_adjacency(blocks: Blocks) -> OrderedAdjacency:
-    r"""The adjacency and an order of the nodes by reciprocal averaging.
-
-    Places of users are the ranks of the mean places of their items, and places of items those of
-    their users, by turns, after `"Reciprocal averaging" <https://doi.org/10.2307/2258931>`_. On
-    Gowalla a product takes a sixth less time in it.
+    The order is found by `"Reciprocal averaging" <https://doi.org/10.2307/2258931>`_: places of
+    users are the ranks of the mean places of their items, and places of items those of their users,
+    by turns. On Gowalla a product takes a sixth less time in it. The order and each of the matrices
+    are made when they are first asked for, as that takes as long as some steps of training.
 
     Args:
-        blocks: The adjacency, on the CPU.
+        plain: The adjacency, on the CPU.
 
     Example:
         >>> block = CSR(torch.tensor([0, 1]).int(), torch.tensor([0]).int(), torch.ones(1))
-        >>> ordered_adjacency({"user": block, "item": block}).place
+        >>> OrderedAdjacency({"user": block, "item": block}).place
         {'user': tensor([0]), 'item': tensor([0])}
     """
-    order = _order(blocks)
-    place = {kind: torch.argsort(ids) for kind, ids in order.items()}
-    into = {kind: some_rows(block, order[kind]) for kind, block in blocks.items()}
-    return OrderedAdjacency(
-        blocks, into, _renumbered(into, place), _renumbered(blocks, place), place
-    )
+
+    def __init__(self, plain: Blocks) -> None:
+        self.plain = plain
+
+    @cached_property
+    def order(self) -> dict[str, Tensor]:
+        """The nodes in that order, int64 ``[n]``."""
+        return _order(self.plain)
+
+    @cached_property
+    def place(self) -> dict[str, Tensor]:
+        """Where each node is in it, int64 ``[n]``."""
+        return {kind: torch.argsort(ids) for kind, ids in self.order.items()}
+
+    @cached_property
+    def into(self) -> Blocks:
+        """From the given order into that one."""
+        return {kind: some_rows(block, self.order[kind]) for kind, block in self.plain.items()}
+
+    @cached_property
+    def within(self) -> Blocks:
+        """From that order to itself."""
+        return _renumbered(self.into, self.place)
+
+    @cached_property
+    def out(self) -> Blocks:
+        """From that order to the given one."""
+        return _renumbered(self.plain, self.place)
 
 
 def _renumbered(blocks: Blocks, place: dict[str, Tensor]) -> Blocks:

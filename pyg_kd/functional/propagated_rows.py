@@ -50,45 +50,36 @@ def propagated_rows(
         ``[R, d]``. Gradients of all its results go on together.
 
     Example:
-        >>> from pyg_kd.functional.node_order import ordered_adjacency
         >>> block = CSR(torch.tensor([0, 1]).int(), torch.tensor([0]).int(), torch.ones(1))
-        >>> adjacency = ordered_adjacency({"user": block, "item": block})
+        >>> adjacency = OrderedAdjacency({"user": block, "item": block})
         >>> read = propagated_rows(torch.zeros(1, 2), torch.ones(1, 2), adjacency, num_layers=1)
         >>> read("user", torch.tensor([0]))
         tensor([[0.5000, 0.5000]])
     """
-    held = _Held(adjacency, num_layers)
-    tables = _Propagation.apply(x_user, x_item, held)
-    ends = dict(zip((USER, ITEM), tables, strict=True))
-
-    def read(kind: str, ids: Tensor) -> Tensor:
-        with torch.no_grad():
-            found: Tensor = csr_matmul(*held.edges(kind, ids), held.layers[-1][OTHER[kind]])
-            place = ids
-            for layer in held.layers:
-                found.add_(layer[kind].index_select(0, place))
-                place = held.adjacency.place[kind].index_select(0, ids)
-            found.div_(num_layers + 1)
-        return as_rows(ends[kind], ids, found)
-
-    return read
+    held = _Held({USER: x_user.detach(), ITEM: x_item.detach()}, adjacency, num_layers)
+    ends = dict(zip((USER, ITEM), _Propagation.apply(x_user, x_item, held), strict=True))
+    return lambda kind, ids: as_rows(ends[kind], ids, held.values(kind, ids))
 
 
 class _Held:
     """What the rows that are read have in common: the layers before, and edges until backward."""
 
-    def __init__(self, adjacency: OrderedAdjacency, num_layers: int) -> None:
+    def __init__(self, x: XDict, adjacency: OrderedAdjacency, num_layers: int) -> None:
         self.adjacency, self.num_layers = adjacency, num_layers
         #: All layers but the last; those beyond the embeddings are in the order for products.
-        self.layers: list[XDict] = []
+        self.layers = [x]
+        for layer in range(1, num_layers):
+            blocks = adjacency.into if layer == 1 else adjacency.within
+            self.layers.append(_product(blocks, self.layers[-1]))
         self._edges: dict[str, tuple[Tensor, CSR]] = {}
 
-    def propagate(self, x: XDict) -> None:
-        """Compute all layers but the last."""
-        self.layers = [x]
-        for layer in range(1, self.num_layers):
-            blocks = self.adjacency.into if layer == 1 else self.adjacency.within
-            self.layers.append(_product(blocks, self.layers[-1]))
+    @torch.no_grad()
+    def values(self, kind: str, ids: Tensor) -> Tensor:
+        """Representations of some nodes, ``[R, d]``."""
+        found: Tensor = csr_matmul(*self.edges(kind, ids), self.layers[-1][OTHER[kind]])
+        for number, layer in enumerate(self.layers):
+            found.add_(layer[kind].index_select(0, self._place(kind, ids) if number else ids))
+        return found.div_(self.num_layers + 1)
 
     def edges(self, kind: str, ids: Tensor) -> CSR:
         """The edges of some nodes, to the layer before the last."""
@@ -103,7 +94,7 @@ class _Held:
         total = {kind: self._to_last(kind, rows) for kind in OTHER}
         for layer in range(self.num_layers - 1, 0, -1):
             for kind, (ids, x) in rows.items():
-                total[kind].index_add_(0, self.adjacency.place[kind].index_select(0, ids), x)
+                total[kind].index_add_(0, self._place(kind, ids), x)
             blocks = self.adjacency.out if layer == 1 else self.adjacency.within
             total = _product(blocks, total)
         for kind, (ids, x) in rows.items():
@@ -112,12 +103,15 @@ class _Held:
 
     def _to_last(self, kind: str, rows: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
         """What nodes of a kind get in the layer before the last, by edges to rows of the other."""
-        num_nodes = len(self.adjacency.place[kind])
+        num_nodes = len(self.layers[0][kind])
         if OTHER[kind] not in rows:
             return rows[kind][1].new_zeros(num_nodes, rows[kind][1].size(1))
         ids, x = rows[OTHER[kind]]
         found: Tensor = transposed_matmul(*self.edges(OTHER[kind], ids), x, num_nodes)
         return found
+
+    def _place(self, kind: str, ids: Tensor) -> Tensor:
+        return self.adjacency.place[kind].index_select(0, ids)
 
 
 def _product(blocks: Blocks, x: XDict) -> XDict:
@@ -131,7 +125,6 @@ class _Propagation(torch.autograd.Function):
     def forward(ctx: Any, x_user: Tensor, x_item: Tensor, held: _Held) -> tuple[Tensor, Tensor]:
         ctx.held = held
         ctx.set_materialize_grads(False)
-        held.propagate({USER: x_user.detach(), ITEM: x_item.detach()})
         nowhere = x_user.new_full((1, 1), torch.nan)
         return nowhere.expand(x_user.shape), nowhere.clone().expand(x_item.shape)
 

@@ -16,7 +16,7 @@ from pyg_kd.functional.kernels import keep_float32 as keep_float32
 from pyg_kd.functional.kernels import require_one_device as require_one_device
 from pyg_kd.functional.kernels import sampled_matmul as sampled_matmul
 from pyg_kd.functional.row_tables import is_row_table, read_rows
-from pyg_kd.graph import Neighbors
+from pyg_kd.graph import Neighbors, chosen_entries
 
 
 class CSR(NamedTuple):
@@ -40,13 +40,7 @@ def some_rows(matrix: CSR, rows: Tensor) -> CSR:
         >>> some_rows(CSR(ptr, col, torch.ones(3)), torch.tensor([1, 0])).col
         tensor([8, 9, 7], dtype=torch.int32)
     """
-    start = matrix.ptr.index_select(0, rows)
-    degree = matrix.ptr.index_select(0, rows + 1) - start
-    ptr = torch.cat([degree.new_zeros(1), degree.cumsum(0, dtype=degree.dtype)])
-    size = int(ptr[-1])
-    # Where each row's entries are, less where they will be, beside where that is.
-    entry = torch.repeat_interleave(start - ptr[:-1], degree, output_size=size)
-    entry += torch.arange(size, dtype=entry.dtype, device=entry.device)
+    ptr, entry = chosen_entries(matrix.ptr, rows, torch.int32)
     return CSR(ptr, matrix.col.index_select(0, entry), matrix.value.index_select(0, entry))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kd.checks import require_at_least, require_count
 from pyg_kd.functional.layer_blocks import layer_blocks
-from pyg_kd.functional.node_order import OrderedAdjacency, ordered_adjacency
+from pyg_kd.functional.node_order import OrderedAdjacency
 from pyg_kd.functional.propagate import Adjacency, normalized_adjacency, propagate
 from pyg_kd.functional.propagated_rows import RowReader, propagated_rows
 from pyg_kd.functional.sampled_propagate import rows_at, sampled_propagate
@@ -90,8 +89,8 @@ class LightGCN(Recommender):
             folder=self.folder,
         )
         return {
-            USER: self._scaled(USER, x_user),
-            ITEM: self._scaled(ITEM, x_item, lambda: interactions(data).by_item().degree),
+            USER: self._scaled(x_user),
+            ITEM: self._scaled(x_item, lambda: interactions(data).by_item().degree),
         }
 
     def row_reader(self, data: HeteroData) -> Callable[[], RowReader] | None:
@@ -102,18 +101,20 @@ class LightGCN(Recommender):
         if changed or hooked or not self.num_layers or self.block_rows is not None:
             return None
         user, item = self.adjacency(data)
+        adjacency = OrderedAdjacency({USER: user, ITEM: item})
         degree = interactions(data).by_item().degree
-
-        @cache  # when a batch is first read by rows, as it takes as long as some steps
-        def ordered() -> OrderedAdjacency:
-            return ordered_adjacency({USER: user, ITEM: item})
 
         def start() -> RowReader:
             embeddings = self.user_embedding, self.item_embedding
-            read = propagated_rows(*embeddings, ordered(), self.num_layers)
-            return lambda kind, ids: self._scaled(
-                kind, read(kind, ids), lambda: degree.index_select(0, ids)
-            )
+            read = propagated_rows(*embeddings, adjacency, self.num_layers)
+
+            def scaled(kind: str, ids: Tensor) -> Tensor:
+                x = read(kind, ids)
+                if kind == USER:
+                    return self._scaled(x)
+                return self._scaled(x, lambda: degree.index_select(0, ids))
+
+            return scaled
 
         return start
 
@@ -129,14 +130,15 @@ class LightGCN(Recommender):
         x_item = rows_at(self.item_embedding, subgraph.ids(ITEM, num_layers))
         x_user, x_item = sampled_propagate(x_user, x_item, subgraph, num_layers)
         return {
-            USER: self._scaled(USER, x_user),
-            ITEM: self._scaled(ITEM, x_item, lambda: subgraph.degree[ITEM][: len(x_item)]),
+            USER: self._scaled(x_user),
+            ITEM: self._scaled(x_item, lambda: subgraph.degree[ITEM][: len(x_item)]),
         }
 
-    def _scaled(self, kind: str, x: Tensor, degree: Callable[[], Tensor] | None = None) -> Tensor:
+    def _scaled(self, x: Tensor, degree: Callable[[], Tensor] | None = None) -> Tensor:
+        """Users, or items with a function that returns their degrees."""
         if self.normalize:
             x = normalize(x, dim=1)
-        if self.popularity and kind == ITEM and degree is not None:
+        if self.popularity and degree is not None:
             length = (1 + degree().to(x.dtype)).pow(self.popularity)
             x = x * length.unsqueeze(1)
         return x

@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from pyg_kd.checks import is_number, require_count
+from pyg_kd.checks import SEEDS, is_number, require_count
 from pyg_kd.knowledge.controls import CONTROLS
 from pyg_kd.metrics.ranking_metrics import check_lengths, check_metrics, parse_metric
 from pyg_kd.models.spectral import STARTS
@@ -50,8 +50,8 @@ def check_config(config: Config, roots: Mapping[str, str] | None = None) -> None
             raise ValueError(f"{name!r} must hold one or more (got none)")
     if len(set(config.seeds)) < len(config.seeds):
         raise ValueError(f"'seeds' must differ (got {config.seeds})")
-    if not all(0 <= seed < 2**32 for seed in config.seeds):
-        raise ValueError(f"'seeds' must lie in 0..{2**32 - 1} (got {config.seeds})")
+    if not all(seed in SEEDS for seed in config.seeds):
+        raise ValueError(f"'seeds' must lie in 0..{SEEDS[-1]} (got {config.seeds})")
     for name, dataset in config.datasets.items():
         check_dataset(dataset, f"datasets.{name}", (roots or {}).get(name))
     for name, teacher in config.teachers.items():

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional.propagated_rows import RowReader
 from pyg_kd.graph import interactions
 from pyg_kd.models.base import Recommender
-from pyg_kd.training.rows_on_demand import RowsOnDemand, rows_wanted
-from pyg_kd.typing import ITEM, USER, Batch, XDict
+from pyg_kd.training.rows_on_demand import RowsOnDemand
+from pyg_kd.typing import ITEM, USER, XDict
 
 #: Share of all edges that end in a batch, up to which it takes less time than a whole layer.
 MOST = 0.3
@@ -36,6 +36,7 @@ class LastLayer(RowsOnDemand):
         >>> from pyg_kd.training import BPR
         >>> data = SyntheticInteractions(num_users=20, num_items=10, num_edges=80)[0]
         >>> last = last_layer(LightGCN(data, dim=4), data)
+        >>> from pyg_kd.typing import Batch
         >>> batch = Batch(*torch.tensor([[3], [1], [0]]))
         >>> x_dict = last.represent([BPR()], data, batch)
         >>> gather_rows(x_dict["user"], batch.user).shape
@@ -47,17 +48,17 @@ class LastLayer(RowsOnDemand):
     ) -> None:
         edges = interactions(data)
         super().__init__(edges)
-        self.model, self.start = model, start
+        self.model, self.start, self.data = model, start, data
         self.degree = {USER: edges.by_user().degree, ITEM: edges.by_item().degree}
         self.num_edges = int(self.degree[USER].sum())
         self.read: RowReader | None = None
 
-    def represent(self, terms: Iterable[nn.Module | None], data: HeteroData, batch: Batch) -> XDict:
-        """Tables of the nodes; as far as possible, their rows are computed when they are read."""
-        wanted = self.distinct(rows_wanted(terms, data, batch))
-        self.forget()
-        self.read = self.start() if self._few(wanted) else None
-        return self.model(data) if self.read is None else self.tables(wanted)
+    def tables(self, wanted: dict[str, Tensor | None]) -> XDict:
+        """Tables whose rows are computed when they are read, where that takes less time."""
+        if not self._few(wanted):
+            return self.model(self.data)
+        self.read = self.start()
+        return super().tables(wanted)
 
     def _few(self, wanted: dict[str, Tensor | None]) -> bool:
         """Whether rows alone are wanted, and few edges end in them."""

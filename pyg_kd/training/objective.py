@@ -18,8 +18,7 @@ from pyg_kd.functional.kept_gradients import end_kept_gradient, keep_gradient
 from pyg_kd.models.base import Recommender
 from pyg_kd.models.inference import inference, represent
 from pyg_kd.training.exchange import total
-from pyg_kd.training.last_layer import LastLayer
-from pyg_kd.training.sampled import SampledNeighbors
+from pyg_kd.training.rows_on_demand import RowsOnDemand
 from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 
@@ -59,9 +58,7 @@ class Objective(nn.Module):
         self._steady: HeteroData | None = None
         self._in_place = False
         #: What represents the nodes of a batch in training; by default the model, of all nodes.
-        self.sampled: SampledNeighbors | None = None
-        #: What represents the nodes of a batch without computing the last layer of all nodes.
-        self.last_layer: LastLayer | None = None
+        self.on_demand: RowsOnDemand | None = None
         #: The number of this process, and how many share every batch.
         self.place = 0, 1
 
@@ -80,8 +77,8 @@ class Objective(nn.Module):
         finally:
             self._steady, self._in_place = None, False
             self._trust(None)
-            if self.last_layer is not None:
-                self.last_layer.forget()
+            if self.on_demand is not None:
+                self.on_demand.forget()
             for parameter in self.model.parameters():
                 end_kept_gradient(parameter)
 
@@ -162,10 +159,8 @@ class Objective(nn.Module):
     def _representations(self, graph: HeteroData, batch: Batch) -> XDict:
         if self._shared is not None:
             return self._shared
-        if self.sampled is not None and self.model.training:
-            return self.sampled.represent([self.loss, *self.methods], graph, batch)
-        if self.last_layer is not None and self.model.training:
-            return self.last_layer.represent([self.loss, *self.methods], graph, batch)
+        if self.on_demand is not None and self.model.training:
+            return self.on_demand.represent([self.loss, *self.methods], graph, batch)
         if self._tables is not None and self._tables[0] is graph:
             return self._tables[1]
         x_dict: XDict = self.model(graph) if self.reads else {}
@@ -197,8 +192,8 @@ class Objective(nn.Module):
     def on_epoch_start(self, graph: HeteroData, epoch: int, max_epochs: int) -> None:
         """Tell the methods that an epoch begins, with the representations served by now."""
         self._tables = None
-        if self.sampled is not None:
-            self.sampled.begin_epoch(epoch)
+        if self.on_demand is not None:
+            self.on_demand.begin_epoch(epoch)
         if self.methods:
             with inference(self.model):
                 # A model may return its embedding tables themselves, which are parameters.

@@ -42,7 +42,7 @@ def row_tables(
     reason = _obstacle(objective, options, num_processes)
     if reason:
         tables, found = {}, {}
-    elif objective.sampled is not None:
+    elif options.num_neighbors is not None:
         tables = found = objective.model.tables_of_rows()
     else:
         tables = _tables(objective.model, data)

@@ -19,7 +19,7 @@ from pyg_kd.typing import ITEM, USER, Batch, XDict
 
 KINDS = (USER, ITEM)
 
-#: Distinct ids that terms want represented, by node type; ``None`` for a whole table.
+#: Ids that terms want represented, by node type; ``None`` for a whole table.
 Wanted = dict[str, list[Tensor] | None]
 
 
@@ -44,6 +44,10 @@ class RowsOnDemand(ABC):
         }
         self.found: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in KINDS}
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Start an epoch, with nothing represented so far."""
+        self.forget()
+
     @abstractmethod
     def compute(self, seeds: XDict) -> XDict:
         """Representations of distinct nodes, int64 ``[R]`` by node type: ``[R, d]`` each."""
@@ -57,17 +61,20 @@ class RowsOnDemand(ABC):
             batch: The mini-batch. Tables of another one are void from now on.
         """
         self.forget()
-        return self.tables(self.distinct(rows_wanted(terms, data, batch)))
-
-    def distinct(self, wanted: Wanted) -> dict[str, Tensor | None]:
-        """The distinct ids that are wanted."""
-        return {
-            kind: None if ids is None else self._distinct(kind, torch.cat(ids))
-            for kind, ids in wanted.items()
-        }
+        wanted = rows_wanted(terms, data, batch)
+        return self.tables(
+            {
+                kind: None if ids is None else self._distinct(kind, torch.cat(ids))
+                for kind, ids in wanted.items()
+            }
+        )
 
     def tables(self, wanted: dict[str, Tensor | None]) -> XDict:
-        """Tables with the rows that are wanted, others to be computed when they are read."""
+        """Tables with the distinct rows that are wanted, others to be computed when they are read.
+
+        Args:
+            wanted: Ids by node type; ``None`` for a whole table.
+        """
         self._add({k: self._all(k) if ids is None else ids for k, ids in wanted.items()})
         return {
             kind: self.found[kind][0][1] if ids is None else self._table(kind)

@@ -83,11 +83,11 @@ class Run:
         if options.num_neighbors is not None:
             # Each process draws around its own share.
             seed = options.seed + 104_729 * fabric.global_rank
-            objective.sampled = SampledNeighbors(
+            objective.on_demand = SampledNeighbors(
                 objective.model, self.data, options.num_neighbors, seed
             )
         else:
-            objective.last_layer = last_layer(objective.model, self.data)
+            objective.on_demand = last_layer(objective.model, self.data)
         self.steps = math.ceil(len(self.loader) / options.batches_per_step)
         objective.to(fabric.device)
         self.adam = RowAdam(
@@ -176,7 +176,7 @@ class Run:
         with ExitStack() as stack:
             if self.exchanges:
                 stack.enter_context(self.fabric.no_backward_sync(self.module))
-            if self.options.batches_per_step > 1 and self.objective.sampled is None:
+            if self.options.batches_per_step > 1 and self.options.num_neighbors is None:
                 with self.fabric.autocast():
                     stack.enter_context(self.objective.shared_representations(self.data))
             for batch in batches:

@@ -59,7 +59,8 @@ class SampledNeighbors(RowsOnDemand):
             self.compute({kind: edges.edge_index[0, :0] for kind in KINDS})
 
     def begin_epoch(self, epoch: int) -> None:
-        """Start the draws of an epoch."""
+        """Start an epoch and its draws."""
+        super().begin_epoch(epoch)
         self.generator.manual_seed(self.seed * 1_000_003 + epoch + 7_727)
 
     def draw(self, seeds: dict[str, Tensor]) -> Subgraph:

@@ -14,6 +14,7 @@ import pytest
 from pyg_kd.cli.pairs import MISSING, as_ids, find, read_pairs
 from pyg_kd.datasets import from_interactions
 from pyg_kd.retrieval import Ids, TopKIndex, save_index
+from tests.parquets import damaged_parquet
 
 INTEGERS = ["7", " 7 ", "+7", "7.0", "7.", "07", "7.000"]
 OTHERS = ["1_2", "7.5", "x", "", "7.0.0", "0x7", "٧", "7e0", "9" * 5000, "--7"]
@@ -132,16 +133,8 @@ def test_text_without_lines(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "page"])
 def test_damaged_parquet(tmp_path, damage):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     path = tmp_path / "history.parquet"
-    ids = pyarrow.array(range(2**40, 2**40 + 500))
-    options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
-    parquet.write_table(pyarrow.table({"user": ids, "item": ids}), path, **options)
-    content = bytearray(path.read_bytes())
-    content[content.index((2**40 + 100).to_bytes(8, "little"))] ^= 1
-    path.write_bytes(content if damage == "page" else content[:-9])
+    damaged_parquet(path, cut=damage == "cut")
     with pytest.raises(ValueError, match=r"history.parquet' is not a readable Parquet file \(.+\)"):
         list(read_pairs(path, "user", "item"))
     path.unlink()

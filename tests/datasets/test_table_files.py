@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pyg_kd.datasets import from_interactions, table_files
 from pyg_kd.typing import INTERACTS, ITEM, USER
+from tests.parquets import damaged_parquet
 
 pytest.importorskip("pandas")
 
@@ -216,15 +217,7 @@ def test_missing_package_is_named(
 
 
 def test_checksums_of_parquet_pages_are_verified(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     path = tmp_path / "a.parquet"
-    ids = pyarrow.array(range(2**40, 2**40 + 500))
-    options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
-    parquet.write_table(pyarrow.table({"user": ids, "item": ids}), path, **options)
-    content = bytearray(path.read_bytes())
-    content[content.index((2**40 + 100).to_bytes(8, "little"))] ^= 1
-    path.write_bytes(content)
+    damaged_parquet(path)
     with pytest.raises(ValueError, match=r"a.parquet' is not a readable Parquet file .*CRC"):
         from_interactions(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -25,6 +27,17 @@ def dense_adjacency(edge_index: Tensor, num_users: int, num_items: int) -> np.nd
             if a[r, c]:
                 a[r, c] /= np.sqrt(degree[r] * degree[c])
     return a
+
+
+@st.composite
+def problems(draw):
+    """The edges and sizes of a graph, and embeddings of its users and then its items."""
+    num_users, num_items = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    num_edges = draw(st.integers(0, 30))
+    edges = np.stack([rng.integers(0, n, num_edges) for n in (num_users, num_items)])
+    x = rng.standard_normal((num_users + num_items, draw(st.integers(1, 4))))
+    return torch.from_numpy(edges), num_users, num_items, x
 
 
 def oracle(x: np.ndarray, a: np.ndarray, num_layers: int) -> np.ndarray:

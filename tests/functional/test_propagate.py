@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.nn import LightGCN
 
 from pyg_kd.functional import layer_blocks, normalized_adjacency, propagate
-from tests.functional.propagations import dense_adjacency, graph, oracle
+from tests.functional.propagations import dense_adjacency, graph, oracle, problems
 
 U, I = 5, 6  # noqa: E741
 # User 3 and items 1 and 5 are isolated; (0, 2) comes three times; unsorted.
@@ -23,16 +23,6 @@ EDGES = torch.tensor([[0, 4, 0, 2, 1, 2, 0, 4, 0, 1], [2, 0, 3, 3, 2, 4, 2, 4, 2
 def split(x: np.ndarray | Tensor, num_users: int = U) -> tuple[Tensor, Tensor]:
     x = torch.as_tensor(x)
     return x[:num_users].clone().requires_grad_(), x[num_users:].clone().requires_grad_()
-
-
-@st.composite
-def problems(draw):
-    num_users, num_items = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    num_edges = draw(st.integers(0, 20))
-    edges = np.stack([rng.integers(0, n, num_edges) for n in (num_users, num_items)])
-    x = rng.standard_normal((num_users + num_items, draw(st.integers(1, 4))))
-    return torch.from_numpy(edges), num_users, num_items, x
 
 
 @given(problems(), st.integers(0, 4))

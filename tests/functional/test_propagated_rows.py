@@ -10,37 +10,34 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kd.functional import normalized_adjacency, propagate
-from pyg_kd.functional.node_order import ordered_adjacency
+from pyg_kd.functional.node_order import OrderedAdjacency
 from pyg_kd.functional.propagated_rows import propagated_rows
-from tests.functional.propagations import dense_adjacency, graph, oracle
+from tests.functional.propagations import dense_adjacency, graph, oracle, problems
 
 
 @st.composite
-def problems(draw):
-    num_users, num_items = draw(st.integers(1, 8)), draw(st.integers(1, 8))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    num_edges = draw(st.integers(0, 30))
-    edges = np.stack([rng.integers(0, n, num_edges) for n in (num_users, num_items)])
-    x = rng.standard_normal((num_users + num_items, draw(st.integers(1, 4))))
-    reads = []
+def readings(draw):
+    """A problem, and the rows that are read: their type and distinct ids, several times."""
+    problem = draw(problems())
+    rng, reads = np.random.default_rng(draw(st.integers(0, 2**32 - 1))), []
     for _ in range(draw(st.integers(1, 4))):
         kind = draw(st.sampled_from(["user", "item"]))
-        size = num_users if kind == "user" else num_items
+        size = problem[1] if kind == "user" else problem[2]
         reads.append((kind, rng.permutation(size)[: draw(st.integers(0, size))]))
-    return torch.from_numpy(edges), num_users, num_items, x, reads, rng
+    return *problem, reads, rng
 
 
-def blocks_of(data: HeteroData):
-    return dict(zip(("user", "item"), normalized_adjacency(data), strict=True))
+def ordered_adjacency(data: HeteroData) -> OrderedAdjacency:
+    return OrderedAdjacency(dict(zip(("user", "item"), normalized_adjacency(data), strict=True)))
 
 
-@given(problems(), st.integers(1, 4))
+@given(readings(), st.integers(1, 4))
 def test_values_and_gradients(problem, num_layers: int) -> None:
     edge_index, num_users, num_items, x, reads, rng = problem
     a = dense_adjacency(edge_index, num_users, num_items)
     user, item = (torch.from_numpy(part) for part in (x[:num_users], x[num_users:]))
     user, item = user.clone().requires_grad_(), item.clone().requires_grad_()
-    adjacency = ordered_adjacency(blocks_of(graph(edge_index, num_users, num_items)))
+    adjacency = ordered_adjacency(graph(edge_index, num_users, num_items))
     read = propagated_rows(user, item, adjacency, num_layers)
     expected, weight = oracle(x, a, num_layers), np.zeros_like(x)
     loss = torch.zeros((), dtype=torch.double)
@@ -67,11 +64,10 @@ def test_the_order_changes_no_bit_of_a_row() -> None:
     """Where a layer's rows are computed, not what they are summed from and in which order."""
     data = random_graph()
     x_user, x_item = torch.randn(60, 8), torch.randn(40, 8)
-    ordered = ordered_adjacency(blocks_of(data))
-    plain = ordered._replace(
-        into=ordered.plain, within=ordered.plain, out=ordered.plain,
-        place={"user": torch.arange(60), "item": torch.arange(40)},
-    )  # fmt: skip
+    ordered = ordered_adjacency(data)
+    plain = OrderedAdjacency(ordered.plain)
+    plain.into = plain.within = plain.out = plain.plain
+    plain.place = {"user": torch.arange(60), "item": torch.arange(40)}
     ids = torch.tensor([7, 3, 59])
     for num_layers in (1, 2, 4):
         one, other = (
@@ -84,7 +80,7 @@ def test_the_order_changes_no_bit_of_a_row() -> None:
 
 def test_an_order_has_every_node_once() -> None:
     data = random_graph(num_edges=40)  # many nodes without edges
-    ordered = ordered_adjacency(blocks_of(data))
+    ordered = ordered_adjacency(data)
     for kind, size in (("user", 60), ("item", 40)):
         assert ordered.place[kind].sort().values.tolist() == list(range(size))
 
@@ -95,7 +91,7 @@ def test_neighbours_come_closer() -> None:
     taste, item_taste = rng.random(400), rng.random(300)
     edges = [(u, i) for u in range(400) for i in range(300) if abs(taste[u] - item_taste[i]) < 0.05]
     data = graph(torch.tensor(edges).t(), 400, 300)
-    place = ordered_adjacency(blocks_of(data)).place["item"].double()
+    place = ordered_adjacency(data).place["item"].double()
     user, item = data["user", "interacts", "item"].edge_index
 
     def spread(x: Tensor) -> float:
@@ -110,7 +106,7 @@ def test_neighbours_come_closer() -> None:
 def test_backward_twice_and_of_one_kind() -> None:
     data = random_graph()
     x_user, x_item = (torch.randn(n, 3, requires_grad=True) for n in (60, 40))
-    read = propagated_rows(x_user, x_item, ordered_adjacency(blocks_of(data)), 2)
+    read = propagated_rows(x_user, x_item, ordered_adjacency(data), 2)
     one, other = read("user", torch.tensor([3, 8])), read("item", torch.tensor([1]))
     first = torch.autograd.grad(one.sum(), (x_user, x_item), retain_graph=True)
     both = torch.autograd.grad(one.sum() + other.sum(), (x_user, x_item), retain_graph=True)
